@@ -1,0 +1,4 @@
+"""The model worker: claim, decode, batch, predict, complete.
+
+Read `loop.py` first.
+"""

@@ -1,0 +1,59 @@
+"""Every knob of a worker."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Read from the environment by `__main__.py`; tests pass values."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="WORKER_", populate_by_name=True)
+
+    model: str = "efficientnet-lite0"
+    """What to serve: the bundled `efficientnet-lite0`, `keras-applications:<Name>`, or the path
+    of a model directory (one with a `model.toml`)."""
+
+    redis_url: Annotated[str, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))] = (
+        "redis://127.0.0.1:6379/0"
+    )
+    """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
+
+    cache_dir: Path = Path("~/.cache/despacho")
+    """Where prepared models are kept."""
+
+    max_batch_size: Annotated[int, Field(ge=0, le=256)] = 0
+    """Most images in one inference; 0: what the model suggests."""
+
+    max_batch_wait_ms: Annotated[float, Field(ge=0)] = 5
+    """How long a batch that is not full may wait for images that are being decoded,
+    milliseconds."""
+
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Threads that decode images."""
+
+    inference_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the engine; 0: the engine's own choice."""
+
+    max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    """Largest image, width x height, read from its header before decoding."""
+
+    max_claim_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    """Bytes of images in hand above which no more are claimed."""
+
+    max_deliveries: Annotated[int, Field(ge=2)] = 3
+    """The delivery at which a job that killed its workers is set aside."""
+
+    dead_letter_max_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
+    """Most bytes kept in the dead-letter stream of the model; the oldest go first."""
+
+    stop_grace_s: Annotated[float, Field(ge=0)] = 8
+    """How long SIGTERM lets claimed images be finished before they are given back, seconds."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe level that is logged."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """How a log line looks; `auto`: for a person on a terminal, JSON elsewhere."""

@@ -1,0 +1,236 @@
+"""The front-ends' door to Redis: enqueue, cancel, and look at what is there."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
+from dispatch import keys, scripts
+from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown, QueueFull
+from dispatch.jobs import Outcome, Priority, Submission
+from dispatch.line import Line
+from dispatch.reply_stream import ReplyStream
+from dispatch.scripts import Command
+
+REPLY_TIMEOUT_S = 0.9
+"""A broker that is silent for this long is away: callers hear within 1 s."""
+
+_INDEX = {priority: index for index, priority in enumerate(Priority, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What one model may have waiting or in work, over all front-ends."""
+
+    jobs: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enqueue:
+    """Admit a job; harmless when repeated."""
+
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cancel:
+    """Retire a job that nobody waits for; harmless when repeated."""
+
+    submission: Submission
+    outcome: Outcome
+    """`CANCELLED` or `EXPIRED`."""
+
+
+Operation = Enqueue | Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLook:
+    """One model at one moment."""
+
+    card: ModelCard
+    workers: tuple[WorkerCard, ...]
+    """The live ones."""
+
+    queued_jobs: int
+    """Waiting or in work."""
+
+    retired_jobs: int
+    """Ended since the totals began; never falls."""
+
+
+def size_bytes(submission: Submission) -> int:
+    """What a job counts for in the limits."""
+    return len(submission.image) + submission.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
+
+
+class JobStore(AbstractAsyncContextManager["JobStore"]):
+    """Typed access for one front-end process. Long-lived tasks only: see `Line`."""
+
+    def __init__(self, url: str, server_id: str, limits: QueueLimits) -> None:
+        self.server_id = server_id
+        self._url = url
+        self._limits = limits
+        self._writes = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
+        self._reads = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._writes.close()
+        await self._reads.close()
+
+    async def ping(self) -> None:
+        """Find out whether operations can be sent.
+
+        Raises:
+            BrokerUnavailable: they cannot.
+        """
+        try:
+            await self._writes.call(("PING",))
+        except OutcomeUnknown as error:
+            raise BrokerUnavailable("the broker does not answer") from error
+
+    async def send(self, operations: Sequence[Operation]) -> list[DespachoError | None]:
+        """Carry out operations in order.
+
+        Returns:
+            For each: None, or why an enqueue was refused (`QueueFull`, or
+            `BrokerUnavailable` when Redis answers with an error).
+
+        Raises:
+            BrokerUnavailable: nothing was done.
+            OutcomeUnknown: each operation may or may not have been done; repeat them.
+        """
+        now = time.monotonic()
+        replies = await self._writes.call(*(self._command(each, now) for each in operations))
+        return [
+            self._refusal(operation, reply)
+            for operation, reply in zip(operations, replies, strict=True)
+        ]
+
+    def _command(self, operation: Operation, now: float) -> Command:
+        submission = operation.submission
+        job = submission.job
+        names = [
+            *keys.job_streams(job.model),
+            keys.job(job.model, job.id),
+            keys.load(job.model),
+            keys.totals(job.model),
+        ]
+        remaining_ms = max(1, round((submission.answer_by - now) * 1000))
+        size = size_bytes(submission)
+        if isinstance(operation, Cancel):
+            # An expired job has no time left, but its late enqueue must be refused all the same.
+            mark_ms = max(remaining_ms, 10_000)
+            return scripts.CANCEL.call(names, (keys.GROUP, size, operation.outcome.value, mark_ms))
+        return scripts.ENQUEUE.call(
+            names,
+            (
+                _INDEX[submission.priority],
+                self._limits.jobs,
+                self._limits.size_bytes,
+                size,
+                remaining_ms,
+                job.SerializeToString(),
+                submission.image,
+            ),
+        )
+
+    def _refusal(self, operation: Operation, reply: Any) -> DespachoError | None:
+        model = operation.submission.job.model
+        if isinstance(reply, OutOfMemoryError):
+            return QueueFull(f"model:{model}/memory", "the broker's memory is full")
+        if isinstance(reply, ResponseError):
+            return BrokerUnavailable(f"the broker refused: {reply}")
+        if isinstance(operation, Cancel) or reply == 1:
+            return None
+        if reply == -1:
+            return QueueFull(
+                f"model:{model}/jobs", f"{self._limits.jobs} images are waiting already"
+            )
+        return QueueFull(
+            f"model:{model}/bytes", f"{self._limits.size_bytes} bytes of images are waiting already"
+        )
+
+    def replies(self, model: str) -> ReplyStream:
+        """Return this process's replies of a model, on a connection of their own."""
+        return ReplyStream(self._url, model, self.server_id)
+
+    async def missing(self, model: str, job_ids: Sequence[str]) -> list[str]:
+        """Return those of the jobs that are neither waiting nor claimed.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        names = [*keys.job_streams(model), *(keys.job(model, job_id) for job_id in job_ids)]
+        (positions,) = await self._reads.call(scripts.MISSING.call(names, (keys.GROUP,)))
+        return [job_ids[position - 1] for position in _checked(positions)]
+
+    async def forget_enqueue(self, model: str, job_id: str) -> None:
+        """Let a job that was lost be enqueued once more under its id.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not be done for certain.
+        """
+        await self._reads.call(("DEL", keys.job(model, job_id)))
+
+    async def models(self) -> list[str]:
+        """Return the names of all models ever announced.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        (names,) = await self._reads.call(("SMEMBERS", keys.MODELS))
+        return sorted(name.decode() for name in _checked(names))
+
+    async def look(self, model: str) -> ModelLook | None:
+        """Return what is known of a model; None when it was forgotten.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        card, names, totals, *lengths = map(
+            _checked,
+            await self._reads.call(
+                ("GET", keys.card(model)),
+                ("SMEMBERS", keys.workers(model)),
+                ("HGETALL", keys.totals(model)),
+                *(("XLEN", stream) for stream in keys.job_streams(model)),
+            ),
+        )
+        if card is None:
+            return None
+        counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
+        retired = sum(count for name, count in counts.items() if name != b"accepted")
+        return ModelLook(
+            card=ModelCard.FromString(card),
+            workers=await self._live_workers(model, [name.decode() for name in names]),
+            queued_jobs=sum(lengths),
+            retired_jobs=retired,
+        )
+
+    async def _live_workers(self, model: str, names: Sequence[str]) -> tuple[WorkerCard, ...]:
+        if not names:
+            return ()
+        (cards,) = await self._reads.call(("MGET", *(keys.worker(model, name) for name in names)))
+        dead = [name for name, card in zip(names, _checked(cards), strict=True) if card is None]
+        if dead:
+            # One that was only silent adds its name again with its next word.
+            await self._reads.call(("SREM", keys.workers(model), *dead))
+        return tuple(WorkerCard.FromString(card) for card in cards if card is not None)
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ResponseError):
+        raise BrokerUnavailable(f"the broker refused: {reply}") from reply
+    return reply

@@ -1,0 +1,96 @@
+"""Names of every Redis key, and what lives there.
+
+    despacho:models                     SET     models ever announced; permanent until forgotten
+    despacho:{model}:card               STRING  ModelCard announced last; permanent until forgotten
+    despacho:{model}:workers            SET     names of workers; permanent, the dead are pruned
+    despacho:{model}:worker:<name>      STRING  WorkerCard of a live worker; PEXPIRE WORKER_TTL_MS
+    despacho:{model}:jobs:<priority>    STREAM  one entry per waiting or claimed job; permanent,
+                                                empty when there is no work
+    despacho:{model}:job:<id>           STRING  "<stream index> <entry id>" or "void"; lives until
+                                                the job's deadline, so that a resent enqueue is
+                                                recognised and a cancel finds its entry
+    despacho:{model}:replies:<server>   STREAM  replies to one front-end process;
+                                                PEXPIRE REPLIES_TTL_MS
+    despacho:{model}:load               HASH    bytes: admitted and not yet retired;
+                                                dead_bytes: in the dead-letter stream; permanent
+    despacho:{model}:totals             HASH    outcomes counted for ever; permanent
+    despacho:{model}:dead               STREAM  jobs set aside; permanent, bounded in bytes
+
+The braces make one Cluster slot of a model, so that a script may touch all of
+its keys. An entry of a job stream has the fields `job` (a Job message), `image`,
+`deadline` (milliseconds of Redis time) and `size` (bytes counted in `load`).
+
+Conservation, at any instant: totals.accepted = completed + failed + cancelled +
+expired + poisoned + orphaned + the entries of the three job streams.
+"""
+
+from typing import Final
+
+from dispatch.jobs import Priority
+
+GROUP: Final = "workers"
+"""The one consumer group of each job stream."""
+
+RELEASED: Final = "released"
+"""Consumer that holds entries given back: anybody may take them, at once."""
+
+WORKER_TTL_MS: Final = 3000
+"""A worker that is silent for this long is dead to the front-ends."""
+
+REPLIES_TTL_MS: Final = 60_000
+"""A front-end that is silent for this long is dead to the workers."""
+
+MODELS: Final = "despacho:models"
+
+ENTRY_OVERHEAD_BYTES: Final = 256
+"""Counted for each entry beside the image, so that many tiny ones are bounded too."""
+
+
+def card(model: str) -> str:
+    """What the model is."""
+    return f"despacho:{{{model}}}:card"
+
+
+def workers(model: str) -> str:
+    """Names of the model's workers, some of which may be dead."""
+    return f"despacho:{{{model}}}:workers"
+
+
+def worker(model: str, name: str) -> str:
+    """One live worker."""
+    return f"despacho:{{{model}}}:worker:{name}"
+
+
+def jobs(model: str, priority: Priority) -> str:
+    """Waiting and claimed jobs of one priority."""
+    return f"despacho:{{{model}}}:jobs:{priority.value}"
+
+
+def job_streams(model: str) -> list[str]:
+    """All job streams, highest priority first: scripts refer to them by index."""
+    return [jobs(model, priority) for priority in Priority]
+
+
+def job(model: str, job_id: str) -> str:
+    """Where the entry of a job is."""
+    return f"despacho:{{{model}}}:job:{job_id}"
+
+
+def replies(model: str, server_id: str) -> str:
+    """Stream that one front-end process reads."""
+    return f"despacho:{{{model}}}:replies:{server_id}"
+
+
+def load(model: str) -> str:
+    """Bytes admitted and not yet retired."""
+    return f"despacho:{{{model}}}:load"
+
+
+def totals(model: str) -> str:
+    """Outcomes counted for ever."""
+    return f"despacho:{{{model}}}:totals"
+
+
+def dead(model: str) -> str:
+    """Jobs set aside because workers died on them."""
+    return f"despacho:{{{model}}}:dead"

@@ -1,0 +1,21 @@
+-- announce: say that a worker lives, and learn what time it is.
+--
+-- KEYS[1]  despacho:{m}:worker:<name>  this worker
+-- KEYS[2]  despacho:{m}:workers        names of all workers
+-- KEYS[3]  despacho:{m}:card           what the model is
+-- ARGV[1]  name of the worker
+-- ARGV[2]  how long it lives without another word, milliseconds
+-- ARGV[3]  encoded WorkerCard
+-- ARGV[4]  encoded ModelCard
+-- ARGV[5]  1: the cards have changed
+--
+-- Returns the Redis time, microseconds, as a string.
+
+-- PEXPIRE comes first: it is allowed when memory is full, and then so is the rest.
+if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 or ARGV[5] == '1' then
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
+  redis.call('SADD', KEYS[2], ARGV[1])
+  redis.call('SET', KEYS[3], ARGV[4])
+end
+local now = redis.call('TIME')
+return string.format('%.0f', now[1] * 1000000 + now[2])

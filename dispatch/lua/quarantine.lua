@@ -1,0 +1,38 @@
+-- quarantine: retire a claimed job on which workers died, and keep it for an operator.
+--
+-- KEYS[1]  despacho:{m}:jobs:<p>          job stream
+-- KEYS[2]  despacho:{m}:replies:<server>  reply stream; exists while its owner lives
+-- KEYS[3]  despacho:{m}:load              bytes admitted; bytes of dead letters
+-- KEYS[4]  despacho:{m}:totals            outcomes counted for ever
+-- KEYS[5]  despacho:{m}:dead              dead-letter stream
+-- ARGV[1]  consumer group
+-- ARGV[2]  entry id of the job
+-- ARGV[3]  its size field, bytes
+-- ARGV[4]  encoded Reply: JOB_POISONED
+-- ARGV[5]  encoded DeadLetter
+-- ARGV[6]  image
+-- ARGV[7]  most bytes of dead letters
+--
+-- Returns  1  set aside and published
+--          0  somebody else retired the job first; nothing was changed
+--         -1  set aside, but its front-end is gone
+
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('HINCRBY', KEYS[3], 'bytes', -ARGV[3])
+redis.call('HINCRBY', KEYS[4], 'poisoned', 1)
+
+local most = tonumber(ARGV[7])
+if tonumber(ARGV[3]) <= most then
+  redis.call('XADD', KEYS[5], '*', 'letter', ARGV[5], 'size', ARGV[3], 'image', ARGV[6])
+  local dead = redis.call('HINCRBY', KEYS[3], 'dead_bytes', ARGV[3])
+  while dead > most do
+    local oldest = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]
+    if not oldest then break end
+    redis.call('XDEL', KEYS[5], oldest[1])
+    dead = redis.call('HINCRBY', KEYS[3], 'dead_bytes', -oldest[2][4])
+  end
+end
+
+local published = redis.call('XADD', KEYS[2], 'NOMKSTREAM', '*', 'reply', ARGV[4])
+return published and 1 or -1

@@ -1,0 +1,20 @@
+-- renew: keep the leases of claimed jobs, and say which are no longer ours.
+--
+-- KEYS[1..3]  despacho:{m}:jobs:<p>   job streams, highest priority first
+-- ARGV[1]     consumer group
+-- ARGV[2]     this worker
+-- ARGV[3..]   pairs: index of the job stream, entry id
+--
+-- Returns the entry ids that were retired (cancelled, expired) or taken over.
+
+local lost = {}
+for i = 3, #ARGV, 2 do
+  local stream, entry = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
+  local mine = redis.pcall('XPENDING', stream, ARGV[1], entry, entry, 1, ARGV[2])
+  if mine.err or #mine == 0 then
+    lost[#lost + 1] = entry
+  else
+    redis.call('XCLAIM', stream, ARGV[1], ARGV[2], 0, entry, 'JUSTID')
+  end
+end
+return lost

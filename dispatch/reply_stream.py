@@ -1,0 +1,106 @@
+"""The replies to one front-end process for one model."""
+
+import time
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from despacho.job.v1.job_pb2 import Reply
+from dispatch import keys, scripts
+from dispatch.errors import BrokerUnavailable, DespachoError
+from dispatch.line import Line
+from dispatch.scripts import Command
+
+BLOCK_MS = 2000
+RENEW_S = 5.0
+READ_COUNT = 256
+START = b"0-0"
+
+
+class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
+    """Read by one task, from its own cursor.
+
+    Reading consumes nothing, so a broken connection loses no reply.
+    """
+
+    def __init__(self, url: str, model: str, server_id: str) -> None:
+        self._key = keys.replies(model, server_id)
+        self._line = Line(url, reply_timeout_s=BLOCK_MS / 1000 + 2)
+        self._cursor = START
+        self._trimmed = START
+        self._renew_at = 0.0
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._line.close()
+
+    async def open(self) -> None:
+        """Create the stream, or renew its life: workers drop replies to one that is gone.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: try again.
+        """
+        renew = scripts.LISTEN.call([self._key], (keys.REPLIES_TTL_MS,))
+        created, position = await self._line.call(renew, ("XINFO", "STREAM", self._key))
+        _raise_if_error(created)
+        _raise_if_error(position)
+        fields = dict(zip(position[::2], position[1::2], strict=True))
+        # A younger stream than the one we read (a failover, a flush) starts its ids again.
+        if _parsed(fields[b"last-generated-id"]) < _parsed(self._cursor):
+            self._cursor = self._trimmed = START
+        self._renew_at = time.monotonic() + RENEW_S
+
+    async def read(self) -> list[Reply]:
+        """Return the next replies, waiting up to `BLOCK_MS` for one.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: nothing is lost; read again.
+        """
+        if time.monotonic() >= self._renew_at:
+            await self.open()
+        commands: list[Command] = []
+        if self._trimmed != self._cursor:
+            ms, seq = _parsed(self._cursor)
+            commands.append(("XTRIM", self._key, "MINID", "=", f"{ms}-{seq + 1}"))
+        wait: Command = (
+            *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS),
+            *("STREAMS", self._key, self._cursor),
+        )
+        try:
+            replies = await self._line.call(*commands, wait)
+        except DespachoError:
+            # The next connection may meet a Redis that lost the stream: look first.
+            self._renew_at = 0.0
+            raise
+        self._trimmed = self._cursor
+        streams = _raise_if_error(replies[-1])
+        if not streams:
+            return []
+        entries = streams[0][1]
+        self._cursor = entries[-1][0]
+        return [Reply.FromString(fields[1]) for _, fields in entries if fields[0] == b"reply"]
+
+    async def delete(self) -> None:
+        """Let workers know at once that nobody reads any more.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: they know when its life ends.
+        """
+        await self._line.call(("DEL", self._key))
+
+
+def _parsed(entry_id: bytes) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition(b"-")
+    return int(ms), int(seq)
+
+
+def _raise_if_error(reply: Any) -> Any:
+    if isinstance(reply, ResponseError):
+        raise BrokerUnavailable(f"the broker refused: {reply}") from reply
+    return reply

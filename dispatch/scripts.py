@@ -1,0 +1,62 @@
+"""The Lua scripts of `lua/`, one atomic operation each."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+Argument = str | bytes | int
+Command = tuple[Argument, ...]
+"""A Redis command as it goes over the wire: its name, then its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script, sent by its digest."""
+
+    source: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> "Script":
+        """Read `lua/<name>.lua`."""
+        source = (files("dispatch") / "lua" / f"{name}.lua").read_text()
+        return cls(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    def call(self, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Command:
+        """Return the command that runs it."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+
+ENQUEUE: Final = Script.load("enqueue")
+CANCEL: Final = Script.load("cancel")
+MISSING: Final = Script.load("missing")
+LISTEN: Final = Script.load("listen")
+COMPLETE: Final = Script.load("complete")
+QUARANTINE: Final = Script.load("quarantine")
+RENEW: Final = Script.load("renew")
+RECLAIM: Final = Script.load("reclaim")
+GIVE_BACK: Final = Script.load("give_back")
+ANNOUNCE: Final = Script.load("announce")
+LEAVE: Final = Script.load("leave")
+
+_SOURCES: Final = {
+    script.sha: script.source
+    for script in (
+        *(ENQUEUE, CANCEL, MISSING, LISTEN),
+        *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK, ANNOUNCE, LEAVE),
+    )
+}
+
+
+def in_full(command: Command) -> Command:
+    """Return `command` with the source of its script instead of the digest.
+
+    Redis forgets scripts when it restarts or is told to; running one in full
+    makes it known again.
+    """
+    name, sha, *rest = command
+    if name != "EVALSHA":
+        raise ValueError(f"not a script call: {name!r}")
+    return ("EVAL", _SOURCES[str(sha)], *rest)

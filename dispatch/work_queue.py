@@ -1,0 +1,372 @@
+"""The workers' door to Redis: claim, complete, renew, reclaim, give back.
+
+Blocking, and safe to use from several threads: each call takes a connection of
+its own from the pool.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from redis import ConnectionPool, Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
+from dispatch import keys, scripts
+from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim, Outcome, Priority
+from dispatch.scripts import Command, in_full
+
+LEASE_S: Final = 3.0
+"""How long a claim lives without renewal: a lost worker is noticed within this and a second."""
+
+BLOCK_MS: Final = 500
+REPLY_TIMEOUT_S: Final = 2.0
+"""Shorter than the lease, so that a stalled broker is noticed before leases look expired."""
+
+CLAIM_STEP: Final = 4
+"""Jobs per read: the bytes in hand can exceed their limit by at most these."""
+
+CONSUMER_GONE_MS: Final = 3_600_000
+
+_PRIORITIES: Final = tuple(Priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What came from others' hands."""
+
+    claims: list[Claim]
+    has_suspects: bool
+    """Whether jobs of lost workers are left that nobody has taken yet."""
+
+
+class WorkQueue:
+    """The jobs of one model, for one worker."""
+
+    def __init__(self, url: str, model: str, worker: str) -> None:
+        """Remember where Redis is; connect on the first call.
+
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            model: name of the model.
+            worker: name of this worker, unique among all that ever were.
+        """
+        self.model = model
+        self.worker = worker
+        self._streams = keys.job_streams(model)
+        self._redis = Redis(
+            connection_pool=ConnectionPool.from_url(
+                url,
+                protocol=2,
+                socket_timeout=BLOCK_MS / 1000 + REPLY_TIMEOUT_S,
+                socket_connect_timeout=REPLY_TIMEOUT_S,
+                socket_keepalive=True,
+                retry=Retry(NoBackoff(), 0),
+            )
+        )
+        self._offset_us = 0.0
+        self._reachable_since = float("inf")
+
+    def now_ms(self) -> float:
+        """Return the Redis time, from the last announcement and the monotonic clock."""
+        return (time.monotonic() * 1e6 + self._offset_us) / 1000
+
+    def open(self) -> None:
+        """Create the job streams and their group where they are missing.
+
+        Raises:
+            BrokerUnavailable: try again.
+        """
+        self._call(
+            *(("XGROUP", "CREATE", stream, keys.GROUP, "0", "MKSTREAM") for stream in self._streams)
+        )
+
+    def announce(self, worker: WorkerCard, model: ModelCard, *, has_changed: bool) -> None:
+        """Say that this worker lives, for `keys.WORKER_TTL_MS`.
+
+        Raises:
+            BrokerUnavailable: try again.
+        """
+        if has_changed:
+            _first_error(self._call(("SADD", keys.MODELS, self.model)))
+        sent = time.monotonic()
+        (reply,) = self._call(
+            scripts.ANNOUNCE.call(
+                [
+                    keys.worker(self.model, self.worker),
+                    keys.workers(self.model),
+                    keys.card(self.model),
+                ],
+                (
+                    self.worker,
+                    keys.WORKER_TTL_MS,
+                    worker.SerializeToString(),
+                    model.SerializeToString(),
+                    int(has_changed),
+                ),
+            )
+        )
+        _first_error([reply])
+        self._offset_us = int(reply) - (sent + time.monotonic()) / 2 * 1e6
+
+    def leave(self) -> None:
+        """Take this worker's name off the list.
+
+        Raises:
+            BrokerUnavailable: the name stays until it expires.
+        """
+        names = [*self._streams, keys.worker(self.model, self.worker), keys.workers(self.model)]
+        arguments = (keys.GROUP, self.worker, keys.RELEASED, CONSUMER_GONE_MS)
+        self._call(scripts.LEAVE.call(names, arguments))
+
+    def claim(self, room: int, *, room_bytes: int, block: bool) -> list[Claim]:
+        """Take waiting jobs, those of the highest priority first.
+
+        Args:
+            room: most jobs to take; a stream more than the first may add to it.
+            room_bytes: bytes of images after which no more are read.
+            block: whether to wait up to `BLOCK_MS` when there are none.
+
+        Raises:
+            BrokerUnavailable: what was taken is reclaimed by somebody later.
+        """
+        claims: list[Claim] = []
+        for stream in self._streams:
+            while room > 0 and room_bytes > 0:
+                wanted = min(room, CLAIM_STEP)
+                taken = self._read([stream], wanted, None)
+                claims += taken
+                room -= len(taken)
+                room_bytes -= sum(claim.size_bytes for claim in taken)
+                if len(taken) < wanted:
+                    break
+        if not claims and block and room > 0 and room_bytes > 0:
+            claims = self._read(self._streams, 1, BLOCK_MS)
+        return claims
+
+    def _read(self, streams: Sequence[str], count: int, block_ms: int | None) -> list[Claim]:
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        (reply,) = self._call(
+            (
+                *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
+                *("STREAMS", *streams, *(">" for _ in streams)),
+            )
+        )
+        if isinstance(reply, exceptions.ResponseError):
+            # Somebody emptied Redis: begin again with an empty queue.
+            self.open()
+            return []
+        claims = []
+        for name, entries in reply or ():
+            priority = _PRIORITIES[self._streams.index(name.decode())]
+            for entry_id, fields in entries:
+                claim = self._parsed(priority, entry_id, fields, attempt=1)
+                if claim is not None:
+                    claims.append(claim)
+        return claims
+
+    def _parsed(
+        self, priority: Priority, entry_id: bytes, fields: Sequence[bytes], *, attempt: int
+    ) -> Claim | None:
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        try:
+            return Claim(
+                job=Job.FromString(values[b"job"]),
+                image=values[b"image"],
+                priority=priority,
+                entry_id=entry_id.decode(),
+                attempt=attempt,
+                deadline_ms=int(values[b"deadline"]),
+                size_bytes=int(values[b"size"]),
+            )
+        except (KeyError, ValueError, DecodeError):
+            # Not written by `enqueue`: nobody waits for it, and it would come back for ever.
+            stream = keys.jobs(self.model, priority)
+            self._call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
+            return None
+
+    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+        """Publish replies and retire their jobs; harmless when repeated.
+
+        Returns:
+            For each: whether this call published it. False: somebody else retired the
+            job first, or its front-end is gone.
+
+        Raises:
+            BrokerUnavailable: some may be done, some not; repeat them.
+        """
+        replies = self._call(
+            *(
+                scripts.COMPLETE.call(
+                    self._retiring_keys(claim),
+                    (
+                        *(keys.GROUP, claim.entry_id, claim.size_bytes),
+                        *(reply.SerializeToString(), outcome.value),
+                    ),
+                )
+                for claim, reply, outcome in ended
+            )
+        )
+        _first_error(replies)
+        return [reply == 1 for reply in replies]
+
+    def quarantine(self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int) -> bool:
+        """Set a job aside on which workers died, and tell its caller; harmless when repeated.
+
+        Args:
+            claim: the job.
+            reply: what its caller is told.
+            letter: what an operator is told.
+            max_bytes: most bytes of dead letters; the oldest make room.
+
+        Returns:
+            Whether this call published the reply.
+
+        Raises:
+            BrokerUnavailable: repeat it.
+        """
+        (published,) = self._call(
+            scripts.QUARANTINE.call(
+                [*self._retiring_keys(claim), keys.dead(self.model)],
+                (
+                    *(keys.GROUP, claim.entry_id, claim.size_bytes),
+                    *(reply.SerializeToString(), letter.SerializeToString()),
+                    *(claim.image, max_bytes),
+                ),
+            )
+        )
+        _first_error([published])
+        return bool(published == 1)
+
+    def _retiring_keys(self, claim: Claim) -> list[str]:
+        return [
+            keys.jobs(self.model, claim.priority),
+            keys.replies(self.model, claim.job.reply_to),
+            keys.load(self.model),
+            keys.totals(self.model),
+        ]
+
+    def renew(self, claims: Sequence[Claim]) -> set[str]:
+        """Keep the leases of claimed jobs.
+
+        Returns:
+            Entry ids of those that were retired or taken over: do not work on them.
+
+        Raises:
+            BrokerUnavailable: try again before the lease ends.
+        """
+        arguments = (keys.GROUP, self.worker, *_places(claims))
+        (lost,) = self._call(scripts.RENEW.call(self._streams, arguments))
+        _first_error([lost])
+        return {entry_id.decode() for entry_id in lost}
+
+    def give_back(self, claims: Sequence[Claim]) -> int:
+        """Let any worker take these jobs at once, without counting an attempt.
+
+        Raises:
+            BrokerUnavailable: they are reclaimed when their leases end.
+        """
+        arguments = (keys.GROUP, self.worker, keys.RELEASED, *_places(claims))
+        (count,) = self._call(scripts.GIVE_BACK.call(self._streams, arguments))
+        _first_error([count])
+        return int(count)
+
+    def reclaim(self, *, room: int, take_suspect: bool) -> Reclaimed:
+        """Take over jobs that were given back, and at most one of a lost worker.
+
+        Nothing of a lost worker is taken within a lease after Redis was away: idle
+        times count its absence, and live workers first need to renew.
+
+        Args:
+            room: most jobs to take of those given back.
+            take_suspect: whether to take one of a lost worker; it must then run alone.
+
+        Raises:
+            BrokerUnavailable: what was taken is reclaimed by somebody later.
+        """
+        may_judge = time.monotonic() - self._reachable_since > LEASE_S
+        (reply,) = self._call(
+            scripts.RECLAIM.call(
+                self._streams,
+                (
+                    *(keys.GROUP, self.worker, keys.RELEASED),
+                    *(room, round(LEASE_S * 1000), int(take_suspect and may_judge)),
+                ),
+            )
+        )
+        if isinstance(reply, exceptions.ResponseError):
+            self.open()
+            return Reclaimed([], has_suspects=False)
+        suspects, *taken = reply
+        claims = []
+        for index, entry_id, attempt in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
+            (entries,) = self._call(("XRANGE", self._streams[index - 1], entry_id, entry_id))
+            for _, fields in entries:
+                claim = self._parsed(_PRIORITIES[index - 1], entry_id, fields, attempt=attempt)
+                if claim is not None:
+                    claims.append(claim)
+        return Reclaimed(claims, has_suspects=may_judge and suspects > 0)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def _call(self, *commands: Command) -> list[Any]:
+        with self._broker_errors():
+            replies = self._exchange(commands)
+            forgotten = [
+                position
+                for position, reply in enumerate(replies)
+                if isinstance(reply, exceptions.NoScriptError)
+            ]
+            if forgotten:
+                again = self._exchange([in_full(commands[i]) for i in forgotten])
+                for position, reply in zip(forgotten, again, strict=True):
+                    replies[position] = reply
+        if self._reachable_since == float("inf"):
+            self._reachable_since = time.monotonic()
+        return replies
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._redis.connection_pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except exceptions.ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            self._redis.connection_pool.release(connection)
+        return replies
+
+    @contextmanager
+    def _broker_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            self._reachable_since = float("inf")
+            raise BrokerUnavailable("the broker cannot be reached") from error
+
+
+def _places(claims: Sequence[Claim]) -> list[str | int]:
+    return [
+        place
+        for claim in claims
+        for place in (_PRIORITIES.index(claim.priority) + 1, claim.entry_id)
+    ]
+
+
+def _first_error(replies: Sequence[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, exceptions.ResponseError):
+            raise BrokerUnavailable(f"the broker refused: {reply}") from reply

@@ -47,9 +47,9 @@ class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
             BrokerUnavailable, OutcomeUnknown: try again.
         """
         renew = scripts.LISTEN.call([self._key], (keys.REPLIES_TTL_MS,))
-        created, position = await self._line.call(renew, ("XINFO", "STREAM", self._key))
-        _raise_if_error(created)
-        _raise_if_error(position)
+        # One after the other: a forgotten script is sent again after what follows it.
+        _raise_if_error((await self._line.call(renew))[0])
+        position = _raise_if_error((await self._line.call(("XINFO", "STREAM", self._key)))[0])
         fields = dict(zip(position[::2], position[1::2], strict=True))
         # A younger stream than the one we read (a failover, a flush) starts its ids again.
         if _parsed(fields[b"last-generated-id"]) < _parsed(self._cursor):

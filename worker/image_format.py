@@ -1,0 +1,69 @@
+"""Tells from their first bytes what a caller sent."""
+
+from collections.abc import Mapping
+from typing import Final
+
+ACCEPTED: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are decoded, as Pillow names them."""
+
+ACCEPTED_NAMES: Final = "JPEG, PNG, WebP, GIF or BMP"
+
+_ACCEPTED_SIGNATURES: Final = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"BM",
+)
+
+# Not exhaustive: what people send by mistake, so that the message can say so.
+_OTHER_SIGNATURES: Final[Mapping[bytes, str]] = {
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"%PDF": "PDF",
+    b"\x00\x00\x01\x00": "an icon (ICO)",
+    b"8BPS": "Photoshop (PSD)",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "gzip data",
+    b"data:": "a data URL; send the bytes themselves",
+    b"/9j/": "base64 text; send the bytes themselves",
+    b"iVBORw0KGgo": "base64 text; send the bytes themselves",
+}
+
+_ISO_MEDIA_BRANDS: Final[Mapping[bytes, str]] = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"mif1": "HEIF",
+}
+
+
+def is_accepted(data: bytes) -> bool:
+    """Return whether the bytes begin like one of our formats, as far as they go."""
+    if data[:4] == b"RIFF"[: len(data)]:
+        return data[8:12] == b"WEBP"[: max(0, len(data) - 8)]
+    return any(
+        data[: len(signature)] == signature[: len(data)] for signature in _ACCEPTED_SIGNATURES
+    )
+
+
+def guess(data: bytes) -> str:
+    """Return what bytes that are none of our formats seem to be, for a message; or nothing."""
+    for signature, name in _OTHER_SIGNATURES.items():
+        if data.startswith(signature):
+            return name
+    if data[4:8] == b"ftyp":
+        return _ISO_MEDIA_BRANDS.get(data[8:12], "a video")
+    beginning = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if beginning.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if beginning.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML"
+    if _is_text(data[:512]):
+        return "text"
+    return ""
+
+
+def _is_text(data: bytes) -> bool:
+    return all(byte >= ord(" ") or byte in b"\t\r\n" for byte in data) and data.isascii()

@@ -1,0 +1,61 @@
+"""From what the worker was told to serve to a loaded engine."""
+
+from pathlib import Path
+
+from worker.bundled.spec import NAME as BUNDLED_NAME
+from worker.bundled.spec import bundled_model
+from worker.engine import Engine
+from worker.keras_applications import PREFIX, keras_application
+from worker.model_spec import InputRule, ModelError, ModelSpec, PixelRule
+from worker.model_toml import read_model_directory
+
+__all__ = [
+    "InputRule",
+    "ModelError",
+    "ModelSpec",
+    "PixelRule",
+    "load_engine",
+    "open_model",
+    "read_model_directory",
+]
+
+
+def open_model(source: str, cache_dir: Path) -> ModelSpec:
+    """Return what a model is, without loading it: takes milliseconds.
+
+    Args:
+        source: `efficientnet-lite0`, `keras-applications:<Name>`, or the path of a directory with
+            a `model.toml`. A directory that is called like the bundled model needs a `./`.
+        cache_dir: where prepared and downloaded models are kept; `~` is the home directory.
+
+    Raises:
+        ModelError: there is no such model, or its description is wrong.
+    """
+    cache_dir = cache_dir.expanduser()
+    if source == BUNDLED_NAME:
+        return bundled_model(cache_dir)
+    if source.startswith(PREFIX):
+        return keras_application(source.removeprefix(PREFIX), cache_dir)
+    directory = Path(source).expanduser()
+    if not directory.is_dir():
+        raise ModelError(
+            f"{source!r} is neither {BUNDLED_NAME!r} nor {PREFIX}<Name> nor a directory"
+        )
+    return read_model_directory(directory)
+
+
+def load_engine(spec: ModelSpec, *, threads: int) -> Engine:
+    """Load a model: takes seconds, and blocks.
+
+    Args:
+        spec: what `open_model` returned.
+        threads: threads that one inference may use; 0: the engine's own choice. Counts for the
+            whole process, so the first engine that is loaded decides.
+
+    Raises:
+        ModelError: the model cannot be loaded, or is not what its description says.
+    """
+    # Importing TensorFlow takes seconds: only whoever loads a model pays for it.
+    from worker.engines.loading import load  # noqa: PLC0415
+
+    return load(spec, threads=threads)

@@ -1,0 +1,146 @@
+"""Reads `model.toml`, which describes a model. Its reference is `docs/models.md`."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from worker.model_spec import (
+    NAME_PATTERN,
+    Finite,
+    Frozen,
+    InputRule,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    Nonzero,
+    PixelRule,
+)
+
+FILE_NAME: Final = "model.toml"
+
+
+def _for_each_channel(value: object) -> object:
+    """Let one number stand for three equal ones."""
+    return (value, value, value) if isinstance(value, int | float) else value
+
+
+class _Pixels(Frozen):
+    mean: Annotated[tuple[Finite, Finite, Finite], BeforeValidator(_for_each_channel)] = (0, 0, 0)
+    scale: Annotated[tuple[Nonzero, Nonzero, Nonzero], BeforeValidator(_for_each_channel)] = (
+        1,
+        1,
+        1,
+    )
+    order: Literal["rgb", "bgr"] = "rgb"
+
+
+class _Output(Frozen):
+    labels: str | None = None
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    softmax: bool = False
+
+    @model_validator(mode="after")
+    def _one_source_of_labels(self) -> Self:
+        if (self.labels is None) == (self.classes is None):
+            raise ValueError("give either `labels`, a file with one name a line, or `classes`")
+        return self
+
+
+class _ModelToml(Frozen):
+    """The file, key by key."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    version: Annotated[str, Field(min_length=1, max_length=128)]
+    engine: Literal["tensorflow"] = "tensorflow"
+    file: str
+    default_batch_size: Annotated[int, Field(ge=1, le=256)] = 16
+    input: InputRule
+    pixels: _Pixels = _Pixels()
+    output: _Output
+
+
+def read_model_directory(directory: Path) -> ModelSpec:
+    """Return what a model directory says of its model.
+
+    Raises:
+        ModelError: the directory is not there, or something in it is wrong; the message names
+            the file and the key.
+    """
+    path = directory / FILE_NAME
+    described = _parsed(path)
+    file = _inside(directory, described.file, key=f"{path}: file")
+    labels = _labels(directory, described.output, key=f"{path}: output.labels")
+    try:
+        return ModelSpec(
+            name=described.name,
+            version=described.version,
+            engine=described.engine,
+            origin=ModelFile(path=file),
+            labels=labels,
+            input=described.input,
+            pixels=PixelRule(**described.pixels.model_dump()),
+            softmax=described.output.softmax,
+            default_batch_size=described.default_batch_size,
+        )
+    except ValidationError as error:
+        raise ModelError(_one_line(path, error)) from None
+
+
+def _parsed(path: Path) -> _ModelToml:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path}: not UTF-8") from None
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{path}: {error}") from None
+    try:
+        return _ModelToml.model_validate(content)
+    except ValidationError as error:
+        raise ModelError(_one_line(path, error)) from None
+
+
+def _one_line(path: Path, error: ValidationError) -> str:
+    """Return every complaint, each with its key."""
+    complaints = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        complaints.append(f"{key}: {message}" if key else message)
+    return f"{path}: " + "; ".join(complaints)
+
+
+def _inside(directory: Path, relative: str, *, key: str) -> Path:
+    """Return the path of something that is there, below the directory."""
+    root = directory.resolve()
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root) or path == root:
+        raise ModelError(f"{key}: {relative!r} leads out of the model directory")
+    if not path.exists():
+        raise ModelError(f"{key}: there is no {relative!r} in the model directory")
+    return path
+
+
+def _labels(directory: Path, output: _Output, *, key: str) -> tuple[str, ...]:
+    """Return one name for each class, read or made up."""
+    if output.labels is None:
+        return tuple(f"class {class_id}" for class_id in range(output.classes or 0))
+    path = _inside(directory, output.labels, key=key)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ModelError(f"{key}: {path.name}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{key}: {path.name}: not UTF-8") from None
+    labels = tuple(line.strip() for line in lines)
+    for number, label in enumerate(labels, start=1):
+        if not label:
+            raise ModelError(f"{key}: {path.name}: line {number} is empty")
+    if not labels:
+        raise ModelError(f"{key}: {path.name}: no labels")
+    return labels

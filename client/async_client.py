@@ -1,0 +1,274 @@
+"""The asyncio client: the same methods as `sync_client.py`, awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from prediction.v1 import prediction_pb2, prediction_pb2_grpc
+
+from . import channel, wire
+from .errors import DespachoError
+from .images import MAX_IMAGE_BYTES, Image, load
+from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
+from .status import translated
+from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
+from .wire import DEFAULT_TIMEOUT_S, DEFAULT_TOP_K
+
+
+class AsyncClient:
+    """A connection to a Despacho server, for one event loop.
+
+    Connects at the first call, and again by itself whenever the connection is
+    lost. Each method raises what `errors.py` lists; cancelling the task that
+    waits cancels the call.
+
+    Args:
+        target: `host:port`, `unix:/path`, or another name that gRPC knows.
+        credentials: for TLS; None: not encrypted.
+        max_image_bytes: the server's limit, when it is not 16 MiB.
+        over: a channel to use instead of making one; `target` and the other
+            arguments about it are then unused. The client closes it.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
+        over: grpc.aio.Channel | None = None,
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._max_image_bytes = max_image_bytes
+        self._over = over
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel calls in progress and disconnect. Harmless when repeated."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    async def predict(
+        self,
+        image: Image,
+        *,
+        model: str = "",
+        top_k: int = DEFAULT_TOP_K,
+        priority: Priority = Priority.NORMAL,
+        include_scores: bool = False,
+        request_id: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> PredictionResult:
+        """Label one image.
+
+        Tried again while the server is unavailable or overloaded and the
+        timeout allows it.
+
+        Args:
+            image: encoded bytes, or the path of a file.
+            model: empty: the only one served, or the server's default.
+            top_k: how many labels. Range [1, 1000].
+            priority: how soon it matters.
+            include_scores: whether to return the score of every class.
+            request_id: names the request in logs; made here if empty.
+            timeout_s: longest wait, retries included.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        request = wire.predict_request(
+            await self._load(image),
+            model=model,
+            top_k=top_k,
+            priority=priority,
+            include_scores=include_scores,
+            request_id=request_id or wire.new_request_id(),
+        )
+        with translated(request.request_id):
+            return wire.prediction_result(await self._stub.Predict(request, timeout=timeout_s))
+
+    async def predict_stream(
+        self,
+        images: AsyncIterable[tuple[KeyT, Image]] | Iterable[tuple[KeyT, Image]],
+        *,
+        model: str = "",
+        top_k: int = DEFAULT_TOP_K,
+        priority: Priority = Priority.NORMAL,
+        include_scores: bool = False,
+        timeout_s: float = DEFAULT_STREAM_TIMEOUT_S,
+    ) -> AsyncGenerator[StreamOutcome[KeyT], None]:
+        """Label many images; yields outcomes as they come, in any order.
+
+        `images` is read in another task, and only as fast as the server takes
+        them. Nothing happens before the first `anext`. Leaving the loop cancels
+        what is in progress; with `contextlib.aclosing`, before the next line
+        runs. An image that fails yields its error, and the stream goes on.
+
+        The stream goes over one call; when `FEEDING_SHARE` of its time is used,
+        over the next one. gRPC retries a call only until its first answer: after
+        that a lost server raises, and `unanswered` of the error has the keys of
+        the images to send again.
+
+        Args:
+            images: pairs of a key of any kind and an image, such as
+                `enumerate(paths)`; synchronous or not. What it raises is raised here, after the
+                answers to the images before.
+            model: as in `predict`.
+            top_k: as in `predict`.
+            priority: as in `predict`.
+            include_scores: as in `predict`.
+            timeout_s: deadline of each call; servers grant at most 300 s. Also
+                the longest pause that `images` may make.
+
+        Raises:
+            DespachoError: the call as a whole failed.
+        """
+        ledger = StreamLedger[KeyT](
+            model=model, top_k=top_k, priority=priority, include_scores=include_scores
+        )
+        pairs = _asynchronous(images)
+        try:
+            while not ledger.is_exhausted:
+                async with aclosing(self._answers(pairs, ledger, timeout_s)) as answers:
+                    async for outcome in answers:
+                        yield outcome
+        except DespachoError as error:
+            for rejected in ledger.rejected():
+                yield rejected
+            error.unanswered = ledger.unanswered()
+            raise
+        if ledger.input_error is not None:
+            raise ledger.input_error
+
+    async def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
+        """List the models that are, or once were, served; without their labels."""
+        with translated():
+            response = await self._stub.ListModels(
+                prediction_pb2.ListModelsRequest(), timeout=timeout_s
+            )
+        return tuple(wire.model(message) for message in response.models)
+
+    async def model(self, name: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Model:
+        """Describe one model, with its labels; empty: the default one.
+
+        Raises:
+            NotFound: no such model was ever served.
+        """
+        with translated():
+            response = await self._stub.GetModel(
+                prediction_pb2.GetModelRequest(name=name), timeout=timeout_s
+            )
+        return wire.model(response.model)
+
+    async def health(self, service: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Health:
+        """Ask the health service; not retried.
+
+        Args:
+            service: empty: the process answers; `readiness`: it can take
+                requests; or the name of a model.
+            timeout_s: longest wait.
+
+        Raises:
+            NotFound: no such service.
+        """
+        request = health_pb2.HealthCheckRequest(service=service)
+        with translated():
+            return wire.health(await self._health_stub.Check(request, timeout=timeout_s))
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Not in `__init__`: a channel belongs to the loop it is made in, and
+        # clients are often made before the loop runs.
+        return self._over or _open(self._target, self._credentials, self._max_image_bytes)
+
+    @cached_property
+    def _stub(self) -> prediction_pb2_grpc.PredictionServiceAsyncStub:
+        return prediction_pb2_grpc.PredictionServiceStub(self._channel)
+
+    @cached_property
+    def _health_stub(self) -> Any:
+        return health_pb2_grpc.HealthStub(self._channel)
+
+    async def _load(self, image: Image) -> bytes:
+        if isinstance(image, bytes):
+            return load(image, max_bytes=self._max_image_bytes)
+        # Reading a file blocks, and the loop has other things to do.
+        return await asyncio.to_thread(load, image, max_bytes=self._max_image_bytes)
+
+    async def _answers(
+        self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], timeout_s: float
+    ) -> AsyncGenerator[StreamOutcome[KeyT], None]:
+        """Send over one call until it is fed, and yield all of its answers."""
+        ledger.is_fed = False
+        fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
+        call = self._stub.PredictStream(self._requests(pairs, ledger, fed_at), timeout=timeout_s)
+        try:
+            with translated():
+                async for response in call:
+                    for rejected in ledger.rejected():
+                        yield rejected
+                    yield ledger.outcome(response)
+            for rejected in ledger.rejected():
+                yield rejected
+            ledger.check_complete()
+        finally:
+            call.cancel()
+
+    async def _requests(
+        self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], fed_at: float
+    ) -> AsyncIterator[prediction_pb2.PredictStreamRequest]:
+        """Read the caller's images, in the task that sends them."""
+        try:
+            async for key, image in pairs:
+                try:
+                    encoded = await self._load(image)
+                except DespachoError as error:
+                    ledger.reject(key, error)
+                else:
+                    yield ledger.request(key, encoded)
+                if time.monotonic() >= fed_at:
+                    break
+            else:
+                ledger.finish()
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            # Raised later in the caller's task; here it would only be logged.
+            ledger.finish(error)
+        ledger.is_fed = True
+
+
+async def _asynchronous(
+    pairs: AsyncIterable[tuple[KeyT, Image]] | Iterable[tuple[KeyT, Image]],
+) -> AsyncIterator[tuple[KeyT, Image]]:
+    if isinstance(pairs, AsyncIterable):
+        async for pair in pairs:
+            yield pair
+    else:
+        for pair in pairs:
+            yield pair
+
+
+def _open(
+    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
+) -> grpc.aio.Channel:
+    options = channel.options(max_image_bytes=max_image_bytes)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)

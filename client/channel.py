@@ -1,0 +1,62 @@
+"""How the channel behaves: retries, limits, keepalive. The same for both clients."""
+
+import json
+from typing import Any, Final
+
+from . import __version__
+
+SLACK_BYTES: Final = 1024 * 1024
+"""What a message may have besides its image: options, framing, labels, scores."""
+
+RETRYABLE_CODES: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+"""What gRPC tries again by itself. Not DEADLINE_EXCEEDED: the time is used up."""
+
+KEEPALIVE_INTERVAL_S: Final = 30
+"""How often a silent connection with calls on it is tested."""
+
+KEEPALIVE_TIMEOUT_S: Final = 10
+"""How long such a test may take before the connection counts as broken."""
+
+SERVICE_CONFIG: Final[dict[str, Any]] = {
+    # A name with several addresses is a set of front-ends: use all of them.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            # Health is not retried: a probe wants to know how things are now.
+            "name": [{"service": "prediction.v1.PredictionService"}],
+            # The waits are random, up to these; a server's `grpc-retry-pushback-ms`
+            # overrides them inside gRPC. Five attempts are the most it allows.
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": list(RETRYABLE_CODES),
+            },
+        }
+    ],
+    # A burst of 50 failures is ridden out; after that retries add at most 10 % to
+    # the load, so clients do not keep down a server that is on its knees.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+
+def options(*, max_image_bytes: int) -> list[tuple[str, Any]]:
+    """Return the channel arguments."""
+    max_message_bytes = max_image_bytes + SLACK_BYTES
+    return [
+        ("grpc.enable_retries", 1),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        # gRPC keeps what it may have to send again. At the default of 256 KiB
+        # larger requests would silently not be retried.
+        ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_S * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        # Only while calls are waiting: idle connections may die unnoticed.
+        ("grpc.keepalive_permit_without_calls", 0),
+        # A call may wait in the queue for minutes without data.
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.primary_user_agent", f"despacho/{__version__}"),
+    ]

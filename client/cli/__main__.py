@@ -1,0 +1,5 @@
+"""Run the command line with `python -m`."""
+
+from .app import main
+
+main()

@@ -1,0 +1,73 @@
+"""Exit codes, and what a person is told about an error."""
+
+import enum
+import unicodedata
+from typing import Final
+
+from ..errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    DespachoError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unreachable,
+    Unsupported,
+)
+
+
+class ExitCode(enum.IntEnum):
+    """How the program ends; click itself uses 2 for wrong usage."""
+
+    OK = 0
+    SERVER_ERROR = 1
+    BAD_INPUT = 3
+
+
+def exit_code(error: DespachoError) -> ExitCode:
+    """Whose fault it was."""
+    if isinstance(error, InvalidInput | NotFound):
+        return ExitCode.BAD_INPUT
+    return ExitCode.SERVER_ERROR
+
+
+def worst(first: ExitCode, second: ExitCode) -> ExitCode:
+    """Return the one to exit with: a server error matters more than bad input."""
+    return max(first, second, key=_SEVERITY.index)
+
+
+def explained(error: DespachoError, server: str) -> str:
+    """Say what happened and what to do next, in one or two sentences."""
+    if isinstance(error, Unreachable):
+        return f"no server at {server}: start one with `make up` or name it with --server"
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    if error.retry_after_s is not None:
+        hint = f"try again in {error.retry_after_s:.1f} s"
+    # What the server says may have any bytes; a terminal must not obey them.
+    message = printable(error.message).rstrip(".")
+    return f"{message}: {hint}" if hint else message
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters shown instead of sent to the terminal."""
+    return "".join(
+        character
+        if unicodedata.category(character) not in _UNPRINTABLE
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+_SEVERITY: Final = (ExitCode.OK, ExitCode.BAD_INPUT, ExitCode.SERVER_ERROR)
+
+_UNPRINTABLE: Final = {"Cc", "Cs"}
+
+_HINTS: Final[tuple[tuple[type[DespachoError], str], ...]] = (
+    (NotFound, "`despacho models` lists what is served"),
+    (DeadlineExceeded, "the server may be busy; give it longer with --timeout"),
+    (Overloaded, "try again later"),
+    (Unavailable, "try again later"),
+    (Unsupported, "is this a Despacho server?"),
+    (AccessDenied, "the server wants other credentials"),
+)

@@ -1,0 +1,107 @@
+"""Which images of a stream are on their way; no I/O, shared by both clients."""
+
+from collections.abc import Iterator
+from typing import Final, Generic
+
+import grpc
+
+from prediction.v1 import prediction_pb2
+
+from . import status, wire
+from .errors import DespachoError, InternalError
+from .results import KeyT, Priority, StreamOutcome
+
+DEFAULT_STREAM_TIMEOUT_S: Final = 300.0
+"""Deadline of one call of a stream, seconds; the longest a server grants."""
+
+FEEDING_SHARE: Final = 0.4
+"""Part of a call's time in which it takes new images. The rest is for answers:
+then the stream goes on over a fresh call, so it may last longer than any
+deadline, and moves on from a server that is being replaced."""
+
+
+class StreamLedger(Generic[KeyT]):
+    """Matches the answers of one stream to the keys of its images.
+
+    The synchronous client sends from a thread of gRPC's and receives in the
+    caller's: the sender only adds, before the image leaves; the receiver only
+    removes. Each step is a single operation on a dict or list.
+    """
+
+    def __init__(self, *, model: str, top_k: int, priority: Priority, include_scores: bool) -> None:
+        self._model = model
+        self._top_k = top_k
+        self._priority = priority
+        self._include_scores = include_scores
+        self._prefix = wire.new_request_id()
+        self._sent_count = 0
+        self._waiting: dict[str, KeyT] = {}
+        self._rejected: list[StreamOutcome[KeyT]] = []
+        self.is_fed = False
+        """Whether the current call got all the images it will get."""
+        self.is_exhausted = False
+        """Whether the caller's images have come to an end."""
+        self.input_error: Exception | None = None
+        """What the caller's iterator raised instead of an image."""
+
+    def request(self, key: KeyT, image: bytes) -> prediction_pb2.PredictStreamRequest:
+        """Build the request for one image and expect its answer."""
+        self._sent_count += 1
+        request_id = f"{self._prefix}-{self._sent_count}"
+        self._waiting[request_id] = key
+        return prediction_pb2.PredictStreamRequest(
+            request=wire.predict_request(
+                image,
+                model=self._model,
+                top_k=self._top_k,
+                priority=self._priority,
+                include_scores=self._include_scores,
+                request_id=request_id,
+            )
+        )
+
+    def reject(self, key: KeyT, error: DespachoError) -> None:
+        """Keep the outcome of an image that was not worth sending."""
+        self._rejected.append(StreamOutcome(key, error=error))
+
+    def finish(self, input_error: Exception | None = None) -> None:
+        """Note that there are no more images, or why there cannot be any."""
+        self.input_error = input_error
+        self.is_exhausted = True
+
+    def outcome(self, response: prediction_pb2.PredictStreamResponse) -> StreamOutcome[KeyT]:
+        """Match an answer to its image.
+
+        Raises:
+            InternalError: nobody asked for this answer.
+        """
+        request_id = response.request_id
+        if request_id not in self._waiting:
+            raise _broken(f"the server answered an unknown request, {request_id!r}")
+        key = self._waiting.pop(request_id)
+        if response.HasField("failure"):
+            error = status.from_status(response.failure, request_id=request_id)
+            return StreamOutcome(key, error=error)
+        return StreamOutcome(key, result=wire.prediction_result(response.response))
+
+    def rejected(self) -> Iterator[StreamOutcome[KeyT]]:
+        """Take out the outcomes of the images that were not sent."""
+        while self._rejected:
+            yield self._rejected.pop(0)
+
+    def unanswered(self) -> tuple[KeyT, ...]:
+        """Keys of the images that were sent and have no answer."""
+        return tuple(self._waiting.values())
+
+    def check_complete(self) -> None:
+        """Check a call that the server ended without an error.
+
+        Raises:
+            InternalError: it did so before it had read or answered everything.
+        """
+        if self._waiting or not self.is_fed:
+            raise _broken("the server ended the stream before it had answered every image")
+
+
+def _broken(message: str) -> InternalError:
+    return InternalError(message, code=grpc.StatusCode.INTERNAL, reason="STREAM_BROKEN")

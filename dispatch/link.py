@@ -1,6 +1,6 @@
 """Whether Redis can be reached, as far as this process knows."""
 
-import asyncio
+from collections.abc import Callable
 
 
 class Link:
@@ -8,28 +8,22 @@ class Link:
 
     def __init__(self) -> None:
         self.is_up = False
-        self._lowered = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._on_change: list[Callable[[], None]] = []
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever the flag changes."""
+        self._on_change.append(callback)
 
     def lost(self) -> None:
         """Say that a connection broke."""
-        self._lowered.set()
-        if self.is_up:
-            self.is_up = False
-            self._notify()
+        self._set(is_up=False)
 
     def restored(self) -> None:
-        """Say that Redis answered after a break."""
-        self._lowered.clear()
-        if not self.is_up:
-            self.is_up = True
-            self._notify()
+        """Say that Redis answers again."""
+        self._set(is_up=True)
 
-    async def changed(self) -> None:
-        """Wait until the flag changes."""
-        await self._changed.wait()
-
-    def _notify(self) -> None:
-        # Wakes those who wait now; those who come later wait for the next change.
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _set(self, *, is_up: bool) -> None:
+        if self.is_up != is_up:
+            self.is_up = is_up
+            for callback in self._on_change:
+                callback()

@@ -1,10 +1,10 @@
 """The replies to one front-end process for one model."""
 
 import time
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from collections.abc import Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
 
 from despacho.job.v1.job_pb2 import Reply
@@ -19,7 +19,7 @@ READ_COUNT = 256
 START = b"0-0"
 
 
-class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
+class ReplyStream:
     """Read by one task, from its own cursor.
 
     Reading consumes nothing, so a broken connection loses no reply.
@@ -31,14 +31,6 @@ class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
         self._cursor = START
         self._trimmed = START
         self._renew_at = 0.0
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._line.close()
 
     async def open(self) -> None:
         """Create the stream, or renew its life: workers drop replies to one that is gone.
@@ -84,7 +76,7 @@ class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
             return []
         entries = streams[0][1]
         self._cursor = entries[-1][0]
-        return [Reply.FromString(fields[1]) for _, fields in entries if fields[0] == b"reply"]
+        return [reply for _, fields in entries if (reply := _decoded(fields)) is not None]
 
     async def delete(self) -> None:
         """Let workers know at once that nobody reads any more.
@@ -93,6 +85,17 @@ class ReplyStream(AbstractAsyncContextManager["ReplyStream"]):
             BrokerUnavailable, OutcomeUnknown: they know when its life ends.
         """
         await self._line.call(("DEL", self._key))
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._line.close()
+
+
+def _decoded(fields: Sequence[bytes]) -> Reply | None:
+    try:
+        return Reply.FromString(fields[1]) if fields[0] == b"reply" else None
+    except DecodeError:
+        return None  # not written by `complete`; its job, if there is one, is asked after
 
 
 def _parsed(entry_id: bytes) -> tuple[int, int]:

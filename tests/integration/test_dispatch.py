@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from uuid import uuid4
 
 import pytest
@@ -85,7 +85,7 @@ async def test_a_job_goes_in_and_its_reply_comes_out(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
     sent = submission(b"\x00\xff image")
-    async with store.replies(MODEL) as replies:
+    async with aclosing(store.replies(MODEL)) as replies:
         await replies.open()
         assert await enqueue(store, sent) == [None]
         (claim,) = take(queue)
@@ -157,7 +157,7 @@ async def test_bytes_beyond_the_limit_are_refused(
 async def test_full_memory_refuses_jobs_and_lets_claimed_ones_end(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
-    async with store.replies(MODEL) as replies:
+    async with aclosing(store.replies(MODEL)) as replies:
         await replies.open()
         await enqueue(store, submission())
         (claim,) = take(queue)
@@ -218,7 +218,7 @@ async def test_cancelling_twice_counts_once(redis_server: RedisServer, store: Jo
 async def test_completing_twice_publishes_once(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
-    async with store.replies(MODEL) as replies:
+    async with aclosing(store.replies(MODEL)) as replies:
         await replies.open()
         await enqueue(store, submission())
         (claim,) = take(queue)
@@ -333,7 +333,7 @@ async def test_jobs_given_back_are_taken_at_once_without_counting_an_attempt(
 async def test_a_poisonous_job_is_set_aside_within_the_bound_on_bytes(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
-    async with store.replies(MODEL) as replies:
+    async with aclosing(store.replies(MODEL)) as replies:
         await replies.open()
         sent = [submission(b"x" * 1000) for _ in range(4)]
         await enqueue(store, *sent)
@@ -452,7 +452,7 @@ async def test_a_killed_redis_is_an_error_at_once_and_loses_nothing(own_redis: R
     sent = submission()
     async with (
         JobStore(own_redis.url, "server-1", QueueLimits(10, 100_000)) as store,
-        store.replies(MODEL) as replies,
+        aclosing(store.replies(MODEL)) as replies,
     ):
         with queue_for(own_redis, "worker-1") as queue:
             await replies.open()
@@ -489,7 +489,7 @@ async def test_a_stalled_redis_is_an_unknown_outcome(own_redis: RedisServer) -> 
 async def test_a_reader_starts_over_when_redis_lost_its_stream(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
-    async with store.replies(MODEL) as replies:
+    async with aclosing(store.replies(MODEL)) as replies:
         await replies.open()
         with redis_server.client() as client:
             # As a replica that never heard of the last entries would come up.

@@ -1,0 +1,210 @@
+"""Cached view of the models and their workers, refreshed twice a second."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from despacho.job.v1.job_pb2 import ModelCard
+from dispatch.errors import (
+    BrokerUnavailable,
+    InvalidArgument,
+    ModelLoading,
+    ModelNotFound,
+    NoWorker,
+    OutcomeUnknown,
+)
+from dispatch.job_store import JobStore, ModelLook
+from dispatch.link import Link
+
+log = structlog.get_logger()
+
+REFRESH_S: Final = 0.5
+DRAIN_HALF_LIFE_S: Final = 5.0
+"""How fast the measured rate forgets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """What is known of one model."""
+
+    card: ModelCard
+    ready_workers: int
+    loading_workers: int
+    live_versions: tuple[str, ...]
+    """Versions that ready workers serve, sorted."""
+
+    queue_depth: int
+    """Jobs waiting or in work, over all front-ends."""
+
+    drain_per_s: float | None
+    """Jobs that end per second, over the last seconds; None when none did."""
+
+
+@dataclass(slots=True)
+class _Rate:
+    """Jobs that end per second, smoothed."""
+
+    retired: int
+    at: float
+    per_s: float = 0.0
+
+    def update(self, retired: int, now: float) -> None:
+        elapsed = now - self.at
+        if elapsed <= 0:
+            return
+        weight = 1 - 0.5 ** (elapsed / DRAIN_HALF_LIFE_S)
+        # After Redis lost everything the totals begin again.
+        latest = max(0, retired - self.retired) / elapsed
+        self.per_s += weight * (latest - self.per_s)
+        self.retired, self.at = retired, now
+
+
+class Fleet:
+    """Who is there, and whether a call for a model should be accepted."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        link: Link,
+        listen: Callable[[str], Awaitable[None]],
+        *,
+        default_model: str,
+        no_worker_grace_s: float,
+    ) -> None:
+        """Know nothing yet; `run` looks.
+
+        Args:
+            store: where to look.
+            link: whether Redis can be reached.
+            listen: makes replies of a model arrive; called before the model is shown.
+            default_model: what an empty name means; empty: the only model.
+            no_worker_grace_s: how long calls are accepted after the last worker has gone.
+        """
+        self._store = store
+        self._link = link
+        self._listen = listen
+        self._default_model = default_model
+        self._no_worker_grace_s = no_worker_grace_s
+        self._views: dict[str, ModelView] = {}
+        self._rates: dict[str, _Rate] = {}
+        self._last_ready: dict[str, float] = {}
+        self._has_looked = False
+        self._change = asyncio.Event()
+        link.on_change(self._notify)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis can be reached now."""
+        return self._link.is_up
+
+    def models(self) -> list[ModelView]:
+        """Return all models ever served, sorted by name."""
+        return [self._views[name] for name in sorted(self._views)]
+
+    def get(self, name: str) -> ModelView:
+        """Return one model.
+
+        Raises:
+            ModelNotFound: nobody ever served it.
+            BrokerUnavailable: that cannot be known yet.
+        """
+        view = self._views.get(name)
+        if view is not None:
+            return view
+        if not self._has_looked:
+            raise BrokerUnavailable("the broker has not been reached yet")
+        raise ModelNotFound(name)
+
+    def resolve(self, name: str) -> str:
+        """Return the name of the model that a request means.
+
+        Raises:
+            ModelNotFound: nobody ever served it.
+            InvalidArgument: it names none, and there are several.
+            BrokerUnavailable: that cannot be known yet.
+        """
+        wanted = name or self._default_model
+        if wanted:
+            return self.get(wanted).card.name
+        if len(self._views) == 1:
+            return next(iter(self._views))
+        if self._views:
+            names = ", ".join(sorted(self._views))
+            raise InvalidArgument("model", f"several models are served, name one: {names}")
+        if not self._has_looked:
+            raise BrokerUnavailable("the broker has not been reached yet")
+        raise ModelNotFound("", "no model was ever served here")
+
+    def check_can_answer(self, name: str) -> None:
+        """Refuse calls that would only wait for a worker that is not there.
+
+        Raises:
+            ModelLoading: workers are starting.
+            NoWorker: none is there, and was not for longer than the grace.
+        """
+        view = self.get(name)
+        if view.ready_workers > 0:
+            return
+        if time.monotonic() - self._last_ready[name] < self._no_worker_grace_s:
+            return
+        if view.loading_workers > 0:
+            raise ModelLoading(f"model {name!r} is being loaded", retry_after_s=2.0)
+        raise NoWorker(f"no worker serves model {name!r} now", retry_after_s=5.0)
+
+    async def changed(self) -> None:
+        """Wait until the view or `is_connected` changes."""
+        await self._change.wait()
+
+    def _notify(self) -> None:
+        # Wakes those who wait now; those who come later wait for the next change.
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def run(self) -> None:
+        """Refresh the view until cancelled."""
+        while True:
+            try:
+                await self.refresh()
+            except (BrokerUnavailable, OutcomeUnknown):
+                self._link.lost()
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Look once.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: the view stays as it was.
+        """
+        views = {}
+        for name in await self._store.models():
+            look = await self._store.look(name)
+            if look is not None:
+                await self._listen(name)
+                views[name] = self._view(name, look)
+        has_changed = views != self._views or not self._has_looked
+        self._views = views
+        self._has_looked = True
+        if has_changed:
+            self._notify()
+
+    def _view(self, name: str, look: ModelLook) -> ModelView:
+        now = time.monotonic()
+        ready = [worker for worker in look.workers if worker.ready]
+        # A model seen for the first time without a worker gets the grace as well:
+        # this front-end may just be older than the workers that follow it.
+        if ready or name not in self._last_ready:
+            self._last_ready[name] = now
+        rate = self._rates.setdefault(name, _Rate(look.retired_jobs, now))
+        rate.update(look.retired_jobs, now)
+        return ModelView(
+            card=look.card,
+            ready_workers=len(ready),
+            loading_workers=len(look.workers) - len(ready),
+            live_versions=tuple(sorted({worker.model_version for worker in ready})),
+            queue_depth=look.queued_jobs,
+            drain_per_s=rate.per_s if rate.per_s > 0.01 else None,  # noqa: PLR2004 - one per 100 s
+        )

@@ -1,0 +1,103 @@
+"""From a validated request to its reply: register, send, wait."""
+
+import asyncio
+import time
+from typing import Final
+from uuid import uuid4
+
+from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from dispatch import errors
+from dispatch.jobs import Outcome, Priority, Submission
+from server.fleet import Fleet
+from server.pending import PendingReplies
+from server.writer import Writer
+
+MARGIN_S: Final = 0.020
+MARGIN_SHARE: Final = 0.10
+"""The front-end answers this much before the caller's deadline, whichever is
+less, so that the caller sees our reason and not its own timer."""
+
+MOST_RETRY_S: Final = 30.0
+LEAST_RETRY_S: Final = 0.05
+
+_BY_REASON: Final = {leaf.reason: leaf for leaf in errors.leaves()}
+
+
+class Relay:
+    """What the RPCs need of dispatch, and nothing else."""
+
+    def __init__(
+        self, fleet: Fleet, pending: PendingReplies, writer: Writer, server_id: str
+    ) -> None:
+        self._fleet = fleet
+        self._pending = pending
+        self._writer = writer
+        self._server_id = server_id
+
+    async def predict(
+        self, job: Job, image: bytes, *, priority: Priority, timeout_s: float
+    ) -> Reply:
+        """Return the reply to `job`, which gets its id here.
+
+        Cancelling this cancels the job.
+
+        Args:
+            job: what is asked for; `model` is the name of one that `Fleet` knows.
+            image: encoded image.
+            priority: which jobs it may pass.
+            timeout_s: time left until the caller's deadline, seconds.
+
+        Raises:
+            QueueFull, NoWorker, ModelLoading, ModelNotFound, BrokerUnavailable:
+                not accepted; see `retry_after_s`.
+            ExpiredInQueue: no reply before the deadline.
+            InvalidImage, InferenceFailed, JobPoisoned: what the worker said.
+        """
+        self._fleet.check_can_answer(job.model)
+        job.id = uuid4().hex
+        job.reply_to = self._server_id
+        margin_s = min(MARGIN_S, MARGIN_SHARE * timeout_s)
+        submission = Submission(job, image, priority, time.monotonic() + timeout_s - margin_s)
+        # Wait first, send second: a fast worker may answer before the writer has
+        # heard that the job was accepted. Both only touch memory here; the writer
+        # task talks to Redis, so a caller that goes away cannot break a connection.
+        try:
+            with self._pending.expect(submission) as reply:
+                self._writer.enqueue(submission)
+                try:
+                    return _answered(await reply)
+                except errors.ExpiredInQueue:
+                    self._writer.cancel(submission, Outcome.EXPIRED)
+                    raise
+                except asyncio.CancelledError:
+                    # Nobody waits: let no worker compute it.
+                    self._writer.cancel(submission, Outcome.CANCELLED)
+                    raise
+        except errors.QueueFull as refusal:
+            refusal.retry_after_s = self._room_in_s(job.model)
+            raise
+
+    def _room_in_s(self, model: str) -> float:
+        """Estimate when a tenth of the queue will have drained, seconds."""
+        view = self._fleet.get(model)
+        if view.drain_per_s is None:
+            return 1.0
+        wait_s = view.queue_depth / 10 / view.drain_per_s
+        return min(MOST_RETRY_S, max(LEAST_RETRY_S, wait_s))
+
+
+def _answered(reply: Reply) -> Reply:
+    if reply.HasField("answer"):
+        return reply
+    raise _error(reply.failure)
+
+
+def _error(failure: Failure) -> errors.DespachoError:
+    kind = _BY_REASON.get(failure.reason)
+    if kind is errors.ExpiredInQueue or (kind and issubclass(kind, _FROM_WORKERS)):
+        return kind(failure.message)
+    # A newer worker may know reasons that this front-end does not.
+    return errors.InferenceFailed(failure.message or "the worker gave no reason")
+
+
+_FROM_WORKERS: Final = (errors.InvalidImage, errors.JobFailed)

@@ -1,0 +1,81 @@
+"""One task per model that reads this process's replies and hands them over."""
+
+import asyncio
+from contextlib import aclosing, suppress
+
+import structlog
+
+from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
+from dispatch.job_store import JobStore
+from dispatch.link import Link
+from dispatch.reply_stream import ReplyStream
+from server.pending import PendingReplies
+
+log = structlog.get_logger()
+
+RETRY_PAUSE_S = 0.1
+
+
+class ReplyReader:
+    """Reads the replies of each model as soon as the model is known.
+
+    One task and connection per model, so that a new model need not wait for a
+    blocked read of the others.
+    """
+
+    def __init__(
+        self, store: JobStore, link: Link, pending: PendingReplies, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            store: where the replies are.
+            link: told when a read breaks.
+            pending: gets the replies.
+            tasks: owns the reading tasks.
+        """
+        self._store = store
+        self._link = link
+        self._pending = pending
+        self._owner = tasks
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def listen(self, model: str) -> None:
+        """Read the replies of a model from now on; return when workers can send them.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: try again.
+        """
+        if model in self._tasks:
+            return
+        stream = self._store.replies(model)
+        try:
+            await stream.open()
+        except DespachoError:
+            await stream.aclose()
+            raise
+        self._tasks[model] = self._owner.create_task(self._read(stream), name=f"replies:{model}")
+
+    def stop(self) -> None:
+        """Stop reading."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _read(self, stream: ReplyStream) -> None:
+        async with aclosing(stream):
+            try:
+                while True:
+                    await self._read_once(stream)
+            finally:
+                with suppress(DespachoError):
+                    await stream.delete()
+
+    async def _read_once(self, stream: ReplyStream) -> None:
+        try:
+            for reply in await stream.read():
+                self._pending.deliver(reply)
+        except (BrokerUnavailable, OutcomeUnknown) as error:
+            # A broken read is often the first sign of a lost broker.
+            self._link.lost()
+            log.warning("replies interrupted", error=str(error))
+            await asyncio.sleep(RETRY_PAUSE_S)

@@ -1,0 +1,43 @@
+"""Run one worker: `python -m worker`."""
+
+import os
+import signal
+import sys
+from functools import partial
+
+from pydantic import ValidationError
+
+from telemetry import logs
+from worker.app import Served, Worker
+from worker.decode import decode
+from worker.model_directory import load_engine, open_model
+from worker.model_spec import ModelError
+from worker.settings import WorkerSettings
+
+
+def main() -> int:
+    """Serve one model until SIGTERM; return the exit code."""
+    try:
+        settings = WorkerSettings()
+        logs.configure("worker", level=settings.log_level, log_format=settings.log_format)
+        spec = open_model(settings.model, settings.cache_dir.expanduser())
+    except (ValidationError, ModelError) as error:
+        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - there are no logs yet
+        return 2
+    served = Served(
+        card=spec.card(settings.max_batch_size),
+        decode=partial(decode, rule=spec.input, max_pixels=settings.max_image_pixels),
+        load=partial(load_engine, spec, threads=settings.inference_threads),
+    )
+    worker = Worker(settings, served)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    return worker.run()
+
+
+if __name__ == "__main__":
+    code = main()
+    # A thread may still be inside the model, which cannot be interrupted, and
+    # tearing TensorFlow down under it would crash.
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,167 @@
+"""One worker process: which threads there are, and how they start and stop."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from despacho.job.v1.job_pb2 import ModelCard
+from dispatch.errors import BrokerUnavailable
+from dispatch.work_queue import WorkQueue
+from worker.batching import ReadyQueue
+from worker.engine import Engine, UInt8Array
+from worker.in_hand import InHand
+from worker.intake import Intake
+from worker.keeper import Keeper
+from worker.loop import Loop
+from worker.publisher import Publisher
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger()
+
+CONNECT_PAUSE_S: Final = 0.5
+JOIN_S: Final = 5.0
+"""How long a thread may take to end once it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a worker serves."""
+
+    card: ModelCard
+    decode: Callable[[bytes], UInt8Array]
+    load: Callable[[], Engine]
+    """Loads the model; called after the worker has announced itself."""
+
+
+def worker_name() -> str:
+    """Return a name that no worker had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
+class Worker:
+    """The threads of one worker and what they share."""
+
+    def __init__(self, settings: WorkerSettings, served: Served) -> None:
+        """Do nothing yet; `run` does.
+
+        Args:
+            settings: the knobs.
+            served: the model.
+        """
+        self._settings = settings
+        self._served = served
+        self._stop = threading.Event()
+        self._has_crashed = False
+        card = served.card
+        self._queue = WorkQueue(settings.redis_url, card.name, worker_name())
+        self._in_hand = InHand(max_jobs=2 * card.max_batch_size, max_bytes=settings.max_claim_bytes)
+        self._keeper = Keeper(self._queue, self._in_hand, card)
+        self._publisher = Publisher(self._queue, self._in_hand)
+        self._ready = ReadyQueue(
+            max_batch_size=card.max_batch_size,
+            max_wait_s=settings.max_batch_wait_ms / 1000,
+        )
+        self._intake = Intake(
+            self._queue,
+            self._in_hand,
+            self._ready,
+            self._publisher,
+            served.decode,
+            decode_threads=settings.decode_threads,
+            max_deliveries=settings.max_deliveries,
+            dead_letter_max_bytes=settings.dead_letter_max_bytes,
+        )
+        self._threads: list[threading.Thread] = []
+
+    def stop(self) -> None:
+        """Ask `run` to finish; safe in a signal handler."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Serve until stopped; return the exit code."""
+        log.info("worker starting", worker=self._queue.worker, model=self._served.card.name)
+        if not self._connect():
+            return 0
+        self._start("keeper", self._keeper.run)
+        engine = self._served.load()
+        engine.warm_up(sorted({1, self._served.card.max_batch_size}))
+        loop = Loop(
+            queue=self._queue,
+            in_hand=self._in_hand,
+            ready=self._ready,
+            publisher=self._publisher,
+            engine=engine,
+            card=self._served.card,
+        )
+        self._start("publisher", self._publisher.run)
+        self._start("model", loop.run)
+        intake = self._start("intake", self._intake.run)
+        self._keeper.set_ready()
+        log.info("worker ready", worker=self._queue.worker)
+        self._stop.wait()
+        self._finish(intake)
+        return 1 if self._has_crashed else 0
+
+    def _connect(self) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.open()
+            except BrokerUnavailable as error:
+                log.warning("waiting for the broker", error=str(error))
+                self._stop.wait(CONNECT_PAUSE_S)
+            else:
+                return True
+        return False
+
+    def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                run()
+            except BaseException:
+                # A thread that ends by surprise would leave a worker that looks alive.
+                log.exception("thread failed; stopping", thread=name)
+                self._has_crashed = True
+                self._stop.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def _finish(self, intake: threading.Thread) -> None:
+        """Finish what is in hand within the grace; give back the rest."""
+        log.info("worker stopping", in_hand=len(self._in_hand))
+        give_up_at = time.monotonic() + self._settings.stop_grace_s
+        self._intake.stop()
+        # A claim may be under way: only then is what is in hand all there will be.
+        intake.join(JOIN_S)
+        if not self._has_crashed:
+            self._in_hand.wait_until_empty(give_up_at - time.monotonic())
+        self._intake.close()
+        self._leave()
+        self._ready.close()
+        self._publisher.stop()
+        self._keeper.stop()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+        self._queue.close()
+        log.info("worker stopped")
+
+    def _leave(self) -> None:
+        rest = self._in_hand.snapshot()
+        try:
+            # After a crash the attempt must count: the job may have caused it.
+            if rest and not self._has_crashed:
+                self._queue.give_back(rest)
+                self._in_hand.mark_lost(claim.entry_id for claim in rest)
+                log.info("jobs given back", count=len(rest))
+            self._queue.leave()
+        except BrokerUnavailable as error:
+            log.warning("broker unavailable; leases will end by themselves", error=str(error))

@@ -1,0 +1,75 @@
+"""Tells Redis, every second, that this worker lives and what it holds."""
+
+import threading
+from typing import Final
+
+import structlog
+
+from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
+from dispatch.errors import BrokerUnavailable
+from dispatch.work_queue import WorkQueue
+from worker.in_hand import InHand
+
+log = structlog.get_logger()
+
+PERIOD_S: Final = 1.0
+"""A third of a lease and of a worker's life in the list: two beats may fail."""
+
+RETRY_S: Final = 0.2
+
+
+class Keeper:
+    """Heartbeat and leases, in a thread of its own: a long inference does not stop them."""
+
+    def __init__(self, queue: WorkQueue, in_hand: InHand, card: ModelCard) -> None:
+        self._queue = queue
+        self._in_hand = in_hand
+        self._card = card
+        self._worker = WorkerCard(worker=queue.worker, model_version=card.version)
+        self._changed = threading.Event()
+        self._changed.set()
+        self._wake = threading.Event()
+        self._is_stopping = False
+
+    def set_ready(self) -> None:
+        """Say that this worker takes jobs now."""
+        self._worker.ready = True
+        self._changed.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Beat until stopped."""
+        while not self._is_stopping:
+            try:
+                self.beat()
+            except BrokerUnavailable as error:
+                log.warning("broker unavailable; no heartbeat", error=str(error))
+                self._wake.wait(RETRY_S)
+            else:
+                self._wake.wait(PERIOD_S)
+            self._wake.clear()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._is_stopping = True
+        self._wake.set()
+
+    def beat(self) -> None:
+        """Announce this worker and renew its leases once.
+
+        Raises:
+            BrokerUnavailable: try again.
+        """
+        has_changed = self._changed.is_set()
+        if has_changed:
+            # Before the cards are read: a change that comes now is told in the next beat.
+            self._changed.clear()
+        try:
+            self._queue.announce(self._worker, self._card, has_changed=has_changed)
+        except BrokerUnavailable:
+            if has_changed:
+                self._changed.set()
+            raise
+        if claims := self._in_hand.snapshot():
+            lost = self._queue.renew(claims)
+            self._in_hand.mark_lost(lost)

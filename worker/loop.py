@@ -1,0 +1,93 @@
+"""The model's loop: take a batch, run it, answer it."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from despacho.job.v1.job_pb2 import ModelCard
+from dispatch.work_queue import WorkQueue
+from worker.batching import Prepared, ReadyQueue
+from worker.engine import Engine, Float32Array
+from worker.in_hand import InHand
+from worker.publisher import Publisher
+from worker.replies import Ended, answered, expired, not_inferred
+
+log = structlog.get_logger()
+
+
+class Loop:
+    """Runs the model on what the intake has decoded."""
+
+    def __init__(
+        self,
+        *,
+        queue: WorkQueue,
+        in_hand: InHand,
+        ready: ReadyQueue,
+        publisher: Publisher,
+        engine: Engine,
+        card: ModelCard,
+    ) -> None:
+        self._queue = queue
+        self._in_hand = in_hand
+        self._ready = ready
+        self._publisher = publisher
+        self._engine = engine
+        self._card = card
+        self._labels = list(card.labels)
+
+    def run(self) -> None:
+        """Answer batches until the ready queue is closed."""
+        while (batch := self._ready.next_batch()) is not None:
+            if wanted := self._still_wanted(batch):
+                self._publisher.publish(self._answers(wanted))
+
+    def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
+        """Drop what nobody waits for any more: the last look before the expensive part."""
+        wanted, gone, late = [], [], []
+        now_ms = self._queue.now_ms()
+        for item in batch:
+            if self._in_hand.is_lost(item.claim):
+                gone.append(item.claim)
+            elif now_ms >= item.claim.deadline_ms:
+                late.append(expired(self._queue.worker, item.claim))
+            else:
+                wanted.append(item)
+        self._in_hand.remove(gone)
+        self._publisher.publish(late)
+        return wanted
+
+    def _answers(self, batch: Sequence[Prepared]) -> list[Ended]:
+        """Run the model; where it raises, find the image at fault."""
+        started = time.monotonic()
+        try:
+            scores = self._scores(batch)
+        except Exception:
+            request_ids = [item.claim.job.request_id for item in batch]
+            log.exception("the model failed", request_ids=request_ids)
+            if len(batch) == 1:
+                return [not_inferred(self._queue.worker, batch[0].claim)]
+            # One bad image must not take its neighbours along.
+            return [ended for item in batch for ended in self._answers([item])]
+        inference_us = round((time.monotonic() - started) * 1e6)
+        log.debug("batch", size=len(batch), inference_us=inference_us)
+        return [
+            answered(
+                self._queue.worker,
+                item,
+                row,
+                self._labels,
+                model_version=self._card.version,
+                inference_us=inference_us,
+                batch_size=len(batch),
+            )
+            for item, row in zip(batch, scores, strict=True)
+        ]
+
+    def _scores(self, batch: Sequence[Prepared]) -> Float32Array:
+        scores = self._engine.predict(np.stack([item.pixels for item in batch]))
+        if scores.shape != (len(batch), len(self._labels)):
+            raise ValueError(f"scores of shape {scores.shape} for {len(batch)} images")
+        return scores

@@ -1,0 +1,64 @@
+"""Publishes replies from a thread of its own, so that the model does not wait for Redis."""
+
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from dispatch.errors import BrokerUnavailable
+from dispatch.work_queue import WorkQueue
+from worker.in_hand import InHand
+from worker.replies import Ended
+
+log = structlog.get_logger()
+
+PAUSE_S: Final = 0.1
+"""Between tries while Redis is away."""
+
+
+class Publisher:
+    """Repeats until Redis has it; an answer is not computed twice for a lost connection."""
+
+    def __init__(self, store: WorkQueue, in_hand: InHand) -> None:
+        self._store = store
+        self._in_hand = in_hand
+        self._waiting: queue.SimpleQueue[list[Ended] | None] = queue.SimpleQueue()
+        self._is_stopping = threading.Event()
+
+    def publish(self, ended: Sequence[Ended]) -> None:
+        """Send these replies soon; the jobs leave the hand when Redis has them."""
+        if ended:
+            self._waiting.put(list(ended))
+
+    def run(self) -> None:
+        """Publish until stopped."""
+        while (ended := self._next()) is not None:
+            while not self._try(ended):
+                if self._is_stopping.wait(PAUSE_S):
+                    return
+
+    def stop(self) -> None:
+        """Publish no more than what can be published now."""
+        self._is_stopping.set()
+        self._waiting.put(None)
+
+    def _next(self) -> list[Ended] | None:
+        ended = self._waiting.get()
+        while ended is not None and not self._waiting.empty():
+            more = self._waiting.get()
+            if more is None:
+                self._waiting.put(None)
+                break
+            ended += more
+        return ended
+
+    def _try(self, ended: Sequence[Ended]) -> bool:
+        try:
+            self._store.complete(ended)
+        except BrokerUnavailable as error:
+            log.warning("broker unavailable; keeping replies", count=len(ended), error=str(error))
+            return False
+        self._in_hand.remove([claim for claim, _, _ in ended])
+        return True

@@ -8,6 +8,7 @@ it upright last changes nothing.
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from math import ceil
 from typing import Final, NamedTuple
@@ -33,7 +34,7 @@ from dispatch.errors import (
     InvalidImage,
 )
 from worker.engine import UInt8Array
-from worker.image_format import ACCEPTED, ACCEPTED_NAMES, guess, is_accepted
+from worker.image_format import ACCEPTED, ACCEPTED_NAMES, guess, is_accepted, webp_size
 from worker.model_spec import InputRule
 
 __all__ = ["BACKGROUND", "decode"]
@@ -50,6 +51,10 @@ PLUGINS: Final = (
 # Pillow's own limit warns or raises by a number of its own, for the whole
 # process; ours is checked right after the header.
 Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of damaged metadata, which is no reason to refuse an image and
+# nothing that whoever runs the worker can act on.
+warnings.filterwarnings("ignore", module="PIL")
 
 BACKGROUND: Final = (255, 255, 255)
 """What is seen through a transparent image: white, as most viewers show it."""
@@ -123,9 +128,12 @@ def decode(data: bytes, rule: InputRule, *, max_pixels: int) -> UInt8Array:
         raise ImageFormatUnsupported(
             f"the image is not {ACCEPTED_NAMES}" + (f"; it looks like {what}" if what else "")
         )
+    if size := webp_size(data):
+        # Pillow's reader of WebP takes memory for all pixels as soon as it is opened.
+        _check_size(size, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=ACCEPTED) as image:
-            _check_size(image, max_pixels)
+            _check_size(image.size, max_pixels)
             return np.asarray(_to_input(image, rule))
     except InvalidImage:
         raise
@@ -137,13 +145,13 @@ def decode(data: bytes, rule: InputRule, *, max_pixels: int) -> UInt8Array:
         raise ImageUndecodable(_reason(error)) from error
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     """Refuse an image whose header promises too many pixels."""
-    pixels = image.width * image.height
+    width, height = size
+    pixels = width * height
     if pixels > max_pixels:
         raise ImageTooLarge(
-            f"the image has {image.width} x {image.height} = {pixels} pixels;"
-            f" at most {max_pixels} are accepted"
+            f"the image has {width} x {height} = {pixels} pixels; at most {max_pixels} are accepted"
         )
 
 

@@ -32,11 +32,11 @@ class Storage:
 
 class Tensor:
     def __init__(self, storage: Storage, offset: int, shape: Any, strides: Any) -> None:
-        self.arguments = (storage, offset, shape, strides, False, OrderedDict())
+        self.arguments: tuple[Any, ...] = (storage, offset, shape, strides, False, OrderedDict())
 
 
 # Only the pickler in Python can be taught to write a name that does not exist.
-PICKLER: Any = pickle._Pickler  # type: ignore[attr-defined]
+PICKLER: Any = pickle._Pickler
 
 
 class Writer(PICKLER):  # type: ignore[misc]

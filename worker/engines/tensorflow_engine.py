@@ -127,9 +127,14 @@ def _frozen(graph: Any) -> Callable[[Any], Any]:
     try:
         frozen = convert_variables_to_constants_v2(graph)
     except Exception as error:  # noqa: BLE001 - any model may have operations that cannot be frozen
-        log.warning("model not frozen; it runs slower", reason=_summary(error))
-        return graph  # type: ignore[no-any-return]
-    return lambda images: frozen(images)[0]
+        reason = _summary(error)
+    else:
+        if len(frozen.inputs) == 1:
+            return lambda images: frozen(images)[0]
+        # A look-up table, for example, stays outside and would have to be passed in.
+        reason = "it has state that is not a variable"
+    log.warning("model not frozen; it runs slower", reason=reason)
+    return graph  # type: ignore[no-any-return]
 
 
 def _shape(shape: Sequence[int | None]) -> str:

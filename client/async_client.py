@@ -200,7 +200,7 @@ class AsyncClient:
         return self._over or _open(self._target, self._credentials, self._max_image_bytes)
 
     @cached_property
-    def _stub(self) -> prediction_pb2_grpc.PredictionServiceAsyncStub:
+    def _stub(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":  # only a type
         return prediction_pb2_grpc.PredictionServiceStub(self._channel)
 
     @cached_property

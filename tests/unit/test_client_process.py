@@ -1,0 +1,102 @@
+"""The command line as a program among others: pipes, signals, terminals."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_front_end import LIMIT_S, FakeFrontEnd
+
+DESPACHO = (sys.executable, "-m", "client.cli")
+
+
+@pytest.fixture
+def server() -> Iterator[FakeFrontEnd]:
+    with FakeFrontEnd() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(500):
+        (tmp_path / f"{number:03}.jpg").write_bytes(b"cat")
+    return tmp_path
+
+
+def predict(server: FakeFrontEnd, *arguments: str | Path) -> list[str]:
+    return [*DESPACHO, "predict", "--server", server.target, *map(str, arguments)]
+
+
+def test_a_folder_through_a_pipe(server: FakeFrontEnd, folder: Path) -> None:
+    done = subprocess.run(
+        predict(server, "--json", folder), capture_output=True, check=True, timeout=LIMIT_S
+    )
+    assert len(done.stdout.splitlines()) == 500
+    assert done.stderr == b""
+    assert server.stream_count == 1
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(server: FakeFrontEnd, folder: Path) -> None:
+    with subprocess.Popen(
+        predict(server, "--json", folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    assert server.call_ended.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_cancels_and_exits_with_130(
+    server: FakeFrontEnd, tmp_path: Path, count: int
+) -> None:
+    for number in range(count):
+        (tmp_path / f"{number}.jpg").write_bytes(b"slow")
+    with subprocess.Popen(predict(server, tmp_path), stderr=subprocess.PIPE) as process:
+        assert server.slow_arrived.wait(LIMIT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 130
+    assert server.call_ended.wait(LIMIT_S)
+
+
+def test_progress_is_shown_on_a_terminal_only(server: FakeFrontEnd, folder: Path) -> None:
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        predict(server, "--json", folder),
+        stdout=subprocess.PIPE,
+        stderr=end,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(end)
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+    shown = os.read(terminal, 65536)
+    os.close(terminal)
+    assert b"/500" in shown
+    assert len(lines) == 500
+    assert all(line.startswith(b"{") for line in lines)
+
+
+def test_without_arguments_it_explains_itself() -> None:
+    done = subprocess.run(DESPACHO, capture_output=True, check=False, timeout=LIMIT_S)
+    assert done.returncode == 2
+    assert b"predict" in done.stderr + done.stdout
+
+
+def test_help_loads_neither_grpc_nor_rich() -> None:
+    program = (
+        "import sys; from client.cli.app import app; app(['--version'], standalone_mode=False);"
+        "sys.exit(bool({'grpc', 'rich', 'google.protobuf'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=LIMIT_S)
+    assert done.returncode == 0

@@ -1,0 +1,68 @@
+"""Which images the PATHs of the command line stand for."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from client.cli.sources import expand
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("a.jpg", "b.PNG", "notes.txt", ".hidden.jpg", "sub/c.webp", ".git/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"cat")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*arguments: str) -> list[str]:
+    return [source.name for source in expand(arguments)]
+
+
+def problem(argument: str) -> str:
+    (source,) = expand([argument])
+    assert source.problem is not None
+    return source.problem.message
+
+
+def test_a_folder_stands_for_its_images_at_any_depth() -> None:
+    assert names(".") == ["a.jpg", "b.PNG", "sub/c.webp"]
+
+
+def test_a_named_file_is_taken_whatever_it_is_called() -> None:
+    assert names("notes.txt", "missing.jpg") == ["notes.txt", "missing.jpg"]
+
+
+def test_patterns_may_be_quoted() -> None:
+    assert names("*.jpg") == ["a.jpg"]
+    assert names("**/*.webp") == ["sub/c.webp"]
+    assert names("su?") == ["sub/c.webp"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_meant(folder: Path) -> None:
+    (folder / "[a].jpg").write_bytes(b"cat")
+    assert names("[a].jpg") == ["[a].jpg"]
+
+
+def test_file_urls_are_decoded(folder: Path) -> None:
+    (folder / "two words.jpg").write_bytes(b"cat")
+    expected = [str(folder / "two words.jpg")]
+    assert names(f"file://{folder}/two%20words.jpg") == expected
+    assert names(f"file://localhost{folder}/two%20words.jpg") == expected
+    assert names(f"file:{folder}/two%20words.jpg") == expected
+
+
+def test_what_stands_for_nothing_says_why(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    assert problem("*.gif") == "no file matches this pattern"
+    assert problem("empty") == "no images in this folder"
+    assert "download" in problem("https://example.org/cat.jpg")
+    assert "another host" in problem("file://elsewhere/cat.jpg")
+
+
+def test_standard_input_can_be_read_once() -> None:
+    assert names("-", "a.jpg") == ["-", "a.jpg"]
+    with pytest.raises(click.UsageError):
+        expand(["-", "-"])

@@ -1,6 +1,7 @@
 """Exit codes, and what a person is told about an error."""
 
 import enum
+import math
 import unicodedata
 from typing import Final
 
@@ -43,7 +44,7 @@ def explained(error: DespachoError, server: str) -> str:
         return f"no server at {server}: start one with `make up` or name it with --server"
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
     if error.retry_after_s is not None:
-        hint = f"try again in {error.retry_after_s:.1f} s"
+        hint = f"try again in {max(1, math.ceil(error.retry_after_s))} s"
     # What the server says may have any bytes; a terminal must not obey them.
     message = printable(error.message).rstrip(".")
     return f"{message}: {hint}" if hint else message

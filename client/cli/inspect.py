@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -16,6 +16,9 @@ from ..sync_client import Client
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, printable
 from .printers import error_fields, print_json
+
+SHOWN_CLASSES: Final = 5
+"""How many names give an idea of what a model knows; `--json` has all."""
 
 
 def show_models(
@@ -95,7 +98,7 @@ def _print_model(model: Model, *, as_json: bool) -> None:
         "wait": _wait(model),
         "input": f"{model.input_width} x {model.input_height} pixels",
         "batch": f"up to {model.max_batch_size} images",
-        "classes": f"{model.class_count}: {', '.join(model.labels[:5])}, …",
+        "classes": _classes(model),
     }
     for heading, value in rows.items():
         table.add_row(Text(heading, style="bold"), Text(printable(value)))
@@ -104,6 +107,12 @@ def _print_model(model: Model, *, as_json: bool) -> None:
 
 def _fields(model: Model) -> dict[str, Any]:
     return asdict(model)
+
+
+def _classes(model: Model) -> str:
+    shown = ", ".join(model.labels[:SHOWN_CLASSES])
+    more = ", …" if len(model.labels) > SHOWN_CLASSES else ""
+    return f"{model.class_count}: {shown}{more}"
 
 
 def _wait(model: Model) -> str:

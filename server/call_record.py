@@ -1,0 +1,87 @@
+"""What is known of one call while it runs: its ids, and what the access log will say."""
+
+import re
+import time
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+import grpc
+
+from server.validation import is_request_id
+
+REQUEST_ID_KEY: Final = "x-request-id"
+"""Metadata: the caller's id for the call, and its echo in the trailers."""
+
+TRACEPARENT_KEY: Final = "traceparent"
+"""Metadata: the W3C trace context of the caller."""
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?P<trace_id>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """One call. The service adds what it learns."""
+
+    method: str
+    """Full name, such as `/prediction.v1.PredictionService/Predict`."""
+
+    request_id: str
+    """The caller's, or one made here."""
+
+    traceparent: str = ""
+    """The caller's trace context; empty if there is none or it is not one."""
+
+    model: str = ""
+    """The model that was asked, in a stream the last one; empty until known."""
+
+    reason: str = ""
+    """Why the call failed, as in `ErrorInfo.reason`; empty if it did not."""
+
+    images: int = 0
+    """Images answered; more than one only in a stream."""
+
+    failed_images: int = 0
+    """Images of a stream that failed alone."""
+
+    started_s: float = field(default_factory=time.monotonic)
+    """When the call arrived, seconds of the monotonic clock."""
+
+    @classmethod
+    def of(cls, details: grpc.HandlerCallDetails) -> Self:
+        """Begin the record of a call that has just arrived."""
+        metadata = dict(details.invocation_metadata)
+        request_id = str(metadata.get(REQUEST_ID_KEY, ""))
+        traceparent = str(metadata.get(TRACEPARENT_KEY, ""))
+        return cls(
+            method=details.method,
+            # A bad header may be the work of some proxy: it is replaced, not refused.
+            request_id=request_id if is_request_id(request_id) else new_request_id(),
+            traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+        )
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's part of `traceparent`; empty if there is none."""
+        match = _TRACEPARENT.fullmatch(self.traceparent)
+        return match["trace_id"] if match else ""
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """Whether this is a health check or reflection: let in while draining, hardly logged."""
+        return self.method.startswith("/grpc.")
+
+    @property
+    def duration_s(self) -> float:
+        """How long the call has been running, seconds."""
+        return time.monotonic() - self.started_s
+
+
+CURRENT: Final[ContextVar[CallRecord]] = ContextVar("despacho_call")
+"""The call that the running code belongs to, set around every handler."""
+
+
+def new_request_id() -> str:
+    """Return an id for a request that has none."""
+    return uuid.uuid4().hex

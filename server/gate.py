@@ -1,0 +1,51 @@
+"""The door of the front-end: counts the calls inside, and closes for good."""
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from dispatch.errors import Draining
+from server.call_record import CallRecord
+
+
+class Gate:
+    """Lets calls in until it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        """Set when no more calls are let in; calls that would never end should."""
+
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def admit(self, record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let a call in; it counts until its status is sent.
+
+        Raises:
+            Draining: the gate is closed. Health checks are let in for ever.
+        """
+        if record.is_infrastructure:
+            return
+        if self.closed.is_set():
+            raise Draining("this server is shutting down; another one will answer")
+        self._inside += 1
+        self._empty.clear()
+        # gRPC calls back when the last byte is handed over, which is later than
+        # the end of the handler.
+        context.add_done_callback(self._leave)  # type: ignore[arg-type] # stub: no callable fits
+
+    def close(self) -> None:
+        """Let no more calls in."""
+        self.closed.set()
+
+    async def empty(self) -> None:
+        """Wait until no call is inside."""
+        await self._empty.wait()
+
+    def _leave(self, ctx: grpc.aio.ServicerContext[Any, Any]) -> None:
+        del ctx
+        self._inside -= 1
+        if self._inside == 0:
+            self._empty.set()

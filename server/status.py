@@ -1,0 +1,131 @@
+"""What a caller sees of an error: one table, and the standard details.
+
+Every status has a `google.rpc.ErrorInfo`; what else it has depends on what the
+caller can do about the error.
+"""
+
+import math
+from typing import Final
+
+import grpc
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from dispatch import errors
+
+DOMAIN: Final = "despacho"
+"""`ErrorInfo.domain` of every error."""
+
+INTERNAL_REASON: Final = "INTERNAL"
+"""`ErrorInfo.reason` of what nobody expected."""
+
+INTERNAL_MESSAGE: Final = "internal error"
+"""All that a caller is told of what nobody expected; the log has the rest."""
+
+# Details travel in the trailers, once as they are and once in base64, and clients
+# refuse more than 8 KB of metadata. A message may quote what the caller sent.
+MAX_TEXT_BYTES: Final = 400
+"""Longest text in a status, bytes of UTF-8; the rest is cut off."""
+
+CODE: Final[dict[type[errors.DespachoError], grpc.StatusCode]] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageEmpty: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageUndecodable: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageFormatUnsupported: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NoWorker: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelLoading: grpc.StatusCode.UNAVAILABLE,
+    errors.BrokerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.ExpiredInQueue: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.InferenceFailed: grpc.StatusCode.INTERNAL,
+    errors.JobPoisoned: grpc.StatusCode.INTERNAL,
+    # Never meant to leave the project: told like any other surprise.
+    errors.OutcomeUnknown: grpc.StatusCode.INTERNAL,
+}
+"""Each leaf of the error tree; a test demands that none is missing."""
+
+CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+"""gRPC's codes by number."""
+
+
+def is_expected(error: BaseException) -> bool:
+    """Say whether the caller may be told what happened."""
+    return type(error) in CODE and not isinstance(error, errors.OutcomeUnknown)
+
+
+def to_status(error: BaseException) -> status_pb2.Status:
+    """Return what the caller is told of `error`; of a surprise only that it was one."""
+    if not is_expected(error) or not isinstance(error, errors.DespachoError):
+        return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, _info(INTERNAL_REASON))
+    message = shortened(str(error))
+    details: list[Message] = [_info(error.reason)]
+    if isinstance(error, errors.InvalidRequest):
+        details.append(_bad_request(error.field, message))
+    elif isinstance(error, errors.ModelNotFound):
+        details.append(_resource_info(error.model))
+    elif isinstance(error, errors.Retryable):
+        details.append(_retry_info(error.retry_after_s))
+    if isinstance(error, errors.QueueFull):
+        details.append(_quota_failure(error.subject, message))
+    return _status(CODE[type(error)], message, *details)
+
+
+def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the trailing metadata that goes with `status`."""
+    trailers: list[tuple[str, str | bytes]] = [
+        ("grpc-status-details-bin", status.SerializeToString())
+    ]
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Unpack(retry):
+            # Obeyed by gRPC's own retries, which do not read RetryInfo.
+            pushback_ms = retry.retry_delay.ToMilliseconds()
+            trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
+    return tuple(trailers)
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """Return the `ErrorInfo.reason` of `status`; empty if it has none."""
+    info = error_details_pb2.ErrorInfo()
+    return next((info.reason for detail in status.details if detail.Unpack(info)), "")
+
+
+def shortened(text: str) -> str:
+    """Return as much of `text` as fits into a status."""
+    return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
+
+
+def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def _info(reason: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+
+
+def _bad_request(field: str, message: str) -> error_details_pb2.BadRequest:
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+    return error_details_pb2.BadRequest(field_violations=[violation])
+
+
+def _resource_info(model: str) -> error_details_pb2.ResourceInfo:
+    return error_details_pb2.ResourceInfo(resource_type="model", resource_name=shortened(model))
+
+
+def _retry_info(retry_after_s: float) -> error_details_pb2.RetryInfo:
+    # Rounded up: a caller that comes back early is refused once more.
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(max(0, math.ceil(retry_after_s * 1000)))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _quota_failure(subject: str, message: str) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+    return error_details_pb2.QuotaFailure(violations=[violation])

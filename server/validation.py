@@ -1,0 +1,86 @@
+"""What a request may say: one function per rule.
+
+What needs decoding (format, pixels) is checked by the worker.
+"""
+
+from typing import Final
+
+from dispatch import errors
+from dispatch.jobs import Priority
+from prediction.v1 import prediction_pb2 as pb
+
+MAX_TOP_K: Final = 1000
+"""Most labels that can be asked for."""
+
+DEFAULT_TOP_K: Final = 5
+"""Labels returned when the request does not say."""
+
+MAX_REQUEST_ID_CHARS: Final = 128
+"""Longest request id, characters."""
+
+PRIORITIES: Final = {
+    pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    pb.PRIORITY_HIGH: Priority.HIGH,
+    pb.PRIORITY_NORMAL: Priority.NORMAL,
+    pb.PRIORITY_LOW: Priority.LOW,
+}
+"""The wire's priorities, and ours."""
+
+
+def check_image(image: bytes, *, max_bytes: int) -> None:
+    """Accept 1 to `max_bytes` bytes.
+
+    Raises:
+        ImageEmpty: there are none.
+        ImageTooLarge: there are more.
+    """
+    if not image:
+        raise errors.ImageEmpty("the request has no image")
+    if len(image) > max_bytes:
+        raise errors.ImageTooLarge(
+            f"the image has {len(image)} bytes; the limit is {max_bytes} bytes"
+        )
+
+
+def to_top_k(top_k: int) -> int:
+    """Return how many labels to return; 0 means the default.
+
+    Raises:
+        InvalidArgument: it is out of range.
+    """
+    if not 0 <= top_k <= MAX_TOP_K:
+        raise errors.InvalidArgument(
+            "top_k", f"top_k is {top_k}; it must be from 1 to {MAX_TOP_K}, or 0 for {DEFAULT_TOP_K}"
+        )
+    return top_k or DEFAULT_TOP_K
+
+
+def is_request_id(text: str) -> bool:
+    """Say whether `text` may be used as a request id; the empty one may not."""
+    return 0 < len(text) <= MAX_REQUEST_ID_CHARS and text.isascii() and text.isprintable()
+
+
+def check_request_id(request_id: str) -> None:
+    """Accept short printable ASCII, because it is echoed in metadata and in logs.
+
+    Raises:
+        InvalidArgument: it is something else. An empty one is accepted.
+    """
+    if request_id and not is_request_id(request_id):
+        raise errors.InvalidArgument(
+            "request_id",
+            f"request_id must be at most {MAX_REQUEST_ID_CHARS} printable ASCII characters",
+        )
+
+
+def to_priority(value: pb.Priority.ValueType) -> Priority:
+    """Return our name for the wire's priority.
+
+    Raises:
+        InvalidArgument: this server does not know the value. Guessing one would
+            silently put a newer client's work into the wrong queue.
+    """
+    priority = PRIORITIES.get(value)
+    if priority is None:
+        raise errors.InvalidArgument("priority", f"priority {value} is not known to this server")
+    return priority

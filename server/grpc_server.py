@@ -1,0 +1,145 @@
+"""The gRPC server: its options, what is served on its port, how it starts and how it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
+from server import health
+from server.gate import Gate
+from server.interceptor import CallInterceptor
+from server.ports import Fleet, Relay
+from server.service import PredictionService
+from server.settings import MIB, ServerSettings
+
+log = structlog.get_logger(__name__)
+
+# Above the image limit, so that an image that is a little too large is refused by
+# us, with a reason. gRPC itself refuses a larger message before it is in memory,
+# with RESOURCE_EXHAUSTED and no reason.
+MESSAGE_SLACK_BYTES: Final = MIB
+"""What a message may have beside the largest image, bytes."""
+
+# Long enough for load balancers to notice, short enough that a caller whose
+# connection is still open, and who therefore comes back to this server, is soon
+# sent to another one.
+DRAIN_NOTICE_S: Final = 1.0
+"""How long connections stay open while new calls are refused, seconds."""
+
+LAST_BYTES_S: Final = 0.5
+"""How long what is left (reflection, last bytes) may take after the last call, seconds."""
+
+
+class CannotListen(Exception):
+    """The address is in use, or not ours."""
+
+
+def options(settings: ServerSettings) -> list[tuple[str, Any]]:
+    """Return the options of the server.
+
+    `grpc.http2.min_ping_interval_without_data_ms` is what C calls
+    MIN_RECV_PING_INTERVAL: a client that pings more often is disconnected.
+    """
+    return [
+        # Two servers would silently share the port, and each get some of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_image_bytes + MESSAGE_SLACK_BYTES),
+        # What we send is ours: the labels of a model, a vector of scores.
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # Finds callers that vanished without a word, and frees what they asked for.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # Makes old connections move to new servers. No call outlives the grace.
+        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_deadline_s * 1000) + 1000),
+    ]
+
+
+@asynccontextmanager
+async def grpc_server(
+    settings: ServerSettings,
+    *,
+    relay: Relay,
+    fleet: Fleet,
+    drain_notice_s: float = DRAIN_NOTICE_S,
+) -> AsyncIterator[str]:
+    """Serve while inside; on the way out, let calls end and refuse new ones.
+
+    Args:
+        settings: where to listen, and the limits.
+        relay: where images go.
+        fleet: which models there are.
+        drain_notice_s: see `DRAIN_NOTICE_S`.
+
+    Yields:
+        The address it listens on, with the real port.
+
+    Raises:
+        CannotListen: the address is in use, or not ours.
+    """
+    gate = Gate()
+    server = grpc.aio.server(interceptors=[CallInterceptor(gate)], options=options(settings))
+    service = PredictionService(settings, relay=relay, fleet=fleet, gate=gate)
+    add_PredictionServiceServicer_to_server(service, server)
+    async with health.HealthService(fleet) as health_service:
+        add_HealthServicer_to_server(health_service, server)
+        reflection.enable_server_reflection(
+            (health.SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+        )
+        address = _bind(server, settings.address)
+        await server.start()
+        try:
+            yield address
+        finally:
+            health_service.drain()
+            gate.close()
+            await _stop(
+                server,
+                gate,
+                health_service,
+                notice_s=min(drain_notice_s, settings.drain_s),
+                grace_s=settings.drain_s,
+            )
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotListen(
+            f"cannot listen on {address}: the address is in use or not available"
+        ) from error
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def _stop(
+    server: grpc.aio.Server,
+    gate: Gate,
+    health_service: health.HealthService,
+    *,
+    notice_s: float,
+    grace_s: float,
+) -> None:
+    """Stop when the last call has ended, at the latest after `grace_s`."""
+    empty = asyncio.create_task(gate.empty())
+    await asyncio.wait([empty], timeout=notice_s)
+    # From here on clients are told to go elsewhere and none can connect.
+    stop = asyncio.create_task(server.stop(grace_s - notice_s))
+    health_service.close()
+    await asyncio.wait([empty, stop], return_when=asyncio.FIRST_COMPLETED)
+    if not empty.done():
+        log.warning("calls were cut off", grace_s=grace_s)
+    empty.cancel()
+    await server.stop(LAST_BYTES_S)
+    await asyncio.gather(stop, empty, return_exceptions=True)

@@ -1,0 +1,119 @@
+"""How the server starts, and how it lets calls end."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from prediction.v1 import prediction_pb2 as pb
+from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
+from server.grpc_server import CannotListen
+from tests.front_end import LIMIT_S, FrontEnd, front_end
+
+
+class Stoppable:
+    """A front-end whose end can be waited for while calls are still made."""
+
+    def __init__(self, front: FrontEnd, stack: AsyncExitStack) -> None:
+        self.front = front
+        self._stack = stack
+
+    @classmethod
+    async def start(cls) -> "Stoppable":
+        stack = AsyncExitStack()
+        # The notice never runs out by itself here: only the last call ends it.
+        context = front_end(drain_notice_s=LIMIT_S, drain_s=LIMIT_S)
+        return cls(await stack.enter_async_context(context), stack)
+
+    async def stop(self, channel: grpc.aio.Channel) -> "asyncio.Task[None]":
+        """Begin to stop; return when `channel` can see it."""
+        watch = HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        end = asyncio.create_task(self._stack.aclose())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        return end
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    packed = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    assert any(detail.Unpack(info) for detail in status_pb2.Status.FromString(packed).details)
+    return str(info.reason)
+
+
+async def test_a_draining_server_finishes_calls_and_refuses_new_ones() -> None:
+    running = await Stoppable.start()
+    front = running.front
+    # Its own connection: the one of the front-end is closed before the server.
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        stub = PredictionServiceStub(channel)
+        pending = asyncio.ensure_future(_predict(stub, b"hold"))
+        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+        end = await running.stop(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Predict(pb.PredictRequest(image=b"late"), timeout=LIMIT_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason(caught.value) == "DRAINING"
+        assert len(front.relay.submitted) == 1
+        front.relay.release_all()
+        assert (await pending).worker == "worker-1"
+        async with asyncio.timeout(LIMIT_S):
+            await end
+
+
+async def _predict(stub: PredictionServiceStub, image: bytes) -> pb.PredictResponse:
+    response = await stub.Predict(pb.PredictRequest(image=image), timeout=LIMIT_S)  # type: ignore[misc]
+    assert isinstance(response, pb.PredictResponse)
+    return response
+
+
+async def test_a_draining_server_answers_what_a_stream_has_sent_and_ends_it() -> None:
+    running = await Stoppable.start()
+    front = running.front
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        stub = PredictionServiceStub(channel)
+        stream = stub.PredictStream(timeout=LIMIT_S)
+        request = pb.PredictRequest(image=b"hold", request_id="held")
+        await stream.write(pb.PredictStreamRequest(request=request))
+        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+        end = await running.stop(channel)
+        front.relay.release_all()
+        response = await stream.read()
+        assert isinstance(response, pb.PredictStreamResponse)
+        assert response.request_id == "held"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert reason(caught.value) == "DRAINING"
+        async with asyncio.timeout(LIMIT_S):
+            await end
+
+
+async def test_calls_that_do_not_end_are_cut_off_and_cancelled() -> None:
+    async with AsyncExitStack() as stack:
+        front = await stack.enter_async_context(front_end(drain_s=0.1))
+        async with grpc.aio.insecure_channel(front.address) as channel:
+            stub = PredictionServiceStub(channel)
+            pending = asyncio.ensure_future(_predict(stub, b"hold"))
+            await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+            await stack.aclose()
+            assert front.relay.cancelled == [b"hold"]
+            with pytest.raises(grpc.aio.AioRpcError):
+                await pending
+
+
+async def test_a_taken_address_is_a_clear_error() -> None:
+    async with front_end() as front:
+        with pytest.raises(CannotListen, match="in use"):
+            async with front_end(address=front.address):
+                pass
+
+
+async def test_the_server_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    async with front_end(address=f"unix:{tmp_path / 'socket'}") as front:
+        response = await front.stub.Predict(pb.PredictRequest(image=b"x"), timeout=LIMIT_S)
+        assert response.worker == "worker-1"

@@ -8,10 +8,10 @@ names are used for the layers here.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-import keras
 import numpy as np
 
 from worker.bundled.torch_weights import Tensor
+from worker.engines.runtime import keras
 
 INPUT_SIZE: Final = 224
 """Width and height of the input, pixels."""

@@ -91,8 +91,8 @@ def _make(directory: Path, weights: Path) -> None:
 def _write(directory: Path, weights: Path) -> None:
     """Write a model directory like one that anybody could write; see `docs/models.md`."""
     # Only whoever makes the model pays for importing Keras.
-    from worker.engines.export import export_frozen  # noqa: PLC0415, I001
     from worker.bundled.efficientnet_lite import build  # noqa: PLC0415
+    from worker.engines.export import export_frozen  # noqa: PLC0415
 
     export_frozen(build(torch_weights.read_state_dict(weights)), directory / SAVED_MODEL)
     (directory / "labels.txt").write_text("\n".join(imagenet_labels()) + "\n", encoding="utf-8")

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-from worker.engines.runtime import tf
+from worker.engines.runtime import convert_variables_to_constants_v2, tf
 
 
 def export_frozen(model: Any, folder: Path) -> None:

@@ -5,19 +5,28 @@ environment once, while they are imported.
 """
 
 import os
+from contextlib import nullcontext
+from typing import Final
 
 import structlog
 
-# Errors reach us as exceptions; what TensorFlow logs beside them is about GPUs
-# that are not there. Whoever looks for one sets this to 0.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from worker.engines.quiet_import import quiet_import
+
+LOG_LEVEL: Final = "TF_CPP_MIN_LOG_LEVEL"
+
+# Errors reach us as exceptions; what TensorFlow logs beside them is mostly about
+# GPUs that are not there. Whoever looks for one sets the level, and sees all.
+_importing = nullcontext() if LOG_LEVEL in os.environ else quiet_import()
+os.environ.setdefault(LOG_LEVEL, "3")
 # Another backend may be set in ~/.keras/keras.json, and would not run here.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-import keras
-import tensorflow as tf
+with _importing:
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-__all__ = ["keras", "set_threads", "tf"]
+__all__ = ["convert_variables_to_constants_v2", "keras", "set_threads", "tf"]
 
 log = structlog.get_logger()
 

@@ -5,11 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 import structlog
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.model_file import Network
-from worker.engines.runtime import tf
+from worker.engines.runtime import convert_variables_to_constants_v2, tf
 from worker.model_spec import ModelError, ModelSpec
 
 log = structlog.get_logger()
@@ -124,6 +123,8 @@ def _frozen(graph: Any) -> Callable[[Any], Any]:
 
     Measured: up to 1.4 times as many images per second.
     """
+    if not graph.captured_inputs:
+        return graph  # type: ignore[no-any-return] # it was frozen when it was saved
     try:
         frozen = convert_variables_to_constants_v2(graph)
     except Exception as error:  # noqa: BLE001 - any model may have operations that cannot be frozen

@@ -1,0 +1,64 @@
+"""In processes of their own: what is tested happens while TensorFlow is imported."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.model
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+
+
+def test_import_and_first_run_say_nothing() -> None:
+    done = run("from worker.engines.runtime import tf; print(float(tf.constant(1.0) + 1))")
+    assert (done.stdout, done.stderr) == ("2.0\n", "")
+
+
+def test_whoever_sets_the_log_level_sees_all() -> None:
+    done = run("import worker.engines.runtime", TF_CPP_MIN_LOG_LEVEL="0")
+    assert "oneDNN" in done.stderr
+
+
+def test_other_lines_are_passed_on_and_errors_too() -> None:
+    program = """
+import os, sys
+from worker.engines.quiet_import import quiet_import
+try:
+    with quiet_import():
+        os.write(2, b"I0000 00:00:1795429518.798472    7596 port.cc:153] noise\\n")
+        os.write(2, b'{"event": "heartbeat"}\\n')
+        raise ImportError("no such library")
+except ImportError as error:
+    print(error)
+os.write(2, b"after\\n")
+"""
+    done = run(program)
+    assert done.stderr == '{"event": "heartbeat"}\nafter\n'
+    assert done.stdout == "no such library\n"
+
+
+def test_keras_backend_of_the_user_is_not_used() -> None:
+    done = run("from worker.engines.runtime import keras; print(keras.backend.backend())",
+               KERAS_BACKEND="jax")  # fmt: skip
+    assert done.stdout == "tensorflow\n"
+
+
+def test_threads_are_a_limit() -> None:
+    program = (
+        "from worker.engines.runtime import set_threads, tf; set_threads(1); tf.constant(1.0);"
+        "print(tf.config.threading.get_intra_op_parallelism_threads(),"
+        " tf.config.threading.get_inter_op_parallelism_threads())"
+    )
+    assert run(program).stdout == "1 1\n"

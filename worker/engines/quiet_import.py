@@ -1,0 +1,41 @@
+"""Keeps what TensorFlow says while it is imported out of the logs.
+
+Some lines come before its log level is read, so no setting stops them. They
+are caught and dropped; all other lines are passed on when the import is over.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+STDERR: Final = 2
+
+NOISE: Final = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog"
+    rb"|[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ (port|cudart_stub|cuda_platform)\.cc:"
+)
+"""That rounding may differ between machines, and that there is no GPU."""
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Hold back what this process writes to standard error; afterwards pass on all but noise.
+
+    A fatal error in native code takes what was held back along, so this is not for longer than
+    an import.
+    """
+    with tempfile.TemporaryFile() as held:
+        original = os.dup(STDERR)
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(original, STDERR)
+            os.close(original)
+            held.seek(0)
+            for line in held:
+                if not NOISE.match(line):
+                    os.write(STDERR, line)

@@ -11,7 +11,12 @@ MIB = 1024 * 1024
 class ServerSettings(BaseSettings):
     """Read from the environment by `__main__.py`; tests pass values."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="SERVER_", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix="SERVER_",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
     address: str = "127.0.0.1:50051"
     """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""

@@ -10,7 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class WorkerSettings(BaseSettings):
     """Read from the environment by `__main__.py`; tests pass values."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="WORKER_", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix="WORKER_",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
     model: str = "efficientnet-lite0"
     """What to serve: the bundled `efficientnet-lite0`, `keras-applications:<Name>`, or the path

@@ -1,0 +1,108 @@
+"""Write, or check, the tables of settings in docs/operations.md.
+
+    python deploy/settings_table.py --write
+    python deploy/settings_table.py --check    exit 1 if they are stale
+
+A table stands between `<!-- settings: NAME -->` and `<!-- end -->`, and has what
+the settings class says of itself: its fields, their limits and docstrings.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Final, Literal, get_args, get_origin
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+# Started as a script, so that the services are found in any installation.
+sys.path.insert(0, str(ROOT))
+
+from server.settings import ServerSettings  # noqa: E402 - needs the path
+from worker.settings import WorkerSettings  # noqa: E402 - needs the path
+
+PAGE: Final = ROOT / "docs" / "operations.md"
+SERVICES: Final[dict[str, type[BaseSettings]]] = {
+    "server": ServerSettings,
+    "worker": WorkerSettings,
+}
+MIB: Final = 1024 * 1024
+LIMITS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", action="store_true", help="write them")
+    action.add_argument("--check", action="store_true", help="only compare")
+    arguments = parser.parse_args()
+
+    before = PAGE.read_text(encoding="utf-8")
+    after = filled(before)
+    if arguments.write:
+        PAGE.write_text(after, encoding="utf-8")
+    elif after != before:
+        print(f"stale: {PAGE.relative_to(ROOT)} (run `make docs`)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def filled(page: str) -> str:
+    """Return the page with each table as its settings class has it now."""
+    for name, settings in SERVICES.items():
+        place = re.search(rf"<!-- settings: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
+        if place is None:
+            raise ValueError(f"the page has no place for the settings of the {name}")
+        page = page[: place.start(1)] + table(settings) + page[place.end(1) :]
+    return page
+
+
+def table(settings: type[BaseSettings]) -> str:
+    """Describe every setting, one row each."""
+    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in settings.model_fields.items():
+        if not field.description:
+            raise ValueError(f"{settings.__name__}.{name} has no docstring")
+        meaning = " ".join(field.description.split())
+        cells = (f"`{variable(settings, name, field)}`", default(field), allowed(field), meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "".join(f"{row}\n" for row in rows)
+
+
+def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
+    """Name the environment variable of a field."""
+    if isinstance(field.validation_alias, AliasChoices):
+        # The other choices are for code, which uses the name of the field.
+        return str(field.validation_alias.choices[-1])
+    return f"{settings.model_config['env_prefix']}{name}".upper()
+
+
+def default(field: FieldInfo) -> str:
+    """Show the default; big sizes also in MiB."""
+    value = field.default
+    if value == "":
+        return "empty"
+    if isinstance(value, int) and value >= MIB and value % MIB == 0:
+        return f"`{value}` ({value // MIB} MiB)"
+    return f"`{value}`"
+
+
+def allowed(field: FieldInfo) -> str:
+    """Show the limits or the choices of a value."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    limits = (
+        f"{sign} {getattr(limit, attribute)}"
+        for limit in field.metadata
+        for attribute, sign in LIMITS.items()
+        if hasattr(limit, attribute)
+    )
+    return ", ".join(limits)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+# Every command of the project; `make` alone lists them.
+#
+# Needs Python 3.11, 3.12 or 3.13 and make (GNU make 3.81, the one of macOS, is
+# enough). Everything else is installed into .venv by the first command that
+# needs it, and again only when a file that lists packages has changed.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The first Python that TensorFlow has a wheel for. Another one: make PYTHON=/path/to/python3
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The tools of this project before any others of the same name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# --- Running it -------------------------------------------------------------
+
+# `docker` or `local`; empty: what runs already, else Docker if there is an engine.
+MODE ?=
+# How many workers; empty: as many as before, at first one.
+WORKERS ?=
+# `server`, `worker-1`, ...; empty: all.
+SERVICE ?=
+IMAGE ?= docs/examples/coffee.jpg
+
+export DESPACHO_MODE := $(MODE)
+RUN = $(BIN)/python -m deploy
+
+.PHONY: help up up-local up-docker down status logs scale predict
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n]
+	@mode=$$($(RUN) mode) && $(MAKE) up-$$mode WORKERS=$(WORKERS)
+
+# With Docker the images bring the services; only the client is needed here.
+up-docker: $(VENV)/.installed-client
+	@$(RUN) up --mode docker $(if $(WORKERS),--workers $(WORKERS))
+
+up-local: $(VENV)/.installed-run
+	@$(RUN) up --mode local $(if $(WORKERS),--workers $(WORKERS))
+
+down: $(VENV)/.installed-client  ## stop everything; what waits in Redis stays on disk
+	@$(RUN) down
+
+status: $(VENV)/.installed-client  ## show processes, addresses and health
+	@$(RUN) status
+
+logs: $(VENV)/.installed-client  ## follow the logs [SERVICE=worker-1]
+	@$(RUN) logs $(SERVICE)
+
+scale: $(VENV)/.installed-client  ## run WORKERS=n workers; the others are not touched
+	@$(RUN) scale "$(WORKERS)"
+
+predict: $(VENV)/.installed-client  ## label an image [IMAGE=photo.jpg]
+	@$(RUN) predict "$(IMAGE)"
+
+# --- Working on it ----------------------------------------------------------
+
+.PHONY: install test test-unit check lint format types proto proto-check docs constraints clean
+install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
+
+test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
+	$(BIN)/pytest $(TESTS)
+
+test-unit: $(VENV)/.installed-dev  ## the tests that take seconds and need nothing
+	$(BIN)/pytest tests/unit $(TESTS)
+
+# What to run before each push. `.ci/run` runs `lint` and `test` instead, since
+# `test` has the unit tests already.
+check: lint test-unit  ## lint and unit tests; for before each push
+
+lint: $(VENV)/.installed-dev types proto-check  ## format, ruff, mypy, contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python deploy/settings_table.py --check
+
+types: $(VENV)/.installed-dev  ## mypy --strict
+	$(BIN)/mypy .
+
+format: $(VENV)/.installed-dev  ## format, and repair what ruff can repair
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.installed-dev  ## write the stubs in protos/gen
+	$(BIN)/python protos/generate.py
+
+# generate.py also lays out the files that ours import; buf needs them.
+proto-check: $(VENV)/.installed-dev  ## stubs fresh, contracts well-formed, nothing broken for callers
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/buf lint
+	$(BIN)/python protos/breaking.py
+
+docs: $(VENV)/.installed-dev  ## write the tables of settings in docs/operations.md
+	$(BIN)/python deploy/settings_table.py --write
+
+constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
+	$(BIN)/python deploy/constraints.py
+
+clean:  ## remove .venv and caches; keeps .despacho, with what waits in Redis
+	@if [ -e .despacho/mode ]; then echo "It may be running: make down first." >&2; exit 1; fi
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Installing -------------------------------------------------------------
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(SUPPORTED)'; then \
+		echo "Python 3.11, 3.12 or 3.13 is needed; found: $$("$(or $(PYTHON),python3)" -V 2>&1)." >&2; \
+		echo "Install one, or say where it is: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+		exit 1; fi
+	@echo "Making $(VENV) with $$("$(PYTHON)" -V)"
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# $(call installed,requirement file): install that, then this checkout itself.
+define installed
+	@echo "Installing $(1); the first time this can take some minutes"
+	@$(PIP) install --quiet -r $(1)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+CLIENT_FILES := requirements-client.txt client/requirements.txt constraints.txt pyproject.toml
+RUN_FILES := $(CLIENT_FILES) requirements-local.txt server/requirements.txt worker/requirements.txt
+DEV_FILES := $(RUN_FILES) requirements.txt requirements-dev.txt
+
+$(VENV)/.installed-client: $(CLIENT_FILES) | $(BIN)/python
+	$(call installed,requirements-client.txt)
+
+$(VENV)/.installed-run: $(RUN_FILES) | $(VENV)/.installed-client
+	$(call installed,requirements-local.txt)
+
+$(VENV)/.installed-dev: $(DEV_FILES) | $(VENV)/.installed-run
+	$(call installed,requirements-dev.txt)

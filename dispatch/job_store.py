@@ -130,8 +130,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         remaining_ms = max(1, round((submission.answer_by - now) * 1000))
         size = size_bytes(submission)
         if isinstance(operation, Cancel):
-            # An expired job has no time left, but its late enqueue must be refused all the same.
-            mark_ms = max(remaining_ms, 10_000)
+            mark_ms = remaining_ms + keys.JOB_GRACE_MS
             return scripts.CANCEL.call(names, (keys.GROUP, size, operation.outcome.value, mark_ms))
         return scripts.ENQUEUE.call(
             names,
@@ -141,6 +140,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
                 self._limits.size_bytes,
                 size,
                 remaining_ms,
+                keys.JOB_GRACE_MS,
                 job.SerializeToString(),
                 submission.image,
             ),

@@ -7,8 +7,8 @@
     despacho:{model}:jobs:<priority>    STREAM  one entry per waiting or claimed job; permanent,
                                                 empty when there is no work
     despacho:{model}:job:<id>           STRING  "<stream index> <entry id>" or "void"; lives until
-                                                the job's deadline, so that a resent enqueue is
-                                                recognised and a cancel finds its entry
+                                                JOB_GRACE_MS after the deadline, so that a resent
+                                                enqueue is recognised and a cancel finds its entry
     despacho:{model}:replies:<server>   STREAM  replies to one front-end process;
                                                 PEXPIRE REPLIES_TTL_MS
     despacho:{model}:load               HASH    bytes: admitted and not yet retired;
@@ -39,6 +39,9 @@ WORKER_TTL_MS: Final = 3000
 
 REPLIES_TTL_MS: Final = 60_000
 """A front-end that is silent for this long is dead to the workers."""
+
+JOB_GRACE_MS: Final = 5000
+"""How long after its deadline a job can still be cancelled, which is when most expire."""
 
 MODELS: Final = "despacho:models"
 

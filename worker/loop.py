@@ -7,6 +7,7 @@ import numpy as np
 import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
+from dispatch.errors import BrokerUnavailable
 from dispatch.work_queue import WorkQueue
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array
@@ -46,6 +47,7 @@ class Loop:
 
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""
+        self._look_for_lost(batch)
         wanted, gone, late = [], [], []
         now_ms = self._queue.now_ms()
         for item in batch:
@@ -58,6 +60,14 @@ class Loop:
         self._in_hand.remove(gone)
         self._publisher.publish(late)
         return wanted
+
+    def _look_for_lost(self, batch: Sequence[Prepared]) -> None:
+        # The keeper looks once a second; a call may have been cancelled since, or
+        # this process may have slept. One round trip is cheap beside an inference.
+        try:
+            self._in_hand.mark_lost(self._queue.renew([item.claim for item in batch]))
+        except BrokerUnavailable:
+            return  # computed, perhaps for nobody; the answer waits for Redis
 
     def _answers(self, batch: Sequence[Prepared]) -> list[Ended]:
         """Run the model; where it raises, find the image at fault."""

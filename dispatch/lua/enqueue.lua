@@ -9,8 +9,9 @@
 -- ARGV[3]     most bytes
 -- ARGV[4]     size of this job, bytes
 -- ARGV[5]     time left until the caller's deadline, milliseconds, at least 1
--- ARGV[6]     encoded Job
--- ARGV[7]     image
+-- ARGV[6]     how long after the deadline a cancel must still find the entry, milliseconds
+-- ARGV[7]     encoded Job
+-- ARGV[8]     image
 --
 -- Returns   1  admitted, now or by an earlier send of the same job
 --          -1  refused: too many jobs
@@ -35,8 +36,8 @@ local deadline_ms = string.format('%.0f', now_ms + tonumber(ARGV[5]))
 
 -- The first write is one that is refused when memory is full, on purpose.
 local entry = redis.call('XADD', KEYS[tonumber(ARGV[1])], '*',
-  'job', ARGV[6], 'deadline', deadline_ms, 'size', ARGV[4], 'image', ARGV[7])
-redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. entry, 'PX', ARGV[5])
+  'job', ARGV[7], 'deadline', deadline_ms, 'size', ARGV[4], 'image', ARGV[8])
+redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. entry, 'PX', ARGV[5] + ARGV[6])
 redis.call('HSET', KEYS[5], 'bytes', string.format('%.0f', bytes + tonumber(ARGV[4])))
 redis.call('HINCRBY', KEYS[6], 'accepted', 1)
 return 1

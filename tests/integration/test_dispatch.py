@@ -187,6 +187,17 @@ async def test_cancelling_a_waiting_job_removes_it(
     assert_drained(redis_server)
 
 
+async def test_a_job_can_be_cancelled_after_its_deadline(
+    redis_server: RedisServer, store: JobStore
+) -> None:
+    sent = submission(timeout_s=0)
+    await enqueue(store, sent)
+    with redis_server.client() as client:
+        assert client.pttl(keys.job(MODEL, sent.job.id)) > 1000
+    await store.send([Cancel(sent, Outcome.EXPIRED)])
+    assert totals(redis_server) == {"accepted": 1, "expired": 1}
+
+
 async def test_cancelling_a_claimed_job_makes_its_completion_a_no_op(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:

@@ -1,0 +1,75 @@
+"""One front-end process: which parts there are, and how they start and stop."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from dispatch.job_store import JobStore, QueueLimits
+from dispatch.link import Link
+from server.fleet import Fleet
+from server.grpc_server import grpc_server
+from server.lost_jobs import LostJobs
+from server.pending import PendingReplies
+from server.relay import Relay
+from server.reply_reader import ReplyReader
+from server.settings import ServerSettings
+from server.writer import Writer
+
+
+def server_name() -> str:
+    """Return a name that no front-end had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
+async def serve(
+    settings: ServerSettings, stop: asyncio.Event, *, on_ready: Callable[[str], None]
+) -> None:
+    """Run until `stop` is set; then drain and close, last opened first.
+
+    Args:
+        settings: the knobs.
+        stop: ends it.
+        on_ready: called with the address once it accepts calls.
+
+    Raises:
+        CannotListen: the address is in use, or not ours.
+    """
+    limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes)
+    name = server_name()
+    link = Link()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(JobStore(settings.redis_url, name, limits))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        pending = PendingReplies(
+            max_jobs=settings.max_in_flight_jobs, max_bytes=settings.max_in_flight_bytes
+        )
+        reader = ReplyReader(store, link, pending, tasks)
+        stack.callback(reader.stop)
+        writer = Writer(store, link, pending)
+        fleet = Fleet(
+            store,
+            link,
+            reader.listen,
+            default_model=settings.default_model,
+            no_worker_grace_s=settings.no_worker_grace_s,
+        )
+        for part in (writer, fleet, LostJobs(store, pending, writer)):
+            await stack.enter_async_context(_running(tasks, part.run()))
+        relay = Relay(fleet, pending, writer, name)
+        address = await stack.enter_async_context(grpc_server(settings, relay=relay, fleet=fleet))
+        on_ready(address)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def _running(tasks: asyncio.TaskGroup, coroutine: Any) -> AsyncIterator[None]:
+    """Run a part while inside; should it fail, the task group ends the process."""
+    task = tasks.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()

@@ -1,0 +1,196 @@
+"""Register, send, wait: in that order, whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from despacho.job.v1.job_pb2 import Answer, Failure, Job, ModelCard, Reply
+from dispatch import errors
+from dispatch.job_store import Cancel, Enqueue, Operation
+from dispatch.jobs import Outcome, Priority
+from dispatch.link import Link
+from server.fleet import ModelView
+from server.pending import PendingReplies
+from server.relay import Relay
+from server.writer import Writer
+
+
+class FakeStore:
+    """A broker in memory: keeps what was sent, and can be away or silent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Operation] = []
+        self.failure: errors.DespachoError | None = None
+        self.refusal: errors.DespachoError | None = None
+        self.on_enqueue: Callable[[Job], object] = lambda _job: None
+        self.grew = asyncio.Event()
+
+    async def ping(self) -> None:
+        if self.failure is not None:
+            raise errors.BrokerUnavailable("away")
+
+    async def send(self, operations: Sequence[Operation]) -> list[errors.DespachoError | None]:
+        if self.failure is not None:
+            raise self.failure
+        self.sent += operations
+        self.grew.set()
+        for operation in operations:
+            if isinstance(operation, Enqueue):
+                self.on_enqueue(operation.submission.job)
+        return [self.refusal if isinstance(each, Enqueue) else None for each in operations]
+
+    async def until_sent(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.sent) < count:
+                self.grew.clear()
+                await self.grew.wait()
+
+
+class FakeFleet:
+    """One model, always there."""
+
+    def get(self, name: str) -> ModelView:
+        return ModelView(ModelCard(name=name), 1, 0, ("1",), queue_depth=100, drain_per_s=10.0)
+
+    def check_can_answer(self, name: str) -> None:
+        assert name
+
+
+class House:
+    """A relay with its writer running on a fake broker."""
+
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.link = Link()
+        self.pending = PendingReplies(max_jobs=100, max_bytes=1000)
+        self.writer = Writer(self.store, self.link, self.pending)  # type: ignore[arg-type]
+        self.relay = Relay(FakeFleet(), self.pending, self.writer, "server-1")  # type: ignore[arg-type]
+
+    async def __aenter__(self) -> "House":  # noqa: PYI034 - a test's own class
+        self.task = asyncio.create_task(self.writer.run())
+        await self.until_link(is_up=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def until_link(self, *, is_up: bool) -> None:
+        changed = asyncio.Event()
+        self.link.on_change(changed.set)
+        async with asyncio.timeout(5):
+            while self.link.is_up != is_up:
+                changed.clear()
+                await changed.wait()
+
+    async def predict(self, *, timeout_s: float = 30) -> Reply:
+        return await self.relay.predict(
+            Job(model="m"), b"image", priority=Priority.NORMAL, timeout_s=timeout_s
+        )
+
+    def answer(self, job: Job) -> None:
+        self.pending.deliver(Reply(job_id=job.id, answer=Answer(batch_size=1)))
+
+
+async def test_a_reply_that_beats_enqueue_is_not_lost() -> None:
+    async with House() as house:
+        house.store.on_enqueue = house.answer
+        assert (await house.predict()).answer.batch_size == 1
+
+
+async def test_the_deadline_answers_early_and_retires_the_job() -> None:
+    async with House() as house:
+        with pytest.raises(errors.ExpiredInQueue):
+            await house.predict(timeout_s=0.05)
+        await house.store.until_sent(2)
+        enqueue, cancel = house.store.sent
+        assert isinstance(enqueue, Enqueue)
+        assert isinstance(cancel, Cancel)
+        assert cancel.submission is enqueue.submission
+        assert cancel.outcome is Outcome.EXPIRED
+
+
+async def test_a_caller_that_leaves_retires_the_job() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await house.store.until_sent(2)
+        assert house.store.sent[1].outcome is Outcome.CANCELLED  # type: ignore[union-attr]
+        assert len(house.pending) == 0
+
+
+async def test_a_refusal_says_when_to_come_back() -> None:
+    async with House() as house:
+        house.store.refusal = errors.QueueFull("jobs", "full")
+        with pytest.raises(errors.QueueFull) as caught:
+            await house.predict()
+        # A tenth of 100 jobs, at 10 a second.
+        assert caught.value.retry_after_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("IMAGE_UNDECODABLE", errors.ImageUndecodable),
+        ("INFERENCE_FAILED", errors.InferenceFailed),
+        ("JOB_POISONED", errors.JobPoisoned),
+        ("EXPIRED_IN_QUEUE", errors.ExpiredInQueue),
+        ("OF_A_LATER_VERSION", errors.InferenceFailed),
+        ("OUTCOME_UNKNOWN", errors.InferenceFailed),
+    ],
+)
+async def test_what_the_worker_says_reaches_the_caller_as_an_error(
+    reason: str, kind: type[errors.DespachoError]
+) -> None:
+    async with House() as house:
+
+        def fail(job: Job) -> None:
+            failure = Failure(reason=reason, message="because")
+            house.pending.deliver(Reply(job_id=job.id, failure=failure))
+
+        house.store.on_enqueue = fail
+        with pytest.raises(kind, match="because"):
+            await house.predict()
+
+
+async def test_a_broker_known_to_be_away_refuses_at_once() -> None:
+    async with House() as house:
+        house.store.failure = errors.BrokerUnavailable("away")
+        house.link.lost()
+        with pytest.raises(errors.BrokerUnavailable):
+            await house.predict()
+
+
+async def test_a_job_that_was_not_sent_is_refused() -> None:
+    async with House() as house:
+        house.store.failure = errors.BrokerUnavailable("away")
+        with pytest.raises(errors.BrokerUnavailable):
+            await house.predict()
+
+
+async def test_a_job_that_may_have_been_sent_is_sent_again() -> None:
+    async with House() as house:
+        house.store.failure = errors.OutcomeUnknown("cut")
+        call = asyncio.create_task(house.predict())
+        await house.until_link(is_up=False)
+        assert not call.done()
+        house.store.on_enqueue = house.answer
+        house.store.failure = None
+        assert (await asyncio.wait_for(call, 5)).answer.batch_size == 1
+        assert len(house.store.sent) == 1
+
+
+async def test_a_cancel_outlives_a_broken_connection() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        house.store.failure = errors.OutcomeUnknown("cut")
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await house.until_link(is_up=False)
+        house.store.failure = None
+        await house.store.until_sent(2)
+        assert isinstance(house.store.sent[1], Cancel)

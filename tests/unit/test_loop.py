@@ -1,0 +1,139 @@
+"""One bad image fails alone; nobody computes for nobody."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from despacho.job.v1.job_pb2 import Job, ModelCard
+from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim, Outcome, Priority
+from worker.batching import Prepared, ReadyQueue
+from worker.engine import Float32Array, UInt8Array
+from worker.in_hand import InHand
+from worker.loop import Loop
+from worker.replies import Ended
+
+BAD = 13
+
+
+class Engine:
+    """Scores [value, 255 - value]; raises on `BAD`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        pass
+
+    def predict(self, images: UInt8Array) -> Float32Array:
+        values = [int(image[0, 0, 0]) for image in images]
+        self.batches.append(values)
+        if BAD in values:
+            raise ValueError("bad image")
+        return np.array([[v / 255, 1 - v / 255] for v in values], np.float32)
+
+
+class Queue:
+    """Leases in memory."""
+
+    worker = "w"
+
+    def __init__(self) -> None:
+        self.lost: set[str] = set()
+        self.is_away = False
+
+    def now_ms(self) -> float:
+        return 1000.0
+
+    def renew(self, claims: Sequence[Claim]) -> set[str]:
+        if self.is_away:
+            raise BrokerUnavailable("away")
+        return self.lost & {claim.entry_id for claim in claims}
+
+
+class Publisher:
+    """Keeps what was published."""
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+
+    def publish(self, ended: Sequence[Ended]) -> None:
+        self.ended += ended
+
+
+class House:
+    """A loop with everything around it in memory."""
+
+    def __init__(self) -> None:
+        self.queue, self.publisher, self.engine = Queue(), Publisher(), Engine()
+        self.in_hand = InHand(max_jobs=100, max_bytes=100)
+
+    def run(self, *items: Prepared) -> dict[int, Outcome]:
+        ready = ReadyQueue(max_batch_size=8, max_wait_s=0)
+        for item in items:
+            self.in_hand.add([item.claim])
+            ready.expect()
+            ready.put(item)
+        ready.close()
+        card = ModelCard(name="m", version="7", labels=["a", "b"])
+        Loop(
+            queue=self.queue,  # type: ignore[arg-type]
+            in_hand=self.in_hand,
+            ready=ready,
+            publisher=self.publisher,  # type: ignore[arg-type]
+            engine=self.engine,
+            card=card,
+        ).run()
+        return {int(claim.job.id): outcome for claim, _, outcome in self.publisher.ended}
+
+
+def item(value: int, *, deadline_ms: int = 5000) -> Prepared:
+    job = Job(id=str(value), top_k=1)
+    claim = Claim(job, b"", Priority.NORMAL, f"{value}-0", 1, deadline_ms, 1)
+    return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
+
+
+def test_a_batch_is_answered_in_one_run() -> None:
+    house = House()
+    assert house.run(item(1), item(200)) == {1: Outcome.COMPLETED, 200: Outcome.COMPLETED}
+    assert house.engine.batches == [[1, 200]]
+    (_, first, _), (_, second, _) = house.publisher.ended
+    assert first.answer.labels[0].name == "b"
+    assert second.answer.labels[0].name == "a"
+    assert second.answer.model_version == "7"
+    assert second.answer.batch_size == 2
+    assert len(second.answer.labels) == 1
+    assert not second.answer.scores
+
+
+def test_a_bad_image_fails_alone() -> None:
+    house = House()
+    assert house.run(item(1), item(BAD), item(2)) == {
+        1: Outcome.COMPLETED,
+        BAD: Outcome.FAILED,
+        2: Outcome.COMPLETED,
+    }
+    assert house.engine.batches == [[1, BAD, 2], [1], [BAD], [2]]
+
+
+def test_an_expired_job_is_not_run() -> None:
+    house = House()
+    assert house.run(item(1, deadline_ms=999), item(2)) == {
+        1: Outcome.EXPIRED,
+        2: Outcome.COMPLETED,
+    }
+    assert house.engine.batches == [[2]]
+
+
+def test_a_lost_job_is_neither_run_nor_answered() -> None:
+    house = House()
+    house.queue.lost = {"1-0"}
+    assert house.run(item(1), item(2)) == {2: Outcome.COMPLETED}
+    assert house.engine.batches == [[2]]
+    assert [claim.entry_id for claim in house.in_hand.snapshot()] == ["2-0"]
+
+
+def test_a_broker_that_is_away_does_not_stop_the_model() -> None:
+    house = House()
+    house.queue.is_away = True
+    assert house.run(item(1)) == {1: Outcome.COMPLETED}

@@ -1,12 +1,13 @@
 """From what the worker was told to serve to a loaded engine."""
 
+import os
 from pathlib import Path
 
 from worker.bundled.spec import NAME as BUNDLED_NAME
 from worker.bundled.spec import bundled_model
 from worker.engine import Engine
 from worker.keras_applications import PREFIX, keras_application
-from worker.model_spec import InputRule, ModelError, ModelSpec, PixelRule
+from worker.model_spec import InputRule, KerasApplication, ModelError, ModelSpec, PixelRule
 from worker.model_toml import read_model_directory
 
 __all__ = [
@@ -55,6 +56,9 @@ def load_engine(spec: ModelSpec, *, threads: int) -> Engine:
     Raises:
         ModelError: the model cannot be loaded, or is not what its description says.
     """
+    if isinstance(spec.origin, KerasApplication):
+        # Read once, while Keras is imported.
+        os.environ.setdefault("KERAS_HOME", str(spec.origin.cache_dir / "keras"))
     # Importing TensorFlow takes seconds: only whoever loads a model pays for it.
     from worker.engines.loading import load  # noqa: PLC0415
 

@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.model
 
+UNSET = ("TF_CPP_MIN_LOG_LEVEL", "KERAS_HOME", "KERAS_BACKEND", "no_proxy", "NO_PROXY")
+
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    inherited = {k: v for k, v in os.environ.items() if k not in UNSET}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=inherited | environment,
@@ -62,3 +65,20 @@ def test_threads_are_a_limit() -> None:
         " tf.config.threading.get_inter_op_parallelism_threads())"
     )
     assert run(program).stdout == "1 1\n"
+
+
+def test_application_is_downloaded_to_the_cache_or_says_why_not(tmp_path: Path) -> None:
+    program = f"""
+import pathlib
+from worker.model_directory import ModelError, load_engine, open_model
+try:
+    load_engine(
+        open_model("keras-applications:MobileNetV2", pathlib.Path({str(tmp_path)!r})), threads=0
+    )
+except ModelError as error:
+    print(error)
+"""
+    # Nobody listens there, so nothing is downloaded, wherever this test runs.
+    done = run(program, https_proxy="http://127.0.0.1:1")
+    assert "keras-applications:MobileNetV2: its weights cannot be loaded: URL fetch" in done.stdout
+    assert (tmp_path / "keras" / "models").is_dir()

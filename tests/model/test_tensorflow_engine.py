@@ -194,7 +194,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_application_scales_pixels_as_its_family_does(tmp_path: Path) -> None:
-    network = build_application("MobileNetV2", tmp_path, weights=None)
+    network = build_application("MobileNetV2", weights=None)
     spec = open_model("keras-applications:MobileNetV2", tmp_path)
     engine = TensorflowEngine(spec, network)
     images = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
@@ -205,7 +205,7 @@ def test_application_scales_pixels_as_its_family_does(tmp_path: Path) -> None:
 def test_application_without_weights_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "weights.h5").write_bytes(b"what a broken download leaves")
     with pytest.raises(ModelError, match="MobileNetV2: its weights cannot be loaded"):
-        build_application("MobileNetV2", tmp_path, weights=tmp_path / "weights.h5")
+        build_application("MobileNetV2", weights=tmp_path / "weights.h5")
 
 
 @pytest.mark.parametrize("application", sorted(INPUT_SIZES))
@@ -215,8 +215,8 @@ def test_every_application_is_in_keras_with_its_family(application: str) -> None
 
 
 @pytest.mark.parametrize("application", ["EfficientNetV2B1", "Xception", "MobileNet"])
-def test_input_size_is_that_of_keras(application: str, tmp_path: Path) -> None:
-    network = build_application(application, tmp_path, weights=None)
+def test_input_size_is_that_of_keras(application: str) -> None:
+    network = build_application(application, weights=None)
     size = INPUT_SIZES[application]
     assert network.input_shape == (None, size, size, 3)
 

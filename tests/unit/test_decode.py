@@ -209,6 +209,12 @@ def test_large_jpeg_is_not_decoded_in_full() -> None:
     assert difference.max() <= 6
 
 
+def test_photo_with_a_second_picture_is_a_jpeg() -> None:
+    second = Image.new("RGB", (20, 20), BLUE)
+    data = encoded(Image.new("RGB", (60, 40), RED), "MPO", save_all=True, append_images=[second])
+    assert np.abs(decoded(data).astype(int) - RED).max() <= 2
+
+
 def test_no_bytes() -> None:
     with pytest.raises(ImageEmpty):
         decoded(b"")

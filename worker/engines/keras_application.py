@@ -1,6 +1,5 @@
 """Builds a model of `keras.applications`, with the scaling that its family was trained with."""
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,21 +28,17 @@ _FAMILIES: Final = (
 )
 
 
-def build_application(
-    application: str, cache_dir: Path, *, weights: str | Path | None = IMAGENET
-) -> Network:
+def build_application(application: str, *, weights: str | Path | None = IMAGENET) -> Network:
     """Return an application that takes pixels from 0 to 255.
 
     Args:
         application: as in `keras.applications`, such as `MobileNetV2`.
-        cache_dir: where its weights are downloaded to, unless KERAS_HOME is set.
-        weights: `imagenet` downloads them on first use; or a file of weights; None: random ones.
+        weights: `imagenet` downloads them on first use, to KERAS_HOME; or a file of weights; None:
+            random ones.
 
     Raises:
         ModelError: its weights cannot be had.
     """
-    # Read by Keras at each download.
-    os.environ.setdefault("KERAS_HOME", str(cache_dir / "keras"))
     preprocess = family(application).preprocess_input
     try:
         model = getattr(keras.applications, application)(weights=weights)

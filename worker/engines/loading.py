@@ -17,5 +17,5 @@ def load(spec: ModelSpec, *, threads: int) -> Engine:
             return TensorflowEngine(spec, read_model_file(path))
         case BundledModel(cache_dir=cache_dir):
             return TensorflowEngine(spec, read_model_file(prepared(cache_dir)))
-        case KerasApplication(application=application, cache_dir=cache_dir):
-            return TensorflowEngine(spec, build_application(application, cache_dir))
+        case KerasApplication(application=application):
+            return TensorflowEngine(spec, build_application(application))

@@ -24,15 +24,26 @@ async def run(settings: ServerSettings) -> None:
 
 
 def main() -> int:
-    """Run the process; return its exit code."""
+    """Run the process; return its exit code: 2 if the settings or the address are no good."""
     try:
         settings = ServerSettings()
-        logs.configure("server", level=settings.log_level, log_format=settings.log_format)
+    except ValidationError as error:
+        # Without the values, which may be secrets.
+        return complain("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+    logs.configure("server", level=settings.log_level, log_format=settings.log_format)
+    code = 0
+    try:
         uvloop.run(run(settings))
-    except (ValidationError, CannotListen) as error:
-        print(f"server: {error}", file=sys.stderr)  # noqa: T201 - for who starts it by hand
-        return 2
-    return 0
+    except* CannotListen as group:
+        # A group, because the running parts form one, and end it together.
+        code = complain("; ".join(map(str, group.exceptions)))
+    return code
+
+
+def complain(text: str) -> int:
+    """Tell who starts the process by hand why it did not start; return the exit code."""
+    print(f"server: {text}", file=sys.stderr)  # noqa: T201 - for a person, not for the logs
+    return 2
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        # Makes old connections move to new servers. No call outlives the grace.
+        # Makes old connections move to new servers. The grace is longer than any call
+        # but a stream without a deadline, which is then cut.
         ("grpc.max_connection_age_ms", 3_600_000),
         ("grpc.max_connection_age_grace_ms", round(settings.max_deadline_s * 1000) + 1000),
     ]

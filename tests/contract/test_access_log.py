@@ -1,0 +1,72 @@
+"""What operators may rely on: one line per call."""
+
+import grpc
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from dispatch import errors
+from prediction.v1 import prediction_pb2 as pb
+from tests.front_end import LIMIT_S, MODEL, front_end
+
+PREDICT = "/prediction.v1.PredictionService/Predict"
+
+
+async def test_each_call_leaves_one_line_that_says_how_it_ended() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            await front.stub.Predict(
+                pb.PredictRequest(image=b"x", request_id="good"),
+                metadata=(("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"),),
+            )
+            front.relay.failures[b"bad"] = errors.NoWorker("none")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await front.stub.Predict(pb.PredictRequest(image=b"bad", request_id="bad"))
+            held = front.stub.Predict(pb.PredictRequest(image=b"hold", request_id="left"))
+            await front.relay.notice.until(lambda: len(front.relay.submitted) == 3)
+            held.cancel()
+            await front.relay.notice.until(lambda: len(front.relay.cancelled) == 1)
+    good, bad, left = (line for line in lines if line["event"] == "call")
+    assert good["method"] == PREDICT
+    assert (good["request_id"], good["status"], good["reason"]) == ("good", "OK", "")
+    assert (good["model"], good["images"], good["trace_id"]) == (MODEL, 1, "ab" * 16)
+    assert good["log_level"] == "info"
+    assert good["duration_ms"] > 0
+    assert good["peer"].startswith("ipv4:127.0.0.1:")
+    assert (bad["request_id"], bad["status"], bad["reason"]) == ("bad", "UNAVAILABLE", "NO_WORKER")
+    assert (left["request_id"], left["status"]) == ("left", "CANCELLED")
+
+
+async def test_the_line_of_a_stream_counts_its_images() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            images = [pb.PredictRequest(image=image) for image in (b"a", b"b", b"")]
+            items = iter([pb.PredictStreamRequest(request=image) for image in images])
+            assert len([each async for each in front.stub.PredictStream(items)]) == 3
+    [line] = lines
+    assert (line["images"], line["failed_images"], line["status"]) == (2, 1, "OK")
+
+
+async def test_probes_are_hardly_logged() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            await HealthStub(front.channel).Check(health_pb2.HealthCheckRequest())
+    assert [line["log_level"] for line in lines] == ["debug"]
+
+
+async def test_a_method_that_does_not_exist_leaves_a_line() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = front.channel.unary_unary("/a/b")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(b"", timeout=LIMIT_S)
+    assert [(line["method"], line["status"]) for line in lines] == [("/a/b", "UNIMPLEMENTED")]
+
+
+async def test_a_bad_header_is_replaced_and_not_passed_on() -> None:
+    async with front_end() as front:
+        metadata = (("x-request-id", "x" * 129), ("traceparent", "nonsense"))
+        response = await front.stub.Predict(pb.PredictRequest(image=b"x"), metadata=metadata)
+        assert len(response.request_id) == 32
+        assert front.relay.submitted[0].job.traceparent == ""

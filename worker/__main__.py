@@ -22,8 +22,7 @@ def main() -> int:
         logs.configure("worker", level=settings.log_level, log_format=settings.log_format)
         spec = open_model(settings.model, settings.cache_dir.expanduser())
     except (ValidationError, ModelError) as error:
-        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - there are no logs yet
-        return 2
+        return _refuse(error)
     served = Served(
         card=spec.card(settings.max_batch_size),
         decode=partial(decode, rule=spec.input, max_pixels=settings.max_image_pixels),
@@ -32,7 +31,15 @@ def main() -> int:
     worker = Worker(settings, served)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    return worker.run()
+    try:
+        return worker.run()
+    except ModelError as error:
+        return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - one line for who started it
+    return 2
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ _OTHER_SIGNATURES: Final[Mapping[bytes, str]] = {
     b"iVBORw0KGgo": "base64 text; send the bytes themselves",
 }
 
+_PNG_HEADER_BYTES: Final = 24
 _WEBP_HEADER_BYTES: Final = 30
 
 _ISO_MEDIA_BRANDS: Final[Mapping[bytes, str]] = {
@@ -48,6 +49,17 @@ def is_accepted(data: bytes) -> bool:
     return any(
         data[: len(signature)] == signature[: len(data)] for signature in _ACCEPTED_SIGNATURES
     )
+
+
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height that the header of a PNG promises; None if it has none.
+
+    Two big-endian numbers of 32 bits in the chunk IHDR, which comes first. Source:
+    W3C, Portable Network Graphics, section 11.2.1.
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
-from dispatch import keys, scripts
-from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown, QueueFull
+from dispatch import broker_check, keys, scripts
+from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import Outcome, Priority, Submission
 from dispatch.line import Line
 from dispatch.reply_stream import ReplyStream
@@ -89,16 +89,17 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         await self._writes.close()
         await self._reads.close()
 
-    async def ping(self) -> None:
-        """Find out whether operations can be sent.
+    async def complaints(self) -> list[str]:
+        """Return what is wrong with the settings of Redis; empty when it will not tell.
 
         Raises:
-            BrokerUnavailable: they cannot.
+            BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        try:
-            await self._writes.call(("PING",))
-        except OutcomeUnknown as error:
-            raise BrokerUnavailable("the broker does not answer") from error
+        replies = await self._writes.call(
+            *(("INFO", section) for section in ("server", "memory", "persistence"))
+        )
+        texts = [reply.decode() for reply in replies if isinstance(reply, bytes)]
+        return broker_check.complaints(broker_check.parsed_info("\n".join(texts)))
 
     async def send(self, operations: Sequence[Operation]) -> list[DespachoError | None]:
         """Carry out operations in order.

@@ -74,8 +74,9 @@ class Writer:
         while True:
             self._refuse_unsent()
             try:
-                await self._store.ping()
-            except BrokerUnavailable:
+                for complaint in await self._store.complaints():
+                    log.warning("broker settings", complaint=complaint)
+            except (BrokerUnavailable, OutcomeUnknown):
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             else:
                 self._link.restored()

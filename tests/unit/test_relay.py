@@ -26,9 +26,10 @@ class FakeStore:
         self.on_enqueue: Callable[[Job], object] = lambda _job: None
         self.grew = asyncio.Event()
 
-    async def ping(self) -> None:
+    async def complaints(self) -> list[str]:
         if self.failure is not None:
-            raise errors.BrokerUnavailable("away")
+            raise self.failure
+        return []
 
     async def send(self, operations: Sequence[Operation]) -> list[errors.DespachoError | None]:
         if self.failure is not None:

@@ -14,6 +14,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceServicer
 from server import cancellation, validation
 from server.call_record import CURRENT, CallRecord, new_request_id
+from server.deadline import Deadline
 from server.error_mapping import status_and_log
 from server.gate import Gate
 from server.ports import Fleet, Relay
@@ -43,10 +44,11 @@ class PredictionService(PredictionServiceServicer):
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Label one image."""
         call = CURRENT.get()
+        deadline = Deadline(self._settings, context)
         validation.check_request_id(request.request_id)
         call.request_id = request.request_id or call.request_id
         return await self._predict(
-            request, call, request_id=call.request_id, timeout_s=self._remaining_s(context)
+            request, call, request_id=call.request_id, timeout_s=deadline.remaining_s()
         )
 
     async def PredictStream(
@@ -54,9 +56,10 @@ class PredictionService(PredictionServiceServicer):
     ) -> AsyncIterator[pb.PredictStreamResponse]:
         """Label many images."""
         call = CURRENT.get()
+        deadline = Deadline(self._settings, context)
 
         async def answer(item: pb.PredictStreamRequest) -> pb.PredictStreamResponse:
-            return await self._answer(item, call, timeout_s=self._remaining_s(context))
+            return await self._answer(item, call, timeout_s=deadline.remaining_s())
 
         window = StreamWindow(answer, size=self._settings.stream_window, closing=self._gate.closed)
         async with aclosing(window.responses(aiter(request_iterator))) as responses:
@@ -123,11 +126,3 @@ class PredictionService(PredictionServiceServicer):
         )
         call.images += 1
         return to_response(reply, job, total_s=time.monotonic() - arrived_s)
-
-    def _remaining_s(self, context: Context) -> float:
-        """Return how long the caller will wait, seconds."""
-        # None is what a call without a deadline has, whatever the stubs say.
-        remaining_s: float | None = context.time_remaining()
-        if remaining_s is None:
-            remaining_s = self._settings.default_deadline_s
-        return min(remaining_s, self._settings.max_deadline_s)

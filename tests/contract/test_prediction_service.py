@@ -125,6 +125,14 @@ async def test_the_deadline_reaches_the_relay_and_is_capped() -> None:
         assert capped.timeout_s == 100
 
 
+@pytest.mark.parametrize("timeout_s", [1.001, 10.01, 100.1, 1001])
+async def test_the_relay_never_gets_more_time_than_the_caller_has(timeout_s: float) -> None:
+    # Just above a step of the rounding that timeouts suffer on their way.
+    async with front_end(max_deadline_s=2000) as front:
+        await front.stub.Predict(pb.PredictRequest(image=b"x"), timeout=timeout_s)
+        assert front.relay.submitted[0].timeout_s <= timeout_s
+
+
 async def test_the_request_id_is_echoed_in_the_trailers(front: FrontEnd) -> None:
     call = front.stub.Predict(pb.PredictRequest(image=b"cat", request_id="mine"))
     assert dict(await call.trailing_metadata())["x-request-id"] == "mine"

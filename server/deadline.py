@@ -1,0 +1,41 @@
+"""How long the caller of one call will wait."""
+
+import time
+from typing import Any, Final
+
+import grpc
+
+from server.settings import ServerSettings
+
+# A timeout travels with three significant digits at most, rounded up (50.01 s as
+# 50100 ms, 100.1 s as 101 s), so a caller gives up a little before we would think.
+# Answering at that moment would be too late to be heard.
+ROUNDING_SHARE: Final = 0.01
+"""Most that gRPC adds to a timeout of 1 s or more, as a share of it."""
+
+
+class Deadline:
+    """The deadline of one call, which all images of a stream share."""
+
+    def __init__(
+        self, settings: ServerSettings, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        self._settings = settings
+        # None is what a call without a deadline has, whatever the stubs say.
+        remaining_s: float | None = context.time_remaining()
+        self._ends_s = (
+            None if remaining_s is None else time.monotonic() + remaining_s * (1 - ROUNDING_SHARE)
+        )
+
+    def remaining_s(self) -> float:
+        """Return how long the caller will surely wait for one image, seconds.
+
+        That is the default if the call has no deadline, and never more than the
+        maximum, counted from now.
+        """
+        remaining_s = (
+            self._settings.default_deadline_s
+            if self._ends_s is None
+            else max(0.0, self._ends_s - time.monotonic())
+        )
+        return min(remaining_s, self._settings.max_deadline_s)

@@ -1,0 +1,92 @@
+"""Start, stop and look at the services: what `make up` and its like call."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from deploy.errors import StackError
+from deploy.mode import Mode, choose
+from deploy.stack import Stack
+from deploy.state import State
+
+EXIT_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    arguments = parsed()
+    state = State.of_environment()
+    try:
+        choice = choose(
+            arguments.mode or os.environ.get("DESPACHO_MODE", ""), state.recorded_mode()
+        )
+        if arguments.command == "mode":
+            # The reason is for the person, the mode for the caller.
+            print(f"Mode: {choice.mode} ({choice.reason})", file=sys.stderr)
+            print(choice.mode)
+            return 0
+        return run(arguments, stack_of(choice.mode, state))
+    except StackError as error:
+        if error.log:
+            print(error.log, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
+    parser.set_defaults(mode="")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("mode", "down", "status"):
+        commands.add_parser(name)
+    up = commands.add_parser("up")
+    up.add_argument("--mode")
+    up.add_argument("--workers", type=int)
+    commands.add_parser("logs").add_argument("service", nargs="?")
+    commands.add_parser("scale").add_argument("workers")
+    commands.add_parser("predict").add_argument("image")
+    return parser.parse_args()
+
+
+def stack_of(mode: Mode, state: State) -> Stack:
+    """Return the services in that mode; what the other mode needs is not loaded."""
+    if mode == "docker":
+        from deploy.docker.stack import DockerStack
+
+        return DockerStack(state)
+    from deploy.local.stack import LocalStack
+
+    return LocalStack(state)
+
+
+def run(arguments: argparse.Namespace, stack: Stack) -> int:
+    """Do what the command says; return the exit code."""
+    match arguments.command:
+        case "up":
+            if arguments.workers is not None and arguments.workers < 1:
+                raise StackError("WORKERS must be at least 1, to see a prediction")
+            stack.up(arguments.workers)
+        case "down":
+            stack.down()
+        case "status":
+            return 0 if stack.status() else 1
+        case "logs":
+            stack.logs(arguments.service)
+        case "scale":
+            if not arguments.workers.isdecimal():
+                raise StackError("say how many: make scale WORKERS=2")
+            stack.scale(int(arguments.workers))
+        case "predict":
+            command = Path(sys.executable).parent / "despacho"
+            words = ["despacho", "predict", "--server", stack.address(), "--", arguments.image]
+            sys.stdout.flush()
+            os.execv(command, words)  # noqa: S606 - our own command line
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Addresses that a server listens on."""
+
+import socket
+from typing import Final
+
+CONNECT_S: Final = 0.5
+ANY_HOST: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
+
+
+def split(address: str) -> tuple[str, int] | None:
+    """Return host and port; None: not TCP, or not an address."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or host in {"unix", "unix-abstract"}:
+        return None
+    return host, int(port)
+
+
+def with_port(address: str) -> str:
+    """Return the address, with a free port where it leaves the choice open (port 0)."""
+    parts = split(address)
+    if parts is None or parts[1] != 0:
+        return address
+    return f"{parts[0]}:{free_port()}"
+
+
+def for_client(address: str) -> str:
+    """Return what a client of this machine connects to."""
+    parts = split(address)
+    if parts is None:
+        return address
+    return f"{ANY_HOST.get(parts[0], parts[0])}:{parts[1]}"
+
+
+def is_taken(address: str) -> bool:
+    """Return whether another program listens there."""
+    parts = split(for_client(address))
+    if parts is None:
+        return False
+    try:
+        with socket.create_connection((parts[0].strip("[]"), parts[1]), CONNECT_S):
+            return True
+    except OSError:
+        # Nobody there; or a name that only the server can complain about.
+        return False
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

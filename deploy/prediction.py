@@ -1,0 +1,81 @@
+"""Proof that everything works: one real prediction, through the public API."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from client import Client, PredictionResult
+from client.errors import DeadlineExceeded, DespachoError, NotFound, Retryable
+from deploy.errors import StackError
+from deploy.state import ROOT
+
+SAMPLE: Final = ROOT / "docs" / "examples" / "coffee.jpg"
+START_S: Final = 240.0
+"""How long the first start may take: the model is prepared, TensorFlow loads."""
+
+ATTEMPT_S: Final = 5.0
+PAUSE_S: Final = 0.3
+REMARK_S: Final = 15.0
+"""How often the person who waits is told why."""
+
+
+def wait_for_prediction(
+    address: str, check: Callable[[], None], *, limit_s: float = START_S
+) -> PredictionResult:
+    """Label the sample photo as soon as that works.
+
+    Args:
+        address: of the front-end.
+        check: raises StackError once there is no point in waiting longer.
+        limit_s: longest wait.
+
+    Raises:
+        StackError: it does not work in time.
+    """
+    give_up_at = time.monotonic() + limit_s
+    remark_at = time.monotonic() + REMARK_S
+    while True:
+        check()
+        try:
+            # A new client each time: an old one would wait ever longer to reconnect.
+            with Client(address) as client:
+                return client.predict(Path(SAMPLE), timeout_s=ATTEMPT_S)
+        except (Retryable, DeadlineExceeded, NotFound) as error:
+            reason = str(error)
+        except DespachoError as error:
+            raise StackError(f"the sample photo cannot be labelled: {error}") from error
+        if time.monotonic() > give_up_at:
+            raise StackError(f"no prediction within {limit_s:.0f} s: {reason}")
+        if time.monotonic() > remark_at:
+            print(f"  still waiting: {reason}", flush=True)
+            remark_at += REMARK_S
+        time.sleep(PAUSE_S)
+
+
+def wait_for_workers(
+    address: str, count: int, check: Callable[[], None], *, limit_s: float = START_S
+) -> None:
+    """Wait until at least `count` workers are ready.
+
+    Raises:
+        StackError: they are not in time, or `check` says so.
+    """
+    give_up_at = time.monotonic() + limit_s
+    while True:
+        check()
+        ready = live_workers(address)
+        if ready >= count:
+            return
+        if time.monotonic() > give_up_at:
+            raise StackError(f"{ready} of {count} workers are ready after {limit_s:.0f} s")
+        time.sleep(PAUSE_S)
+
+
+def live_workers(address: str) -> int:
+    """Return how many workers are ready, of all models; 0 if the server does not say."""
+    try:
+        with Client(address) as client:
+            return sum(model.live_workers for model in client.models(timeout_s=ATTEMPT_S))
+    except DespachoError:
+        return 0

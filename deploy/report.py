@@ -1,0 +1,54 @@
+"""What is printed about services that run."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from client import Client, PredictionResult
+from client.errors import DespachoError
+from deploy.prediction import SAMPLE
+from deploy.stack import DEFAULT_ADDRESS
+from deploy.state import ROOT
+
+
+def show_prediction(result: PredictionResult) -> None:
+    """Say what the sample photo was taken for."""
+    best = result.labels[0]
+    print(
+        f"  {SAMPLE.relative_to(ROOT)}: {best.label} ({best.score:.0%}) by {result.model}"
+        f" in {result.timing.total_s * 1000:.0f} ms"
+    )
+
+
+def show_commands(address: str) -> None:
+    """Print commands to try, for the shell of a person in the checkout."""
+    tools = shown(Path(sys.executable).parent)
+    photo = shown(SAMPLE)
+    server = "" if address == DEFAULT_ADDRESS else f" --server {shlex.quote(address)}"
+    body = f'''printf '{{"image":"%s"}}' "$(base64 < {photo} | tr -d '\\n')"'''
+    call = f"{tools}/grpcurl -plaintext -d @ {address} prediction.v1.PredictionService/Predict"
+    print(f"\nTry:\n  {tools}/despacho predict{server} {photo}\n  {body} | {call}")
+
+
+def show_health(address: str) -> bool:
+    """Print what the front-end says of itself; return whether it can answer."""
+    try:
+        with Client(address) as client:
+            health = client.health("readiness", timeout_s=3)
+            print(f"  readiness  {health.value}")
+            models = client.models(timeout_s=3)
+    except DespachoError as error:
+        print(f"  readiness  unknown: {error}")
+        return False
+    for model in models:
+        print(
+            f"  model      {model.name} {model.version}: {model.state.value},"
+            f" workers: {model.live_workers}, images waiting: {model.queue_depth}"
+        )
+    return any(model.live_workers for model in models)
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it works from the checkout, safe in a shell."""
+    inside = path.is_relative_to(ROOT)
+    return shlex.quote(str(path.relative_to(ROOT) if inside else path))

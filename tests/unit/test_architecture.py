@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 ONLY_IN: dict[str, list[str]] = {
-    "grpc": ["server", "client"],
+    "grpc": ["server", "client", "deploy/docker"],
     "redis": ["dispatch"],
     "tensorflow": ["worker/engines", "worker/bundled"],
     "keras": ["worker/engines", "worker/bundled"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
@@ -19,6 +20,9 @@ from dispatch.scripts import Command
 
 REPLY_TIMEOUT_S = 0.9
 """A broker that is silent for this long is away: callers hear within 1 s."""
+
+SLOWEST_BYTES_PER_S = 8 * 1024 * 1024
+"""A link to the broker that is slower than this counts as broken."""
 
 _INDEX = {priority: index for index, priority in enumerate(Priority, start=1)}
 
@@ -42,9 +46,26 @@ class Enqueue:
 class Cancel:
     """Retire a job that nobody waits for; harmless when repeated."""
 
-    submission: Submission
+    model: str
+    job_id: str
+    size_bytes: int
     outcome: Outcome
     """`CANCELLED` or `EXPIRED`."""
+
+    late_ms: int
+    """How long an enqueue of the job that is still under way must be refused."""
+
+    @classmethod
+    def of(cls, submission: Submission, outcome: Outcome) -> "Cancel":
+        """Return what retires `submission`, without holding on to its image."""
+        remaining_s = max(0.0, submission.answer_by - time.monotonic())
+        return cls(
+            model=submission.job.model,
+            job_id=submission.job.id,
+            size_bytes=size_bytes(submission),
+            outcome=outcome,
+            late_ms=round(remaining_s * 1000) + keys.JOB_GRACE_MS,
+        )
 
 
 Operation = Enqueue | Cancel
@@ -68,6 +89,16 @@ class ModelLook:
 def size_bytes(submission: Submission) -> int:
     """What a job counts for in the limits."""
     return len(submission.image) + submission.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
+
+
+def _job_keys(model: str, job_id: str) -> list[str]:
+    """Return the keys of the scripts `enqueue` and `cancel`."""
+    return [
+        *keys.job_streams(model),
+        keys.job(model, job_id),
+        keys.load(model),
+        keys.totals(model),
+    ]
 
 
 class JobStore(AbstractAsyncContextManager["JobStore"]):
@@ -113,34 +144,34 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             OutcomeUnknown: each operation may or may not have been done; repeat them.
         """
         now = time.monotonic()
-        replies = await self._writes.call(*(self._command(each, now) for each in operations))
+        commands = [self._command(each, now) for each in operations]
+        sent_bytes = sum(
+            size_bytes(each.submission) for each in operations if isinstance(each, Enqueue)
+        )
+        replies = await self._writes.call(
+            *commands, timeout_s=REPLY_TIMEOUT_S + sent_bytes / SLOWEST_BYTES_PER_S
+        )
         return [
             self._refusal(operation, reply)
             for operation, reply in zip(operations, replies, strict=True)
         ]
 
     def _command(self, operation: Operation, now: float) -> Command:
+        if isinstance(operation, Cancel):
+            return scripts.CANCEL.call(
+                _job_keys(operation.model, operation.job_id),
+                (keys.GROUP, operation.size_bytes, operation.outcome.value, operation.late_ms),
+            )
         submission = operation.submission
         job = submission.job
-        names = [
-            *keys.job_streams(job.model),
-            keys.job(job.model, job.id),
-            keys.load(job.model),
-            keys.totals(job.model),
-        ]
-        remaining_ms = max(1, round((submission.answer_by - now) * 1000))
-        size = size_bytes(submission)
-        if isinstance(operation, Cancel):
-            mark_ms = remaining_ms + keys.JOB_GRACE_MS
-            return scripts.CANCEL.call(names, (keys.GROUP, size, operation.outcome.value, mark_ms))
         return scripts.ENQUEUE.call(
-            names,
+            _job_keys(job.model, job.id),
             (
                 _INDEX[submission.priority],
                 self._limits.jobs,
                 self._limits.size_bytes,
-                size,
-                remaining_ms,
+                size_bytes(submission),
+                max(1, round((submission.answer_by - now) * 1000)),
                 keys.JOB_GRACE_MS,
                 job.SerializeToString(),
                 submission.image,
@@ -148,20 +179,25 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         )
 
     def _refusal(self, operation: Operation, reply: Any) -> DespachoError | None:
+        if isinstance(operation, Cancel):
+            return None
         model = operation.submission.job.model
         if isinstance(reply, OutOfMemoryError):
             return QueueFull(f"model:{model}/memory", "the broker's memory is full")
         if isinstance(reply, ResponseError):
-            return BrokerUnavailable(f"the broker refused: {reply}")
-        if isinstance(operation, Cancel) or reply == 1:
-            return None
+            refusal = BrokerUnavailable("the broker refused the image")
+            refusal.__cause__ = reply  # for the log; it is not the caller's business
+            return refusal
         if reply == -1:
             return QueueFull(
                 f"model:{model}/jobs", f"{self._limits.jobs} images are waiting already"
             )
-        return QueueFull(
-            f"model:{model}/bytes", f"{self._limits.size_bytes} bytes of images are waiting already"
-        )
+        if reply == -2:  # noqa: PLR2004 - as enqueue.lua says
+            return QueueFull(
+                f"model:{model}/bytes",
+                f"{self._limits.size_bytes} bytes of images are waiting already",
+            )
+        return None
 
     def replies(self, model: str) -> ReplyStream:
         """Return this process's replies of a model, on a connection of their own."""
@@ -195,7 +231,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         return sorted(name.decode() for name in _checked(names))
 
     async def look(self, model: str) -> ModelLook | None:
-        """Return what is known of a model; None when it was forgotten.
+        """Return what is known of a model; None when that is nothing that can be read.
 
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
@@ -213,8 +249,12 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             return None
         counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
         retired = sum(count for name, count in counts.items() if name != b"accepted")
+        try:
+            model_card = ModelCard.FromString(card)
+        except DecodeError:
+            return None  # not written by a worker of ours
         return ModelLook(
-            card=ModelCard.FromString(card),
+            card=model_card,
             workers=await self._live_workers(model, [name.decode() for name in names]),
             queued_jobs=sum(lengths),
             retired_jobs=retired,
@@ -233,5 +273,5 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, ResponseError):
-        raise BrokerUnavailable(f"the broker refused: {reply}") from reply
+        raise BrokerUnavailable("the broker refused a command") from reply
     return reply

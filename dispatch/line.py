@@ -47,18 +47,24 @@ class Line:
             retry=Retry(NoBackoff(), 0),
         )
         self._connection = cast("AbstractConnection", self._pool.make_connection())
+        self._reply_timeout_s = reply_timeout_s
         self._turn = asyncio.Lock()
 
-    async def call(self, *commands: Command) -> list[Any]:
+    async def call(self, *commands: Command, timeout_s: float | None = None) -> list[Any]:
         """Send all commands at once; return their replies.
 
         An error that Redis answers to one command is returned in its place.
+
+        Args:
+            commands: what to send.
+            timeout_s: how long sending, and each reply, may take this time, seconds.
 
         Raises:
             BrokerUnavailable: nothing was done: no connection, or Redis is loading.
             OutcomeUnknown: the connection broke after the commands were sent.
         """
         async with self._turn:
+            self._connection.socket_timeout = timeout_s or self._reply_timeout_s
             replies = await self._exchange(commands)
             forgotten = [
                 position
@@ -84,6 +90,9 @@ class Line:
                 try:
                     # What arrives is awaited by this task alone, and a time-out breaks the line.
                     replies.append(await connection.read_response(disconnect_on_error=True))
+                except exceptions.ReadOnlyError as error:
+                    # The server was demoted: the next connection may find its successor.
+                    raise exceptions.ConnectionError("the broker is a replica") from error
                 except exceptions.ResponseError as error:
                     replies.append(error)
         except exceptions.BusyLoadingError as error:

@@ -105,5 +105,5 @@ def _parsed(entry_id: bytes) -> tuple[int, int]:
 
 def _raise_if_error(reply: Any) -> Any:
     if isinstance(reply, ResponseError):
-        raise BrokerUnavailable(f"the broker refused: {reply}") from reply
+        raise BrokerUnavailable("the broker refused a command") from reply
     return reply

@@ -25,13 +25,19 @@ LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
 
 BLOCK_MS: Final = 500
-REPLY_TIMEOUT_S: Final = 2.0
-"""Shorter than the lease, so that a stalled broker is noticed before leases look expired."""
+REPLY_TIMEOUT_S: Final = 1.5
+"""With the second between two renewals still shorter than the lease, so that a stalled
+broker is noticed before leases look expired."""
+
+CLOCK_ROUND_TRIP_S: Final = 0.1
+"""A slower announcement does not set the clock, which it could set wrong by half of this."""
 
 CLAIM_STEP: Final = 4
 """Jobs per read: the bytes in hand can exceed their limit by at most these."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
+
+_NEVER_MS: Final = 1 << 50
 
 _PRIORITIES: Final = tuple(Priority)
 
@@ -63,18 +69,18 @@ class WorkQueue:
             connection_pool=ConnectionPool.from_url(
                 url,
                 protocol=2,
-                socket_timeout=BLOCK_MS / 1000 + REPLY_TIMEOUT_S,
+                socket_timeout=REPLY_TIMEOUT_S,
                 socket_connect_timeout=REPLY_TIMEOUT_S,
                 socket_keepalive=True,
                 retry=Retry(NoBackoff(), 0),
             )
         )
-        self._offset_us = 0.0
+        self._offset_us: float | None = None
         self._reachable_since = float("inf")
 
     def now_ms(self) -> float:
-        """Return the Redis time, from the last announcement and the monotonic clock."""
-        return (time.monotonic() * 1e6 + self._offset_us) / 1000
+        """Return the Redis time, from announcements and the monotonic clock."""
+        return (time.monotonic() * 1e6 + (self._offset_us or 0.0)) / 1000
 
     def open(self) -> None:
         """Create the job streams and their group where they are missing.
@@ -82,9 +88,10 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again.
         """
-        self._call(
+        replies = self._call(
             *(("XGROUP", "CREATE", stream, keys.GROUP, "0", "MKSTREAM") for stream in self._streams)
         )
+        _first_error([reply for reply in replies if not _says(reply, "BUSYGROUP")])
 
     def announce(self, worker: WorkerCard, model: ModelCard, *, has_changed: bool) -> None:
         """Say that this worker lives, for `keys.WORKER_TTL_MS`.
@@ -112,7 +119,9 @@ class WorkQueue:
             )
         )
         _first_error([reply])
-        self._offset_us = int(reply) - (sent + time.monotonic()) / 2 * 1e6
+        heard = time.monotonic()
+        if self._offset_us is None or heard - sent < CLOCK_ROUND_TRIP_S:
+            self._offset_us = int(reply) - (sent + heard) / 2 * 1e6
 
     def leave(self) -> None:
         """Take this worker's name off the list.
@@ -155,12 +164,14 @@ class WorkQueue:
             (
                 *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
                 *("STREAMS", *streams, *(">" for _ in streams)),
-            )
+            ),
+            timeout_s=REPLY_TIMEOUT_S + (block_ms or 0) / 1000,
         )
-        if isinstance(reply, exceptions.ResponseError):
+        if _says(reply, "NOGROUP"):
             # Somebody emptied Redis: begin again with an empty queue.
             self.open()
             return []
+        _first_error([reply])
         claims = []
         for name, entries in reply or ():
             priority = _PRIORITIES[self._streams.index(name.decode())]
@@ -290,18 +301,20 @@ class WorkQueue:
             BrokerUnavailable: what was taken is reclaimed by somebody later.
         """
         may_judge = time.monotonic() - self._reachable_since > LEASE_S
+        idle_ms = round(LEASE_S * 1000) if may_judge else _NEVER_MS
         (reply,) = self._call(
             scripts.RECLAIM.call(
                 self._streams,
                 (
                     *(keys.GROUP, self.worker, keys.RELEASED),
-                    *(room, round(LEASE_S * 1000), int(take_suspect and may_judge)),
+                    *(room, idle_ms, int(take_suspect)),
                 ),
             )
         )
-        if isinstance(reply, exceptions.ResponseError):
+        if _says(reply, "NOGROUP"):
             self.open()
             return Reclaimed([], has_suspects=False)
+        _first_error([reply])
         suspects, *taken = reply
         claims = []
         for index, entry_id, attempt in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
@@ -310,36 +323,39 @@ class WorkQueue:
                 claim = self._parsed(_PRIORITIES[index - 1], entry_id, fields, attempt=attempt)
                 if claim is not None:
                     claims.append(claim)
-        return Reclaimed(claims, has_suspects=may_judge and suspects > 0)
+        return Reclaimed(claims, has_suspects=suspects > 0)
 
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
 
-    def _call(self, *commands: Command) -> list[Any]:
+    def _call(self, *commands: Command, timeout_s: float = REPLY_TIMEOUT_S) -> list[Any]:
         with self._broker_errors():
-            replies = self._exchange(commands)
+            replies = self._exchange(commands, timeout_s)
             forgotten = [
                 position
                 for position, reply in enumerate(replies)
                 if isinstance(reply, exceptions.NoScriptError)
             ]
             if forgotten:
-                again = self._exchange([in_full(commands[i]) for i in forgotten])
+                again = self._exchange([in_full(commands[i]) for i in forgotten], timeout_s)
                 for position, reply in zip(forgotten, again, strict=True):
                     replies[position] = reply
         if self._reachable_since == float("inf"):
             self._reachable_since = time.monotonic()
         return replies
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         connection = self._redis.connection_pool.get_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             replies: list[Any] = []
             for _ in commands:
                 try:
-                    replies.append(connection.read_response())
+                    replies.append(connection.read_response(timeout=timeout_s))
+                except exceptions.ReadOnlyError as error:
+                    # The server was demoted: the next connection may find its successor.
+                    raise exceptions.ConnectionError("the broker is a replica") from error
                 except exceptions.ResponseError as error:
                     replies.append(error)
         except BaseException:
@@ -355,7 +371,11 @@ class WorkQueue:
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self._reachable_since = float("inf")
-            raise BrokerUnavailable("the broker cannot be reached") from error
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+
+
+def _says(reply: Any, word: str) -> bool:
+    return isinstance(reply, exceptions.ResponseError) and word in str(reply)
 
 
 def _places(claims: Sequence[Claim]) -> list[str | int]:

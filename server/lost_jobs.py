@@ -42,7 +42,7 @@ class LostJobs:
                 continue  # the writer knows, and reconnects
 
     async def look(self) -> None:
-        """Ask after the oldest waiters once.
+        """Ask once after all who have waited for long.
 
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
@@ -51,7 +51,8 @@ class LostJobs:
         for waiter in self._pending.waiting_longer_than(ASK_AFTER_S):
             by_model.setdefault(waiter.submission.job.model, []).append(waiter)
         for model, waiters in by_model.items():
-            await self._look_after(model, waiters[:ASK_COUNT])
+            for first in range(0, len(waiters), ASK_COUNT):
+                await self._look_after(model, waiters[first : first + ASK_COUNT])
 
     async def _look_after(self, model: str, waiters: Sequence[Waiter]) -> None:
         by_id = {waiter.submission.job.id: waiter for waiter in waiters}

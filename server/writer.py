@@ -5,7 +5,7 @@ from collections import deque
 
 import structlog
 
-from dispatch.errors import BrokerUnavailable, OutcomeUnknown
+from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation
 from dispatch.jobs import Outcome, Submission
 from dispatch.link import Link
@@ -32,7 +32,8 @@ class Writer:
         self._link = link
         self._pending = pending
         self._waiting: deque[Operation] = deque()
-        self._unsettled: list[Operation] = []
+        self._unsettled: deque[Operation] = deque()
+        self._complaints: list[str] = []
         self._wanted = asyncio.Event()
         self._wanted.set()  # begin by connecting
         link.on_change(self._wanted.set)
@@ -54,7 +55,7 @@ class Writer:
 
     def cancel(self, submission: Submission, outcome: Outcome) -> None:
         """Retire a job soon that nobody waits for any more."""
-        self._put(Cancel(submission, outcome))
+        self._put(Cancel.of(submission, outcome))
 
     def _put(self, operation: Operation) -> None:
         self._waiting.append(operation)
@@ -71,17 +72,26 @@ class Writer:
                 await self._flush()
 
     async def _reconnect(self) -> None:
-        while True:
+        is_first_try = True
+        while not self._link.is_up:
             self._refuse_unsent()
             try:
-                for complaint in await self._store.complaints():
-                    log.warning("broker settings", complaint=complaint)
-            except (BrokerUnavailable, OutcomeUnknown):
+                complaints = await self._store.complaints()
+            except (BrokerUnavailable, OutcomeUnknown) as error:
+                if is_first_try:
+                    log.warning("broker unreachable", error=str(error), cause=str(error.__cause__))
+                is_first_try = False
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             else:
                 self._link.restored()
                 log.info("broker reached")
-                return
+                self._tell(complaints)
+
+    def _tell(self, complaints: list[str]) -> None:
+        if complaints != self._complaints:
+            self._complaints = complaints
+            for complaint in complaints:
+                log.warning("broker settings", complaint=complaint)
 
     def _refuse_unsent(self) -> None:
         # What was never sent is refused now; a cancel waits, its job may be in Redis.
@@ -93,39 +103,43 @@ class Writer:
         self._waiting = deque(kept)
 
     async def _flush(self) -> None:
-        # What may have arrived before goes first: a cancel must not overtake its job.
-        unsettled = [each for each in self._unsettled if self._is_wanted(each)]
-        self._unsettled = []
-        fresh = self._next_fresh()
-        operations = unsettled + fresh
+        # What may have arrived before goes first and alone: a cancel must not overtake
+        # its job, and after a break the first thing sent should not be large.
+        source = self._unsettled or self._waiting
+        operations = self._next_batch(source)
+        if not operations:
+            return
         try:
             refusals = await self._store.send(operations)
-        except BrokerUnavailable:
-            self._unsettled = unsettled + self._unsettled
-            self._waiting.extendleft(reversed(fresh))
-            self._link.lost()
-            log.warning("broker lost", unsettled=len(unsettled), unsent=len(fresh))
-        except OutcomeUnknown:
-            self._unsettled = operations + self._unsettled
-            self._link.lost()
-            log.warning("broker lost", unsettled=len(operations))
+        except BrokerUnavailable as error:
+            # To where they came from: what was never sent will be refused.
+            source.extendleft(reversed(operations))
+            self._lose(error, len(operations))
+        except OutcomeUnknown as error:
+            self._unsettled.extendleft(reversed(operations))
+            self._lose(error, len(operations))
         else:
             for operation, refusal in zip(operations, refusals, strict=True):
-                if refusal is not None:
-                    self._pending.fail(operation.submission.job.id, refusal)
+                if refusal is not None and isinstance(operation, Enqueue):
+                    self._refuse(operation.submission, refusal)
 
-    def _next_fresh(self) -> list[Operation]:
+    def _lose(self, error: DespachoError, count: int) -> None:
+        self._link.lost()
+        log.warning("broker lost", operations=count, error=str(error), cause=str(error.__cause__))
+
+    def _refuse(self, submission: Submission, refusal: DespachoError) -> None:
+        if refusal.__cause__ is not None:
+            log.error("broker refused", model=submission.job.model, cause=str(refusal.__cause__))
+        self._pending.fail(submission.job.id, refusal)
+
+    def _next_batch(self, source: deque[Operation]) -> list[Operation]:
         batch: list[Operation] = []
         size = 0
-        while self._waiting and len(batch) < FLUSH_JOBS and size < FLUSH_BYTES:
-            operation = self._waiting.popleft()
-            if self._is_wanted(operation):
+        while source and len(batch) < FLUSH_JOBS and size < FLUSH_BYTES:
+            operation = source.popleft()
+            if isinstance(operation, Cancel):
                 batch.append(operation)
-                if isinstance(operation, Enqueue):
-                    size += len(operation.submission.image)
+            elif self._pending.is_waiting(operation.submission.job.id):
+                batch.append(operation)
+                size += len(operation.submission.image)
         return batch
-
-    def _is_wanted(self, operation: Operation) -> bool:
-        return isinstance(operation, Cancel) or self._pending.is_waiting(
-            operation.submission.job.id
-        )

@@ -59,11 +59,14 @@ class Stack:
         self.address = process.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1)
         return process
 
-    def start_worker(self, *, inference_ms: float = 0, batch: int = 8) -> Process:
+    def start_worker(
+        self, *, inference_ms: float = 0, batch: int = 8, **settings: object
+    ) -> Process:
         """Start a worker of the model `colours`; it may not be ready yet."""
         options = ("--inference-ms", str(inference_ms), "--batch", str(batch))
         return self.start(
-            ["-m", "tests.worker_process", self.redis.url, str(self.journal), *options], {}
+            ["-m", "tests.worker_process", self.redis.url, str(self.journal), *options],
+            {f"WORKER_{name.upper()}": str(value) for name, value in settings.items()},
         )
 
     def start(self, arguments: list[str], environment: dict[str, str]) -> Process:

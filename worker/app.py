@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -26,6 +27,9 @@ from worker.settings import WorkerSettings
 log = structlog.get_logger()
 
 CONNECT_PAUSE_S: Final = 0.5
+LOOK_S: Final = 0.5
+"""How often the main thread looks at the others."""
+
 JOIN_S: Final = 5.0
 """How long a thread may take to end once it was told to."""
 
@@ -89,9 +93,11 @@ class Worker:
         log.info("worker starting", worker=self._queue.worker, model=self._served.card.name)
         if not self._connect():
             return 0
-        self._start("keeper", self._keeper.run)
-        engine = self._served.load()
-        engine.warm_up(sorted({1, self._served.card.max_batch_size}))
+        self._keeper_thread = self._start("keeper", self._keeper.run)
+        engine = self._load()
+        if engine is None:
+            self._leave()
+            return 0
         loop = Loop(
             queue=self._queue,
             in_hand=self._in_hand,
@@ -105,7 +111,7 @@ class Worker:
         intake = self._start("intake", self._intake.run)
         self._keeper.set_ready()
         log.info("worker ready", worker=self._queue.worker)
-        self._stop.wait()
+        self._watch(loop)
         self._finish(intake)
         return 1 if self._has_crashed else 0
 
@@ -119,6 +125,33 @@ class Worker:
             else:
                 return True
         return False
+
+    def _load(self) -> Engine | None:
+        """Load the model; None if the worker is stopped meanwhile, as a download may be slow."""
+        loaded: Future[Engine] = Future()
+
+        def load() -> None:
+            try:
+                engine = self._served.load()
+                engine.warm_up(sorted({1, self._served.card.max_batch_size}))
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                loaded.set_exception(error)
+            else:
+                loaded.set_result(engine)
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+        while not self._stop.is_set():
+            if wait([loaded], LOOK_S).done:
+                return loaded.result()
+        return None
+
+    def _watch(self, loop: Loop) -> None:
+        """Wait until stopped; end a worker whose model hangs, which its heartbeat hides."""
+        while not self._stop.wait(LOOK_S):
+            if loop.running_for_s() > self._settings.max_inference_s:
+                log.error("an inference hangs; stopping", seconds=loop.running_for_s())
+                self._has_crashed = True
+                return
 
     def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -148,13 +181,15 @@ class Worker:
         self._leave()
         self._ready.close()
         self._publisher.stop()
-        self._keeper.stop()
         for thread in self._threads:
             thread.join(JOIN_S)
         self._queue.close()
         log.info("worker stopped")
 
     def _leave(self) -> None:
+        # Its next beat would put this worker's name back on the list.
+        self._keeper.stop()
+        self._keeper_thread.join(JOIN_S)
         rest = self._in_hand.snapshot()
         try:
             # After a crash the attempt must count: the job may have caused it.

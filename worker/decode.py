@@ -34,7 +34,15 @@ from dispatch.errors import (
     InvalidImage,
 )
 from worker.engine import UInt8Array
-from worker.image_format import ACCEPTED, ACCEPTED_NAMES, guess, is_accepted, png_size, webp_size
+from worker.image_format import (
+    ACCEPTED,
+    ACCEPTED_NAMES,
+    gif_size,
+    guess,
+    is_accepted,
+    png_size,
+    webp_size,
+)
 from worker.model_spec import InputRule
 
 __all__ = ["BACKGROUND", "decode"]
@@ -128,9 +136,9 @@ def decode(data: bytes, rule: InputRule, *, max_pixels: int) -> UInt8Array:
         raise ImageFormatUnsupported(
             f"the image is not {ACCEPTED_NAMES}" + (f"; it looks like {what}" if what else "")
         )
-    if size := png_size(data) or webp_size(data):
-        # Before Pillow opens it: its reader of WebP takes memory for all pixels at once,
-        # and that of PNG wants to have seen the first of them.
+    if size := png_size(data) or webp_size(data) or gif_size(data):
+        # Before Pillow opens it: its readers of WebP and GIF may take memory for all
+        # pixels at once, and that of PNG wants to have seen the first of them.
         _check_size(size, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=ACCEPTED) as image:

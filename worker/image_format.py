@@ -31,6 +31,7 @@ _OTHER_SIGNATURES: Final[Mapping[bytes, str]] = {
 }
 
 _PNG_HEADER_BYTES: Final = 24
+_GIF_HEADER_BYTES: Final = 13
 _WEBP_HEADER_BYTES: Final = 30
 
 _ISO_MEDIA_BRANDS: Final[Mapping[bytes, str]] = {
@@ -60,6 +61,32 @@ def png_size(data: bytes) -> tuple[int, int] | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def gif_size(data: bytes) -> tuple[int, int] | None:
+    """Return the larger of the screen and the first frame of a GIF; None if it has neither.
+
+    Source: CompuServe, Graphics Interchange Format 89a, sections 18 to 20.
+    """
+    if data[:6] not in {b"GIF87a", b"GIF89a"} or len(data) < _GIF_HEADER_BYTES:
+        return None
+    width = int.from_bytes(data[6:8], "little")
+    height = int.from_bytes(data[8:10], "little")
+    flags = data[10]
+    position = _GIF_HEADER_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    # Extensions: two bytes, then blocks that begin with their length, until an empty one.
+    while data[position : position + 1] == b"!":
+        position += 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    frame = data[position : position + 9]
+    if frame[:1] == b"," and len(frame) == len(b",LLTTWWHH"):
+        left, top, wide, high = (
+            int.from_bytes(frame[at : at + 2], "little") for at in range(1, 9, 2)
+        )
+        return max(width, left + wide), max(height, top + high)
+    return width, height
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -66,10 +66,13 @@ class Intake:
         self._stopping = threading.Event()
         self._reclaim_at = 0.0
         self._has_suspects = False
+        self._fault: BaseException | None = None
 
     def run(self) -> None:
         """Take jobs in until stopped."""
         while not self._stopping.is_set():
+            if self._fault is not None:
+                raise self._fault
             try:
                 for claim in self._next_claims():
                     self._take(claim)
@@ -120,7 +123,7 @@ class Intake:
             self._publisher.publish([expired(self._queue.worker, claim)])
         else:
             self._ready.expect()
-            self._decoders.submit(self._prepare, claim)
+            self._decoders.submit(self._prepare, claim).add_done_callback(self._note_fault)
 
     def _quarantine(self, claim: Claim) -> None:
         deliveries = claim.attempt - 1
@@ -132,6 +135,11 @@ class Intake:
             self._queue.quarantine(claim, reply, letter, self._dead_letter_max_bytes)
         finally:
             self._in_hand.remove([claim])
+
+    def _note_fault(self, done: Future[None]) -> None:
+        # Nobody else looks at what a decoding thread raises; `run` does.
+        if not done.cancelled() and (fault := done.exception()) is not None:
+            self._fault = fault
 
     def _prepare(self, claim: Claim) -> None:
         item = None if self._is_unwanted(claim) else self._decoded(claim)

@@ -38,6 +38,12 @@ class Loop:
         self._engine = engine
         self._card = card
         self._labels = list(card.labels)
+        self._running_since: float | None = None
+
+    def running_for_s(self) -> float:
+        """Return how long the current inference has been running, seconds; 0 if none is."""
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def run(self) -> None:
         """Answer batches until the ready queue is closed."""
@@ -97,7 +103,12 @@ class Loop:
         ]
 
     def _scores(self, batch: Sequence[Prepared]) -> Float32Array:
-        scores = self._engine.predict(np.stack([item.pixels for item in batch]))
+        images = np.stack([item.pixels for item in batch])
+        self._running_since = time.monotonic()
+        try:
+            scores = self._engine.predict(images)
+        finally:
+            self._running_since = None
         if scores.shape != (len(batch), len(self._labels)):
             raise ValueError(f"scores of shape {scores.shape} for {len(batch)} images")
         return scores

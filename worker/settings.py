@@ -36,6 +36,9 @@ class WorkerSettings(BaseSettings):
     """How long a batch that is not full may wait for images that are being decoded,
     milliseconds."""
 
+    max_inference_s: Annotated[float, Field(gt=0)] = 60
+    """How long one inference may take before the worker counts itself as lost and ends, seconds."""
+
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
     """Threads that decode images."""
 

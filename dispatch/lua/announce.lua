@@ -14,8 +14,9 @@
 -- PEXPIRE comes first: it is allowed when memory is full, and then so is the rest.
 if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 or ARGV[5] == '1' then
   redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
-  redis.call('SADD', KEYS[2], ARGV[1])
   redis.call('SET', KEYS[3], ARGV[4])
 end
+-- Always: a front-end that found this worker silent may have taken the name off.
+redis.call('SADD', KEYS[2], ARGV[1])
 local now = redis.call('TIME')
 return string.format('%.0f', now[1] * 1000000 + now[2])

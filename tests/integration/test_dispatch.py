@@ -181,7 +181,7 @@ async def test_cancelling_a_waiting_job_removes_it(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue, outcome: Outcome
 ) -> None:
     sent = submission()
-    assert await store.send([Enqueue(sent), Cancel(sent, outcome)]) == [None, None]
+    assert await store.send([Enqueue(sent), Cancel.of(sent, outcome)]) == [None, None]
     assert take(queue) == []
     assert totals(redis_server) == {"accepted": 1, outcome.value: 1}
     assert_drained(redis_server)
@@ -194,7 +194,7 @@ async def test_a_job_can_be_cancelled_after_its_deadline(
     await enqueue(store, sent)
     with redis_server.client() as client:
         assert client.pttl(keys.job(MODEL, sent.job.id)) > 1000
-    await store.send([Cancel(sent, Outcome.EXPIRED)])
+    await store.send([Cancel.of(sent, Outcome.EXPIRED)])
     assert totals(redis_server) == {"accepted": 1, "expired": 1}
 
 
@@ -204,7 +204,7 @@ async def test_cancelling_a_claimed_job_makes_its_completion_a_no_op(
     sent = submission()
     await enqueue(store, sent)
     (claim,) = take(queue)
-    await store.send([Cancel(sent, Outcome.CANCELLED)])
+    await store.send([Cancel.of(sent, Outcome.CANCELLED)])
     assert queue.renew([claim]) == {claim.entry_id}
     assert queue.complete([answer(claim)]) == [False]
     assert totals(redis_server) == {"accepted": 1, "cancelled": 1}
@@ -215,14 +215,14 @@ async def test_a_late_enqueue_of_a_cancelled_job_admits_nothing(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
     sent = submission()
-    await store.send([Cancel(sent, Outcome.CANCELLED), Enqueue(sent)])
+    await store.send([Cancel.of(sent, Outcome.CANCELLED), Enqueue(sent)])
     assert take(queue) == []
     assert totals(redis_server) == {}
 
 
 async def test_cancelling_twice_counts_once(redis_server: RedisServer, store: JobStore) -> None:
     sent = submission()
-    await store.send([Enqueue(sent), *[Cancel(sent, Outcome.CANCELLED)] * 2])
+    await store.send([Enqueue(sent), *[Cancel.of(sent, Outcome.CANCELLED)] * 2])
     assert totals(redis_server) == {"accepted": 1, "cancelled": 1}
 
 
@@ -339,6 +339,53 @@ async def test_jobs_given_back_are_taken_at_once_without_counting_an_attempt(
     taken += other.reclaim(room=2, take_suspect=False).claims
     assert other.complete([answer(claim) for claim in taken]) == [False] * 3
     assert_drained(redis_server)
+
+
+async def test_a_suspect_given_back_is_taken_alone_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue, other: WorkQueue
+) -> None:
+    await enqueue(store, submission())
+    let_leases_end(redis_server, take(queue), of="worker-1")
+    suspects = reclaim_as_settled(other)
+    assert other.give_back(suspects) == 1
+    reclaimed = queue.reclaim(room=8, take_suspect=False)
+    assert reclaimed.claims == []
+    assert reclaimed.has_suspects
+    (claim,) = reclaim_as_settled(queue)
+    assert claim.attempt == 2
+
+
+async def test_a_claim_that_its_worker_never_heard_of_comes_back_to_it(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission())
+    let_leases_end(redis_server, take(queue), of="worker-1")
+    (claim,) = reclaim_as_settled(queue)
+    assert claim.attempt == 2
+
+
+async def test_a_worker_that_was_taken_off_the_list_is_on_it_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    card = ModelCard(name=MODEL)
+    queue.announce(WorkerCard(worker="worker-1"), card, has_changed=True)
+    with redis_server.client() as client:
+        client.delete(keys.workers(MODEL))
+    queue.announce(WorkerCard(worker="worker-1"), card, has_changed=False)
+    look = await store.look(MODEL)
+    assert look is not None
+    assert len(look.workers) == 1
+
+
+def test_a_stream_that_cannot_be_read_is_an_error(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.set(keys.jobs(MODEL, Priority.HIGH), "in the way")
+    queue = WorkQueue(redis_server.url, MODEL, "worker-1")
+    with pytest.raises(BrokerUnavailable):
+        queue.open()
+    with pytest.raises(BrokerUnavailable):
+        take(queue)
+    queue.close()
 
 
 async def test_a_poisonous_job_is_set_aside_within_the_bound_on_bytes(

@@ -335,6 +335,20 @@ async def test_a_worker_that_slept_beyond_its_lease_publishes_no_second_answer(
     stack.assert_nothing_is_left()
 
 
+async def test_a_worker_whose_model_hangs_ends_and_its_job_is_done_by_another(
+    stack: Stack,
+) -> None:
+    stack.start_server()
+    hanging = stack.start_worker(inference_ms=60_000, max_inference_s=1)
+    await stack.until_ready()
+    answer = asyncio.create_task(predict_all(stack, [(7, 8, 9)]))
+    await stack.until(lambda: bool(stack.inferred()), 10)
+    stack.start_worker()
+    (response,) = await answer
+    assert response.timing.attempt == 2
+    assert await asyncio.to_thread(hanging.wait) == 1
+
+
 async def test_a_full_queue_refuses_with_a_hint(stack: Stack) -> None:
     stack.start_server(queue_max_jobs=5)
     worker = stack.start_worker()

@@ -334,3 +334,26 @@ def test_threads_do_not_disturb_each_other() -> None:
         together = list(pool.map(lambda name: decoded(SAMPLES[name]), names))
     for name, image in zip(names, together, strict=True):
         assert (image == decoded(SAMPLES[name])).all()
+
+
+def gif_of(screen: int, frame: int) -> bytes:
+    """Return the beginning of a GIF with an extension before its first frame."""
+    disposal = b"!\xf9\x04\x08\x00\x00\x00\x00"
+    descriptor = b"," + struct.pack("<HHHHB", 0, 0, frame, frame, 0)
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0)
+        + bytes(6)
+        + disposal
+        + descriptor
+    )
+
+
+@pytest.mark.parametrize(("screen", "frame"), [(60_000, 1), (1, 60_000)])
+def test_huge_gif_is_refused_before_pillow_opens_it(
+    screen: int, frame: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its reader of GIF takes a byte per pixel of a frame that is to be disposed of.
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(ImageTooLarge):
+        decode(gif_of(screen, frame), InputRule(width=8, height=8), max_pixels=1_000_000)

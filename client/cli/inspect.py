@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from ..results import Health, Model
 from ..sync_client import Client
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, printable
-from .printers import error_fields, print_json
+from .printers import console, error_fields, print_json
 
 SHOWN_CLASSES: Final = 5
 """How many names give an idea of what a model knows; `--json` has all."""
@@ -79,7 +78,7 @@ def _print_models(models: tuple[Model, ...], *, as_json: bool) -> None:
             _wait(model),
             str(model.class_count),
         )
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _print_model(model: Model, *, as_json: bool) -> None:
@@ -102,7 +101,7 @@ def _print_model(model: Model, *, as_json: bool) -> None:
     }
     for heading, value in rows.items():
         table.add_row(Text(heading, style="bold"), Text(printable(value)))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _fields(model: Model) -> dict[str, Any]:

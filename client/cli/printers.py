@@ -118,10 +118,23 @@ class Bar:
             self._progress.stop()
 
 
+class _PipeConsole(Console):
+    """Leaves a broken pipe to whoever runs the command, who knows its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would turn into exit code 1."""
+        raise BrokenPipeError
+
+
+def console() -> Console:
+    """Return where tables go: standard output."""
+    return _PipeConsole(highlight=False)
+
+
 @contextmanager
 def progress(total: int) -> Iterator[Bar]:
     """Show a bar on standard error if that is a terminal and there is a wait."""
-    output = Console(highlight=False)
+    output = console()
     if total <= 1 or not sys.stderr.isatty():
         yield Bar(output, None, total)
         return

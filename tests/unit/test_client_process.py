@@ -54,6 +54,19 @@ def test_a_reader_that_goes_away_ends_it_quietly(server: FakeFrontEnd, folder: P
     assert server.call_ended.wait(LIMIT_S)
 
 
+def test_a_reader_of_tables_that_goes_away_ends_it_quietly(
+    server: FakeFrontEnd, folder: Path
+) -> None:
+    with subprocess.Popen(
+        predict(server, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_ctrl_c_cancels_and_exits_with_130(
     server: FakeFrontEnd, tmp_path: Path, count: int

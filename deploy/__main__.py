@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def main() -> int:
     """Run the command line; return the exit code."""
     arguments = parsed()
     state = State.of_environment()
+    # Ended by a signal, it cleans up as after Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         choice = choose(
             arguments.mode or os.environ.get("DESPACHO_MODE", ""), state.recorded_mode()
@@ -26,12 +30,18 @@ def main() -> int:
             print(f"Mode: {choice.mode} ({choice.reason})", file=sys.stderr)
             print(choice.mode)
             return 0
-        return run(arguments, stack_of(choice.mode, state))
+        code = run(arguments, stack_of(choice.mode, state))
+        sys.stdout.flush()
+        return code
     except StackError as error:
         if error.log:
             print(error.log, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read has seen enough; Python would complain when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -3,6 +3,8 @@
 import socket
 from typing import Final
 
+from deploy.errors import StackError
+
 CONNECT_S: Final = 0.5
 ANY_HOST: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
 
@@ -42,6 +44,19 @@ def is_taken(address: str) -> bool:
     except OSError:
         # Nobody there; or a name that only the server can complain about.
         return False
+
+
+def require_free(address: str) -> None:
+    """Check that the front-end can listen there.
+
+    Raises:
+        StackError: another program does.
+    """
+    if is_taken(address):
+        raise StackError(
+            f"another program listens on {address}; stop it, or choose another"
+            " address: SERVER_ADDRESS=127.0.0.1:50052 make up"
+        )
 
 
 def free_port() -> int:

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import Final
 
+from client import PredictionResult
 from deploy import address, prediction, report
 from deploy.errors import StackError
 from deploy.local import configuration, leftovers, plan
 from deploy.local.configuration import REDIS, SERVER, is_worker, log_file
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
-from deploy.local.supervisor import Process, Supervisor, failure, not_running
+from deploy.local.supervisor import Process, StartWatch, Supervisor, not_running
 from deploy.state import ROOT, State
 
 SUPERVISOR_START_S: Final = 15.0
@@ -33,20 +34,25 @@ class LocalStack:
         """
         self._state = state
         self._supervisor = Supervisor(state.socket)
+        self._watch = StartWatch()
+        self._log_sizes: dict[Path, int] = {}
 
     def up(self, workers: int | None) -> None:
         """Start what is not running, and wait for a real prediction."""
         with self._state.locked():
             running = self._running_plan()
             if running is not None:
-                self._show(self._revived(running, workers))
-                return
-            try:
-                self._show(self._started(workers or 1))
-            except BaseException:
-                # Also after Ctrl-C: nothing stays half started.
-                self._end()
-                raise
+                running = self._revived(running, workers)
+                result = self._prediction(running)
+            else:
+                try:
+                    running = self._started(workers or 1)
+                    result = self._prediction(running)
+                except BaseException:
+                    # Also after Ctrl-C: nothing stays half started.
+                    self._end()
+                    raise
+        self._show(running, result)
 
     def down(self) -> None:
         """Stop everything. Harmless when nothing runs."""
@@ -114,11 +120,9 @@ class LocalStack:
             print(f"Ending what an earlier run left over: {_listed(pids)}")
             leftovers.end_marked(self._state.folder)
         wanted = plan.make(os.environ, workers, plan.load(self._state.plan))
-        if address.is_taken(wanted.server_address):
-            raise StackError(
-                f"another program listens on {wanted.server_address}; stop it, or choose another"
-                " address: SERVER_ADDRESS=127.0.0.1:50052 make up"
-            )
+        address.require_free(wanted.server_address)
+        # What is older than this start says nothing about its failure.
+        self._log_sizes = {path: path.stat().st_size for path in self._state.logs.glob("*.log")}
         self._state.mode.write_text("local\n", encoding="utf-8")
         self._write(wanted)
         self._start_supervisor(wanted)
@@ -169,26 +173,28 @@ class LocalStack:
         return wanted
 
     def _check(self) -> None:
-        """Raise once a service has failed for good."""
-        failed = failure(self._supervisor.processes())
+        """Raise once a service does not start, even when it is tried again."""
+        failed = self._watch.failed(self._supervisor.processes())
         if failed is not None:
             raise self._failed(failed)
 
     def _failed(self, process: Process) -> StackError:
         log = log_file(self._state, process.name)
         return StackError(
-            f"{process.name} does not start (exit code {process.exit_code}); its log: {log}",
-            log=last_lines(log, LOG_LINES),
+            f"{process.name} does not start; its log is {log}",
+            log=last_lines(log, LOG_LINES, after_bytes=self._log_sizes.get(log, 0)),
         )
 
-    def _show(self, running: Plan) -> None:
-        """Prove that it works, and say where it is."""
+    def _prediction(self, running: Plan) -> PredictionResult:
+        """Prove that it works."""
         target = address.for_client(running.server_address)
-        result = prediction.wait_for_prediction(target, self._check)
+        return prediction.wait_for_prediction(target, self._check)
+
+    def _show(self, running: Plan, result: PredictionResult) -> None:
         print("Ready.")
         report.show_prediction(result)
         self._show_addresses(running)
-        report.show_commands(target)
+        report.show_commands(address.for_client(running.server_address))
 
     def _show_addresses(self, running: Plan) -> None:
         print(f"  gRPC       {running.server_address}")

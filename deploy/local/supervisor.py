@@ -14,6 +14,7 @@ from deploy.errors import StackError
 
 CALL_S: Final = 20.0
 POLL_S: Final = 0.1
+MAX_EARLY_ENDS: Final = 2
 
 # Faults of supervisord's API.
 SHUTDOWN_STATE: Final = 6
@@ -39,8 +40,8 @@ class Process:
     pid: int
     """0: none."""
 
-    exit_code: int
-    """Of the last run."""
+    ended_at: int
+    """Time of the last end, Unix seconds; 0: it has not ended yet."""
 
     description: str
     """For a person: such as the time it has been up."""
@@ -73,7 +74,7 @@ class Supervisor:
                 name=str(one["name"]),
                 state=str(one["statename"]),
                 pid=int(one["pid"]),
-                exit_code=int(one["exitstatus"]),
+                ended_at=int(one["stop"]),
                 description=str(one["description"]),
             )
             for one in found
@@ -131,15 +132,27 @@ class suppress_fault:  # noqa: N801 - reads as contextlib.suppress does
         return isinstance(error, xmlrpc.client.Fault) and error.faultCode in self._codes
 
 
-def failure(processes: Iterable[Process]) -> Process | None:
-    """Return a service that does not start, and will not by trying again."""
-    for process in processes:
-        given_up = process.state == "FATAL"
-        # Our services end with 2 when settings or an address are wrong.
-        wrong = process.state == "BACKOFF" and process.exit_code == 2  # noqa: PLR2004
-        if given_up or wrong:
-            return process
-    return None
+class StartWatch:
+    """Notices services that fail to start, from the moment it is made."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, set[int]] = {}
+
+    def failed(self, processes: Iterable[Process]) -> Process | None:
+        """Return a service that was given up, or that ended early twice.
+
+        Once may be bad luck. supervisord does not tell the exit code of an early end,
+        but the time.
+        """
+        for process in processes:
+            if process.state == "FATAL":
+                return process
+            if process.state == "BACKOFF":
+                ends = self._ends.setdefault(process.name, set())
+                ends.add(process.ended_at)
+                if len(ends) >= MAX_EARLY_ENDS:
+                    return process
+        return None
 
 
 class _Transport(xmlrpc.client.Transport):

@@ -1,0 +1,1 @@
+"""The services in Docker, as `docker-compose.yml` describes them."""

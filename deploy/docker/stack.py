@@ -1,0 +1,160 @@
+"""Starts, stops and shows the containers."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Final
+
+from client import PredictionResult
+from deploy import address, prediction, report
+from deploy.errors import StackError
+from deploy.mode import compose_command, missing_for_docker
+from deploy.stack import DEFAULT_ADDRESS
+from deploy.state import ROOT, State
+
+SERVER: Final = "server"
+WORKER: Final = "worker"
+PORT: Final = "50051"
+"""Of the front-end, in its container."""
+
+LOG_LINES: Final = 20
+MAX_RESTARTS: Final = 2
+"""A container that Docker has restarted that often does not start by itself."""
+
+
+class DockerStack:
+    """The services in containers; see `deploy.stack.Stack`."""
+
+    def __init__(self, state: State) -> None:
+        """Do nothing yet.
+
+        Args:
+            state: where the mode is remembered.
+        """
+        self._state = state
+
+    def up(self, workers: int | None) -> None:
+        """Start what is not running, and wait for a real prediction."""
+        self._require_engine()
+        with self._state.locked():
+            before = self._containers()
+            count = workers or len(self._containers(WORKER)) or 1
+            if before:
+                print("Already running; bringing it up to date.", flush=True)
+            else:
+                # Before minutes are spent on building images.
+                address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
+            try:
+                self._state.mode.write_text("docker\n", encoding="utf-8")
+                self._run("up", "--build", "-d", "--scale", f"{WORKER}={count}")
+                target = self.address()
+                result = self._prediction(target)
+            except BaseException:
+                if not before:
+                    # Also after Ctrl-C: nothing stays half started.
+                    self._end()
+                raise
+        print("Ready.")
+        report.show_prediction(result)
+        print(f"  gRPC       {target}")
+        report.show_commands(target)
+
+    def down(self) -> None:
+        """Stop everything. Harmless when nothing runs."""
+        self._require_engine()
+        with self._state.locked():
+            was_running = bool(self._containers())
+            self._end()
+        print("Stopped." if was_running else "Nothing was running.")
+
+    def scale(self, workers: int) -> None:
+        """Start or stop workers until there are as many."""
+        target = self.address()
+        with self._state.locked():
+            self._run("up", "-d", "--no-recreate", "--scale", f"{WORKER}={workers}")
+            prediction.wait_for_workers(target, workers, self._check)
+        print(f"Workers: {workers}.")
+
+    def status(self) -> bool:
+        """Print processes, addresses and health; return whether it can answer."""
+        self._require_engine()
+        if not self._containers():
+            print("Not running.")
+            return False
+        print("Running in Docker.", flush=True)
+        self._run("ps")
+        target = self.address()
+        print(f"  gRPC       {target}")
+        return report.show_health(target)
+
+    def logs(self, service: str | None) -> None:
+        """Follow the log of one service, or of all, until interrupted."""
+        self._require_engine()
+        self._run("logs", "--follow", "--tail", str(LOG_LINES), *([service] if service else []))
+
+    def address(self) -> str:
+        """Return where a client of this machine finds the front-end."""
+        self._require_engine()
+        found = self._output("port", SERVER, PORT) if self._containers(SERVER) else ""
+        if not found:
+            raise StackError("it is not running; start it with: make up")
+        return address.for_client(found.splitlines()[0])
+
+    def _require_engine(self) -> None:
+        if missing := missing_for_docker():
+            raise StackError(f"{missing}; without Docker: make up MODE=local")
+
+    def _prediction(self, target: str) -> PredictionResult:
+        """Prove that it works."""
+        print("Started; waiting for a first prediction, while the model loads.", flush=True)
+        return prediction.wait_for_prediction(target, self._check)
+
+    def _check(self) -> None:
+        """Raise once a container starts again and again."""
+        for service in (SERVER, WORKER):
+            for container in self._containers(service):
+                command = ("docker", "inspect", "--format", "{{.RestartCount}}", container)
+                count = _output_of(command)
+                if count.isdecimal() and int(count) >= MAX_RESTARTS:
+                    log = self._output("logs", "--tail", str(LOG_LINES), service)
+                    raise StackError(f"{service} does not start", log=log)
+
+    def _end(self) -> None:
+        self._run("down", "--remove-orphans")
+        self._state.mode.unlink(missing_ok=True)
+
+    def _containers(self, *services: str) -> list[str]:
+        return self._output("ps", "-q", *services).split()
+
+    def _run(self, *words: str) -> None:
+        """Run compose, with its output shown.
+
+        Raises:
+            StackError: it failed; it has said why.
+        """
+        command = self._command(*words)
+        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+            raise StackError(f"failed: {' '.join(command)}")
+
+    def _output(self, *words: str) -> str:
+        return _output_of(self._command(*words))
+
+    def _command(self, *words: str) -> list[str]:
+        compose = compose_command()
+        if compose is None:
+            raise StackError("there is no docker compose, and no docker-compose")
+        return [*compose, "--project-directory", str(ROOT), *words]
+
+
+def _output_of(command: Sequence[str]) -> str:
+    """Return what a command prints; empty if it fails."""
+    finished = subprocess.run(
+        command,
+        cwd=ROOT,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+    )
+    return finished.stdout.strip()

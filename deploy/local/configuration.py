@@ -52,6 +52,9 @@ def rendered(plan: Plan, state: State, redis_binary: Path | None) -> str:
             *(str(redis_binary), str(REDIS_CONFIGURATION)),
             *("--bind", "127.0.0.1", "--port", str(plan.redis_port)),
             *("--dir", str(state.redis)),
+            # A title is written over the environment, and with it over the mark by
+            # which a process of ours is known.
+            *("--set-proc-title", "no"),
         ]
         sections.append(_program(state, REDIS, command, priority=1, stop_s=REDIS_STOP_S))
     python = sys.executable
@@ -85,6 +88,10 @@ pidfile={_plain(state.folder / "supervisord.pid")}
 {user}
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+; For a person: .venv/bin/supervisorctl -c THIS_FILE restart worker-1
+[supervisorctl]
+serverurl=unix://{_plain(state.socket)}
 """
 
 

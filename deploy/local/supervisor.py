@@ -175,8 +175,13 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CALL_S)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.settimeout(CALL_S)
+            self.sock.connect(str(self._path))
+        except OSError:
+            # The caller closes only what was connected.
+            self.sock.close()
+            raise
 
 
 def not_running() -> StackError:

@@ -1,0 +1,134 @@
+"""`make up` and its like, for real: local processes, on ports of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import address
+from deploy.local import leftovers, plan
+from deploy.state import State
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+
+
+class Checkout:
+    """What `make` does in a checkout whose state is in a folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: dict[str, str] = {"SERVER_ADDRESS": "127.0.0.1:0"}
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as `make` does once everything is installed."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SERVER_", "WORKER_", "REDIS_"))
+        }
+        own = {"DESPACHO_STATE": str(self.folder), "DESPACHO_MODE": "local"}
+        return subprocess.run(
+            [sys.executable, "-m", "deploy", *words],
+            cwd=ROOT,
+            env={**inherited, **own, **self.settings},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    def processes(self) -> list[int]:
+        return leftovers.marked(self.folder)
+
+    def supervisor(self) -> int:
+        return int((self.folder / "supervisord.pid").read_text())
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    one = Checkout(tmp_path / "state")
+    yield one
+    one.make("down")
+    assert leftovers.end_marked(one.folder) == []
+
+
+def test_up_scale_and_down(checkout: Checkout) -> None:
+    up = checkout.make("up")
+    assert up.returncode == 0, up.stderr
+    assert "espresso" in up.stdout
+    started = checkout.processes()
+    # Supervisor, Redis, server, worker.
+    assert len(started) == 4
+
+    again = checkout.make("up")
+    assert again.returncode == 0, again.stderr
+    assert "Already running" in again.stdout
+    assert "espresso" in again.stdout
+    assert checkout.processes() == started
+
+    assert checkout.make("scale", "2").returncode == 0
+    assert set(started) < set(checkout.processes())
+    status = checkout.make("status")
+    assert status.returncode == 0
+    assert "workers: 2" in status.stdout
+
+    assert checkout.make("scale", "1").returncode == 0
+    assert checkout.processes() == started
+
+    predicted = checkout.make("predict", "docs/examples/coffee.jpg")
+    assert "espresso" in predicted.stdout
+
+    down = checkout.make("down")
+    assert (down.returncode, down.stdout) == (0, "Stopped.\n")
+    assert checkout.processes() == []
+    assert checkout.make("down").stdout == "Nothing was running.\n"
+    assert checkout.make("status").returncode == 1
+
+
+def test_what_a_killed_supervisor_leaves_is_found(checkout: Checkout) -> None:
+    assert checkout.make("up").returncode == 0
+    before = checkout.processes()
+    made = plan.load(State(checkout.folder).plan)
+    assert made is not None
+    assert made.redis_port is not None
+    os.kill(checkout.supervisor(), signal.SIGKILL)
+    # The address is fixed now, and held by the orphaned server.
+    checkout.settings["SERVER_ADDRESS"] = made.server_address
+
+    assert "left over" in checkout.make("status").stdout
+    up = checkout.make("up")
+    assert up.returncode == 0, up.stderr
+    assert "left over" in up.stdout
+    assert not set(before) & set(checkout.processes())
+
+    os.kill(checkout.supervisor(), signal.SIGKILL)
+    assert "left over" in checkout.make("down").stdout
+    assert checkout.processes() == []
+    # Not only by the mark: nobody listens there any more, Redis included.
+    assert not address.is_taken(f"127.0.0.1:{made.redis_port}")
+    assert not address.is_taken(made.server_address)
+
+
+def test_a_taken_port_is_said_and_starts_nothing(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        checkout.settings["SERVER_ADDRESS"] = taken
+        up = checkout.make("up")
+    assert up.returncode == 1
+    assert f"another program listens on {taken}" in up.stderr
+    assert checkout.processes() == []
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing(checkout: Checkout) -> None:
+    checkout.settings["WORKER_MODEL"] = "/no/such/model"
+    up = checkout.make("up")
+    assert up.returncode == 1
+    assert "worker-1 does not start" in up.stderr
+    assert "'/no/such/model' is neither" in up.stderr
+    assert checkout.processes() == []

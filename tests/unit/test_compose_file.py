@@ -1,0 +1,40 @@
+"""`docker-compose.yml` keeps up with the settings and with the services."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from deploy.local.configuration import SERVER_STOP_S, WORKER_STOP_S
+from deploy.settings_table import variable
+from server.settings import ServerSettings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+SET_BY_THE_IMAGE = {"SERVER_ADDRESS", "SERVER_LOG_FORMAT", "WORKER_CACHE_DIR", "WORKER_LOG_FORMAT"}
+
+
+@pytest.mark.parametrize(
+    ("service", "settings"), [("server", ServerSettings), ("worker", WorkerSettings)]
+)
+def test_every_setting_reaches_the_container(service: str, settings: type[BaseSettings]) -> None:
+    variables = {variable(settings, name, field) for name, field in settings.model_fields.items()}
+    assert set(SERVICES[service]["environment"]) == variables - SET_BY_THE_IMAGE
+
+
+def test_containers_have_time_to_stop_by_themselves() -> None:
+    assert SERVICES["server"]["stop_grace_period"] == f"{SERVER_STOP_S}s"
+    assert SERVICES["worker"]["stop_grace_period"] == f"{WORKER_STOP_S}s"
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"container_name", "ports"} & set(SERVICES["worker"])
+
+
+def test_only_the_api_is_published() -> None:
+    published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
+    assert published == {"server": ["${SERVER_ADDRESS:-127.0.0.1:50051}:50051"]}

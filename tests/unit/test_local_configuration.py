@@ -1,0 +1,110 @@
+"""What supervisord is told to run."""
+
+import configparser
+import shlex
+from pathlib import Path
+
+from deploy.local import plan
+from deploy.local.configuration import SERVER_STOP_S, WORKER_STOP_S, rendered
+from deploy.local.plan import Plan
+from deploy.state import MAX_SOCKET_BYTES, State
+from server.settings import ServerSettings
+from worker.settings import WorkerSettings
+
+REDIS_BINARY = Path("/opt/redis server")
+
+
+def a_plan(*, workers: int = 1, redis_port: int | None = 7000) -> Plan:
+    return Plan("127.0.0.1:50051", "redis://127.0.0.1:7000/0", redis_port, workers, {})
+
+
+def sections(folder: Path, planned: Plan) -> configparser.RawConfigParser:
+    """What supervisord would read, after its own expansion of `%`."""
+    parser = configparser.RawConfigParser()
+    binary = REDIS_BINARY if planned.redis_port else None
+    parser.read_string(rendered(planned, State(folder), binary))
+    return parser
+
+
+def programs(parser: configparser.RawConfigParser) -> list[str]:
+    return [name.removeprefix("program:") for name in parser.sections() if "program:" in name]
+
+
+def test_there_is_one_program_for_each_worker(tmp_path: Path) -> None:
+    found = programs(sections(tmp_path, a_plan(workers=3)))
+    assert found == ["redis", "server", "worker-1", "worker-2", "worker-3"]
+
+
+def test_another_number_of_workers_changes_no_other_program(tmp_path: Path) -> None:
+    # Otherwise supervisord would restart them.
+    few, many = (sections(tmp_path, a_plan(workers=count)) for count in (1, 2))
+    assert all(dict(few[name]) == dict(many[name]) for name in few.sections())
+
+
+def test_redis_of_the_user_is_not_started(tmp_path: Path) -> None:
+    assert "redis" not in programs(sections(tmp_path, a_plan(redis_port=None)))
+
+
+def test_services_have_time_to_stop_by_themselves(tmp_path: Path) -> None:
+    parser = sections(tmp_path, a_plan())
+    assert parser.getint("program:server", "stopwaitsecs") == SERVER_STOP_S
+    assert ServerSettings.model_fields["drain_s"].default < SERVER_STOP_S
+    assert parser.getint("program:worker-1", "stopwaitsecs") == WORKER_STOP_S
+    assert WorkerSettings.model_fields["stop_grace_s"].default < WORKER_STOP_S
+
+
+def test_odd_characters_of_a_path_survive(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of 'all' work"
+    parser = sections(folder, a_plan())
+    command = shlex.split(parser["program:redis"]["command"].replace("%%", "%"))
+    assert command[0] == str(REDIS_BINARY)
+    assert command[command.index("--dir") + 1] == str(folder / "redis")
+    assert "50%% of" in parser["program:server"]["stdout_logfile"]
+
+
+def test_every_log_is_bounded(tmp_path: Path) -> None:
+    parser = sections(tmp_path, a_plan())
+    for name in programs(parser):
+        assert parser[f"program:{name}"]["stdout_logfile_maxbytes"] == "10MB"
+        assert parser.getint(f"program:{name}", "stdout_logfile_backups") > 0
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+    folders = [tmp_path / ("deep" * 30) / end for end in ("a", "b")]
+    sockets = [State(folder).socket for folder in folders]
+    assert all(len(str(path)) <= MAX_SOCKET_BYTES for path in sockets)
+    assert sockets[0] != sockets[1]
+
+
+def test_a_short_path_keeps_its_socket() -> None:
+    assert State(Path("/tmp/x")).socket == Path("/tmp/x/supervisor.sock")  # noqa: S108
+
+
+def test_a_plan_is_remembered_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    a_plan(workers=2).save(path)
+    assert plan.load(path) == a_plan(workers=2)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_plan_of_another_version_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"workers": 2, "colour": "red"}')
+    assert plan.load(path) is None
+    assert plan.load(tmp_path / "nothing") is None
+
+
+def test_the_users_redis_is_used() -> None:
+    made = plan.make({"REDIS_URL": "redis://elsewhere:6379/1"}, 1, None)
+    assert (made.redis_url, made.redis_port) == ("redis://elsewhere:6379/1", None)
+
+
+def test_the_embedded_redis_keeps_its_port() -> None:
+    before = plan.make({}, 1, None)
+    assert plan.make({}, 1, before).redis_port == before.redis_port
+
+
+def test_port_zero_becomes_a_free_port() -> None:
+    made = plan.make({"SERVER_ADDRESS": "127.0.0.1:0"}, 1, None)
+    host, _, port = made.server_address.rpartition(":")
+    assert (host, int(port) > 0) == ("127.0.0.1", True)

@@ -1,0 +1,110 @@
+"""What is decided before and while the local services start."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import address, mode
+from deploy.errors import StackError
+from deploy.local import leftovers
+from deploy.local.logs import last_lines
+from deploy.local.supervisor import Process, StartWatch, Supervisor
+from deploy.state import check_private
+
+
+def process(state: str, *, ended_at: int = 0) -> Process:
+    return Process("worker-1", state, pid=0, ended_at=ended_at, description="")
+
+
+def test_a_port_with_a_listener_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert address.is_taken(f"0.0.0.0:{port}")
+        with pytest.raises(StackError, match=f"listens on 127.0.0.1:{port}"):
+            address.require_free(f"127.0.0.1:{port}")
+    assert not address.is_taken(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("listens", "connects"),
+    [
+        ("0.0.0.0:50051", "127.0.0.1:50051"),
+        ("[::]:50051", "[::1]:50051"),
+        (":50051", "127.0.0.1:50051"),
+        ("example.org:1", "example.org:1"),
+        ("unix:/run/despacho.sock", "unix:/run/despacho.sock"),
+    ],
+)
+def test_clients_connect_to_an_address_that_exists(listens: str, connects: str) -> None:
+    assert address.for_client(listens) == connects
+
+
+def test_the_wish_for_a_mode_comes_first() -> None:
+    assert mode.choose("docker", "local").mode == "docker"
+    assert mode.choose("", "docker").mode == "docker"
+    with pytest.raises(StackError, match="local or docker"):
+        mode.choose("cloud", None)
+
+
+def test_one_early_end_may_be_bad_luck_and_two_are_a_failure() -> None:
+    watch = StartWatch()
+    assert watch.failed([process("STARTING")]) is None
+    assert watch.failed([process("BACKOFF", ended_at=5)]) is None
+    assert watch.failed([process("BACKOFF", ended_at=5)]) is None
+    assert watch.failed([process("BACKOFF", ended_at=8)]) is not None
+
+
+def test_a_service_that_was_given_up_is_a_failure() -> None:
+    assert StartWatch().failed([process("RUNNING"), process("FATAL")]) is not None
+
+
+def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:
+    assert not Supervisor(tmp_path / "supervisor.sock").is_running()
+
+
+def test_only_marked_processes_are_ours_and_are_ended(tmp_path: Path) -> None:
+    folders = tmp_path / "one", tmp_path / "one-more"
+    sleepers = [
+        subprocess.Popen(
+            [sys.executable, "-c", "print(flush=True); input()"],
+            env={**os.environ, leftovers.MARK: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for folder in folders
+    ]
+    try:
+        for sleeper in sleepers:
+            assert sleeper.stdout is not None
+            sleeper.stdout.readline()
+        assert leftovers.marked(folders[0]) == [sleepers[0].pid]
+        assert leftovers.end_marked(folders[0]) == []
+        assert sleepers[0].wait(10) != 0
+        assert sleepers[1].poll() is None
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.communicate()
+
+
+def test_a_log_shows_what_came_after_the_start(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text("old\n")
+    size = log.stat().st_size
+    with log.open("a") as file:
+        file.write("new 1\nnew 2\n")
+    assert last_lines(log, 1, after_bytes=size).splitlines() == ["--- server.log", "new 2", "---"]
+    assert "old" not in last_lines(log, 9, after_bytes=size)
+    # Shorter than it was: rotated, so all of it is new.
+    assert "old" in last_lines(log, 9, after_bytes=1000)
+    assert last_lines(tmp_path / "nothing.log", 9) == ""
+
+
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(StackError, match="written by others"):
+        check_private(tmp_path)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -40,6 +40,11 @@ class Enqueue:
     """Admit a job; harmless when repeated."""
 
     submission: Submission
+    is_again: bool = False
+    """Whether it was admitted once and then lost: a full queue is then no reason to fail."""
+
+    since: float = field(default_factory=time.monotonic)
+    """When it was asked for, seconds of the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,17 +241,16 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        card, names, totals, *lengths = map(
-            _checked,
-            await self._reads.call(
-                ("GET", keys.card(model)),
-                ("SMEMBERS", keys.workers(model)),
-                ("HGETALL", keys.totals(model)),
-                *(("XLEN", stream) for stream in keys.job_streams(model)),
-            ),
+        replies = await self._reads.call(
+            ("GET", keys.card(model)),
+            ("SMEMBERS", keys.workers(model)),
+            ("HGETALL", keys.totals(model)),
+            *(("XLEN", stream) for stream in keys.job_streams(model)),
         )
-        if card is None:
+        # Keys that are not ours make one model unknown, and no other.
+        if replies[0] is None or any(isinstance(reply, ResponseError) for reply in replies):
             return None
+        card, names, totals, *lengths = replies
         counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
         retired = sum(count for name, count in counts.items() if name != b"accepted")
         try:
@@ -268,7 +272,14 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         if dead:
             # One that was only silent adds its name again with its next word.
             await self._reads.call(("SREM", keys.workers(model), *dead))
-        return tuple(WorkerCard.FromString(card) for card in cards if card is not None)
+        return tuple(card for text in cards if (card := _worker_card(text)) is not None)
+
+
+def _worker_card(text: bytes | None) -> WorkerCard | None:
+    try:
+        return None if text is None else WorkerCard.FromString(text)
+    except DecodeError:
+        return None  # not written by a worker of ours
 
 
 def _checked(reply: Any) -> Any:

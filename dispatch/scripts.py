@@ -38,6 +38,8 @@ QUARANTINE: Final = Script.load("quarantine")
 RENEW: Final = Script.load("renew")
 RECLAIM: Final = Script.load("reclaim")
 GIVE_BACK: Final = Script.load("give_back")
+OPEN: Final = Script.load("open")
+REGISTER: Final = Script.load("register")
 ANNOUNCE: Final = Script.load("announce")
 LEAVE: Final = Script.load("leave")
 
@@ -45,7 +47,8 @@ _SOURCES: Final = {
     script.sha: script.source
     for script in (
         *(ENQUEUE, CANCEL, MISSING, LISTEN),
-        *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK, ANNOUNCE, LEAVE),
+        *(OPEN, REGISTER, ANNOUNCE, LEAVE),
+        *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
     )
 }
 

@@ -5,8 +5,7 @@ its own from the pool.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +30,9 @@ broker is noticed before leases look expired."""
 
 CLOCK_ROUND_TRIP_S: Final = 0.1
 """A slower announcement does not set the clock, which it could set wrong by half of this."""
+
+ABSENCE_S: Final = 0.5
+"""How long Redis must have been out of reach for leases to have suffered."""
 
 CLAIM_STEP: Final = 4
 """Jobs per read: the bytes in hand can exceed their limit by at most these."""
@@ -77,6 +79,7 @@ class WorkQueue:
         )
         self._offset_us: float | None = None
         self._reachable_since = float("inf")
+        self._away_since: float | None = 0.0
 
     def now_ms(self) -> float:
         """Return the Redis time, from announcements and the monotonic clock."""
@@ -88,10 +91,7 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again.
         """
-        replies = self._call(
-            *(("XGROUP", "CREATE", stream, keys.GROUP, "0", "MKSTREAM") for stream in self._streams)
-        )
-        _first_error([reply for reply in replies if not _says(reply, "BUSYGROUP")])
+        _first_error(self._call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
 
     def announce(self, worker: WorkerCard, model: ModelCard, *, has_changed: bool) -> None:
         """Say that this worker lives, for `keys.WORKER_TTL_MS`.
@@ -99,8 +99,8 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again.
         """
-        if has_changed:
-            _first_error(self._call(("SADD", keys.MODELS, self.model)))
+        # Always: a Redis that lost everything must learn of the model again.
+        _first_error(self._call(scripts.REGISTER.call([keys.MODELS], (self.model,))))
         sent = time.monotonic()
         (reply,) = self._call(
             scripts.ANNOUNCE.call(
@@ -142,7 +142,7 @@ class WorkQueue:
             block: whether to wait up to `BLOCK_MS` when there are none.
 
         Raises:
-            BrokerUnavailable: what was taken is reclaimed by somebody later.
+            BrokerUnavailable: what was taken comes back by `reclaim`, after a lease.
         """
         claims: list[Claim] = []
         for stream in self._streams:
@@ -246,8 +246,7 @@ class WorkQueue:
                 [*self._retiring_keys(claim), keys.dead(self.model)],
                 (
                     *(keys.GROUP, claim.entry_id, claim.size_bytes),
-                    *(reply.SerializeToString(), letter.SerializeToString()),
-                    *(claim.image, max_bytes),
+                    *(reply.SerializeToString(), letter.SerializeToString(), max_bytes),
                 ),
             )
         )
@@ -294,11 +293,12 @@ class WorkQueue:
         times count its absence, and live workers first need to renew.
 
         Args:
-            room: most jobs to take of those given back.
+            room: most jobs to take that were given back, or that this worker claimed
+                and never heard of; one it still holds may be among them.
             take_suspect: whether to take one of a lost worker; it must then run alone.
 
         Raises:
-            BrokerUnavailable: what was taken is reclaimed by somebody later.
+            BrokerUnavailable: what was taken comes back with a later call.
         """
         may_judge = time.monotonic() - self._reachable_since > LEASE_S
         idle_ms = round(LEASE_S * 1000) if may_judge else _NEVER_MS
@@ -330,7 +330,8 @@ class WorkQueue:
         self._redis.close()
 
     def _call(self, *commands: Command, timeout_s: float = REPLY_TIMEOUT_S) -> list[Any]:
-        with self._broker_errors():
+        begun = time.monotonic()
+        try:
             replies = self._exchange(commands, timeout_s)
             forgotten = [
                 position
@@ -341,9 +342,19 @@ class WorkQueue:
                 again = self._exchange([in_full(commands[i]) for i in forgotten], timeout_s)
                 for position, reply in zip(forgotten, again, strict=True):
                     replies[position] = reply
-        if self._reachable_since == float("inf"):
-            self._reachable_since = time.monotonic()
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            if self._away_since is None:
+                self._away_since = begun
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+        self._note_reached()
         return replies
+
+    def _note_reached(self) -> None:
+        now = time.monotonic()
+        away_since, self._away_since = self._away_since, None
+        # One broken connection is no absence: others were renewed meanwhile.
+        if away_since is not None and now - away_since > ABSENCE_S:
+            self._reachable_since = now
 
     def _exchange(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         connection = self._redis.connection_pool.get_connection()
@@ -364,14 +375,6 @@ class WorkQueue:
         finally:
             self._redis.connection_pool.release(connection)
         return replies
-
-    @contextmanager
-    def _broker_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            self._reachable_since = float("inf")
-            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
 
 def _says(reply: Any, word: str) -> bool:

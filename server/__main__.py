@@ -12,6 +12,7 @@ from server.app import serve
 from server.grpc_server import CannotListen
 from server.settings import ServerSettings
 from telemetry import logs
+from telemetry.refusal import explained
 
 
 async def run(settings: ServerSettings) -> None:
@@ -28,8 +29,7 @@ def main() -> int:
     try:
         settings = ServerSettings()
     except ValidationError as error:
-        # Without the values, which may be secrets.
-        return complain("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors()))
+        return complain(explained(error))
     logs.configure("server", level=settings.log_level, log_format=settings.log_format)
     code = 0
     try:

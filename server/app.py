@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from dispatch.job_store import JobStore, QueueLimits
@@ -18,6 +18,9 @@ from server.relay import Relay
 from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
 from server.writer import Writer
+
+SETTLE_S: Final = 1.0
+"""How long the last cancels may take to reach Redis, seconds."""
 
 
 def server_name() -> str:
@@ -59,6 +62,8 @@ async def serve(
         )
         for part in (writer, fleet, LostJobs(store, pending, writer)):
             await stack.enter_async_context(_running(tasks, part.run()))
+        # Calls that are cut off still retire their jobs.
+        stack.push_async_callback(writer.settle, SETTLE_S)
         relay = Relay(fleet, pending, writer, name)
         address = await stack.enter_async_context(grpc_server(settings, relay=relay, fleet=fleet))
         on_ready(address)

@@ -130,11 +130,13 @@ class Fleet:
         wanted = name or self._default_model
         if wanted:
             return self.get(wanted).card.name
-        if len(self._views) == 1:
-            return next(iter(self._views))
-        if self._views:
-            names = ", ".join(sorted(self._views))
-            raise InvalidArgument("model", f"several models are served, name one: {names}")
+        # One that is gone does not make the question ambiguous.
+        names = [each for each in self._views if self._is_around(each)] or list(self._views)
+        if len(names) == 1:
+            return names[0]
+        if names:
+            listed = ", ".join(sorted(names))
+            raise InvalidArgument("model", f"several models are served, name one: {listed}")
         if not self._has_looked:
             raise BrokerUnavailable("the broker has not been reached yet")
         raise ModelNotFound("", "no model was ever served here")
@@ -147,13 +149,18 @@ class Fleet:
             NoWorker: none is there, and was not for longer than the grace.
         """
         view = self.get(name)
-        if view.ready_workers > 0:
-            return
-        if time.monotonic() - self._last_ready[name] < self._no_worker_grace_s:
+        if self._may_be_ready(name):
             return
         if view.loading_workers > 0:
             raise ModelLoading(f"model {name!r} is being loaded", retry_after_s=2.0)
         raise NoWorker(f"no worker serves model {name!r} now", retry_after_s=5.0)
+
+    def _may_be_ready(self, name: str) -> bool:
+        is_recent = time.monotonic() - self._last_ready[name] < self._no_worker_grace_s
+        return self._views[name].ready_workers > 0 or is_recent
+
+    def _is_around(self, name: str) -> bool:
+        return self._may_be_ready(name) or self._views[name].loading_workers > 0
 
     async def changed(self) -> None:
         """Wait until the view or `is_connected` changes."""

@@ -107,6 +107,7 @@ async def grpc_server(
                 server,
                 gate,
                 health_service,
+                relay,
                 notice_s=min(drain_notice_s, settings.drain_s),
                 grace_s=settings.drain_s,
             )
@@ -128,6 +129,7 @@ async def _stop(
     server: grpc.aio.Server,
     gate: Gate,
     health_service: health.HealthService,
+    relay: Relay,
     *,
     notice_s: float,
     grace_s: float,
@@ -138,9 +140,14 @@ async def _stop(
     # From here on clients are told to go elsewhere and none can connect.
     stop = asyncio.create_task(server.stop(grace_s - notice_s))
     health_service.close()
-    await asyncio.wait([empty, stop], return_when=asyncio.FIRST_COMPLETED)
+    rest_s = grace_s - notice_s
+    patience_s = rest_s - min(LAST_BYTES_S, rest_s / 2)
+    await asyncio.wait([empty, stop], timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
     if not empty.done():
+        # With a reason, while there is time to send it; gRPC would give none.
         log.warning("calls were cut off", grace_s=grace_s)
+        relay.give_up()
+        await asyncio.wait([empty, stop], return_when=asyncio.FIRST_COMPLETED)
     empty.cancel()
     await server.stop(LAST_BYTES_S)
     await asyncio.gather(stop, empty, return_exceptions=True)

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -97,6 +97,11 @@ class PendingReplies:
         waiter = self._waiters.get(job_id)
         if waiter is not None and not waiter.reply.done():
             waiter.reply.set_exception(error)
+
+    def fail_all(self, error: Callable[[], DespachoError]) -> None:
+        """Let all calls that wait raise an error of their own."""
+        for job_id in list(self._waiters):
+            self.fail(job_id, error())
 
     def is_waiting(self, job_id: str) -> bool:
         """Return whether a call still waits for this job."""

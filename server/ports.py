@@ -33,6 +33,10 @@ class Relay(Protocol):
         """
         ...
 
+    def give_up(self) -> None:
+        """Fail all calls that still wait: this server stops now."""
+        ...
+
 
 class ModelView(Protocol):
     """One model as the fleet sees it now."""

@@ -69,13 +69,17 @@ class Relay:
                 except errors.ExpiredInQueue:
                     self._writer.cancel(submission, Outcome.EXPIRED)
                     raise
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, errors.Draining):
                     # Nobody waits: let no worker compute it.
                     self._writer.cancel(submission, Outcome.CANCELLED)
                     raise
         except errors.QueueFull as refusal:
             refusal.retry_after_s = self._room_in_s(job.model)
             raise
+
+    def give_up(self) -> None:
+        """Fail all calls that still wait: this server stops now."""
+        self._pending.fail_all(lambda: errors.Draining("this server stopped before an answer came"))
 
     def _room_in_s(self, model: str) -> float:
         """Estimate when a tenth of the queue will have drained, seconds."""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dispatch.redis_url import RedisUrl
+
 MIB = 1024 * 1024
 
 
@@ -21,9 +23,9 @@ class ServerSettings(BaseSettings):
     address: str = "127.0.0.1:50051"
     """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""
 
-    redis_url: Annotated[str, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))] = (
-        "redis://127.0.0.1:6379/0"
-    )
+    redis_url: Annotated[
+        RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    ] = "redis://127.0.0.1:6379/0"
     """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
 
     default_model: str = ""

@@ -1,7 +1,9 @@
 """The one task that writes jobs to Redis, many in one round trip."""
 
 import asyncio
+import time
 from collections import deque
+from contextlib import suppress
 
 import structlog
 
@@ -18,6 +20,9 @@ FLUSH_BYTES = 8 * 1024 * 1024
 """At most one image above this goes into one round trip, so that small ones are not held up."""
 
 RECONNECT_PAUSE_S = 0.1
+
+SEND_WITHIN_S = 0.8
+"""A job that could not even be sent by then is refused: callers hear within 1 s."""
 
 
 class Writer:
@@ -36,7 +41,9 @@ class Writer:
         self._complaints: list[str] = []
         self._wanted = asyncio.Event()
         self._wanted.set()  # begin by connecting
-        link.on_change(self._wanted.set)
+        link.on_change(self._note_link)
+        self._is_idle = asyncio.Event()
+        self._refusal: asyncio.TimerHandle | None = None
 
     def enqueue(self, submission: Submission) -> None:
         """Send a job soon; a refusal reaches its waiter.
@@ -47,10 +54,14 @@ class Writer:
         if not self._link.is_up:
             raise BrokerUnavailable("the broker cannot be reached")
         self._put(Enqueue(submission))
+        if self._refusal is None:
+            loop = asyncio.get_running_loop()
+            self._refusal = loop.call_later(SEND_WITHIN_S, self._refuse_overdue)
 
     def enqueue_again(self, submission: Submission) -> None:
         """Send a job that was accepted once and then lost; it is not refused meanwhile."""
-        self._unsettled.append(Enqueue(submission))
+        self._unsettled.append(Enqueue(submission, is_again=True))
+        self._is_idle.clear()
         self._wanted.set()
 
     def cancel(self, submission: Submission, outcome: Outcome) -> None:
@@ -59,7 +70,20 @@ class Writer:
 
     def _put(self, operation: Operation) -> None:
         self._waiting.append(operation)
+        self._is_idle.clear()
         self._wanted.set()
+
+    def _note_link(self) -> None:
+        # At once, as the task may be busy with what it sent last.
+        if not self._link.is_up:
+            self._refuse_unsent()
+        self._wanted.set()
+
+    async def settle(self, limit_s: float) -> None:
+        """Wait until all is sent: jobs of callers that are gone should not stay behind."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._is_idle.wait()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -70,6 +94,8 @@ class Writer:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
                 await self._flush()
+            if not (self._unsettled or self._waiting):
+                self._is_idle.set()
 
     async def _reconnect(self) -> None:
         is_first_try = True
@@ -93,14 +119,27 @@ class Writer:
             for complaint in complaints:
                 log.warning("broker settings", complaint=complaint)
 
-    def _refuse_unsent(self) -> None:
-        # What was never sent is refused now; a cancel waits, its job may be in Redis.
-        error = BrokerUnavailable("the broker cannot be reached")
-        kept = [each for each in self._waiting if isinstance(each, Cancel)]
-        for operation in self._waiting:
-            if isinstance(operation, Enqueue):
+    def _refuse_unsent(self, *, older_than_s: float = 0.0) -> None:
+        # What was never sent is refused; a cancel waits, its job may be in Redis.
+        since = time.monotonic() - older_than_s
+        operations = list(self._waiting)
+        self._waiting.clear()
+        for operation in operations:
+            if isinstance(operation, Enqueue) and operation.since <= since:
+                error = BrokerUnavailable("the broker cannot be reached")
                 self._pending.fail(operation.submission.job.id, error)
-        self._waiting = deque(kept)
+            else:
+                self._waiting.append(operation)
+
+    def _refuse_overdue(self) -> None:
+        """Refuse what waits behind a send that takes too long, and look again later."""
+        self._refuse_unsent(older_than_s=SEND_WITHIN_S)
+        waiting = [each.since for each in self._waiting if isinstance(each, Enqueue)]
+        self._refusal = None
+        if waiting:
+            delay_s = max(0.0, min(waiting) + SEND_WITHIN_S - time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._refusal = loop.call_later(delay_s, self._refuse_overdue)
 
     async def _flush(self) -> None:
         # What may have arrived before goes first and alone: a cancel must not overtake
@@ -120,7 +159,10 @@ class Writer:
             self._lose(error, len(operations))
         else:
             for operation, refusal in zip(operations, refusals, strict=True):
-                if refusal is not None and isinstance(operation, Enqueue):
+                if refusal is None or isinstance(operation, Cancel):
+                    continue
+                # One that is sent again is looked for, and sent again, until its deadline.
+                if not operation.is_again:
                     self._refuse(operation.submission, refusal)
 
     def _lose(self, error: DespachoError, count: int) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -22,8 +22,16 @@ def configure(service: str, *, level: str = "INFO", log_format: LogFormat = "aut
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
     )
+
+    def name_service(
+        _logger: Any, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        # Not a context variable: new threads begin without those.
+        return {"service": service, **event}
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -36,8 +44,6 @@ def configure(service: str, *, level: str = "INFO", log_format: LogFormat = "aut
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
-
     # Libraries log through the standard module; their lines get the same shape.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

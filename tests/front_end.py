@@ -61,6 +61,7 @@ class FakeRelay:
         self.notice = Notice()
         self._released: set[bytes] = set()
         self._all_released = False
+        self._has_given_up = False
 
     async def predict(
         self, job: job_pb2.Job, image: bytes, *, priority: Priority, timeout_s: float
@@ -72,6 +73,8 @@ class FakeRelay:
         try:
             while image.startswith(b"hold") and not self._is_released(image):
                 await self.notice.next()
+                if self._has_given_up:
+                    raise errors.Draining("given up")
         except asyncio.CancelledError:
             self.cancelled.append(image)
             self.notice.announce()
@@ -90,6 +93,10 @@ class FakeRelay:
                 batch_size=4,
             ),
         )
+
+    def give_up(self) -> None:
+        self._has_given_up = True
+        self.notice.announce()
 
     def release(self, image: bytes) -> None:
         self._released.add(image)

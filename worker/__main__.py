@@ -8,6 +8,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from telemetry import logs
+from telemetry.refusal import explained
 from worker.app import Served, Worker
 from worker.decode import decode
 from worker.model_directory import load_engine, open_model
@@ -21,8 +22,10 @@ def main() -> int:
         settings = WorkerSettings()
         logs.configure("worker", level=settings.log_level, log_format=settings.log_format)
         spec = open_model(settings.model, settings.cache_dir.expanduser())
-    except (ValidationError, ModelError) as error:
-        return _refuse(error)
+    except ValidationError as error:
+        return _refuse(explained(error))
+    except ModelError as error:
+        return _refuse(str(error))
     served = Served(
         card=spec.card(settings.max_batch_size),
         decode=partial(decode, rule=spec.input, max_pixels=settings.max_image_pixels),
@@ -34,11 +37,11 @@ def main() -> int:
     try:
         return worker.run()
     except ModelError as error:
-        return _refuse(error)
+        return _refuse(str(error))
 
 
-def _refuse(error: Exception) -> int:
-    print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - one line for who started it
+def _refuse(text: str) -> int:
+    print(f"worker: {text}", file=sys.stderr)  # noqa: T201 - one line for who started it
     return 2
 
 

@@ -82,7 +82,7 @@ class Worker:
             max_deliveries=settings.max_deliveries,
             dead_letter_max_bytes=settings.dead_letter_max_bytes,
         )
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
 
     def stop(self) -> None:
         """Ask `run` to finish; safe in a signal handler."""
@@ -93,11 +93,11 @@ class Worker:
         log.info("worker starting", worker=self._queue.worker, model=self._served.card.name)
         if not self._connect():
             return 0
-        self._keeper_thread = self._start("keeper", self._keeper.run)
+        self._start("keeper", self._keeper.run)
         engine = self._load()
         if engine is None:
             self._leave()
-            return 0
+            return self._exit_code()
         loop = Loop(
             queue=self._queue,
             in_hand=self._in_hand,
@@ -108,11 +108,14 @@ class Worker:
         )
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
-        intake = self._start("intake", self._intake.run)
+        self._start("intake", self._intake.run)
         self._keeper.set_ready()
         log.info("worker ready", worker=self._queue.worker)
         self._watch(loop)
-        self._finish(intake)
+        self._finish()
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
         return 1 if self._has_crashed else 0
 
     def _connect(self) -> bool:
@@ -153,7 +156,7 @@ class Worker:
                 self._has_crashed = True
                 return
 
-    def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
+    def _start(self, name: str, run: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
                 run()
@@ -165,23 +168,22 @@ class Worker:
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
-        self._threads.append(thread)
-        return thread
+        self._threads[name] = thread
 
-    def _finish(self, intake: threading.Thread) -> None:
+    def _finish(self) -> None:
         """Finish what is in hand within the grace; give back the rest."""
         log.info("worker stopping", in_hand=len(self._in_hand))
         give_up_at = time.monotonic() + self._settings.stop_grace_s
         self._intake.stop()
         # A claim may be under way: only then is what is in hand all there will be.
-        intake.join(JOIN_S)
+        self._threads["intake"].join(JOIN_S)
         if not self._has_crashed:
             self._in_hand.wait_until_empty(give_up_at - time.monotonic())
         self._intake.close()
         self._leave()
         self._ready.close()
         self._publisher.stop()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(JOIN_S)
         self._queue.close()
         log.info("worker stopped")
@@ -189,7 +191,7 @@ class Worker:
     def _leave(self) -> None:
         # Its next beat would put this worker's name back on the list.
         self._keeper.stop()
-        self._keeper_thread.join(JOIN_S)
+        self._threads["keeper"].join(JOIN_S)
         rest = self._in_hand.snapshot()
         try:
             # After a crash the attempt must count: the job may have caused it.

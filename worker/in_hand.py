@@ -28,13 +28,15 @@ class InHand:
         """Return how many jobs are in hand."""
         return len(self._claims)
 
-    def add(self, claims: Iterable[Claim]) -> None:
-        """Take jobs in hand."""
+    def add(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Take jobs in hand; return those that were not there already."""
         with self._changed:
-            for claim in claims:
+            new = [claim for claim in claims if claim.entry_id not in self._claims]
+            for claim in new:
                 self._claims[claim.entry_id] = claim
                 self._bytes += claim.size_bytes
             self._changed.notify_all()
+            return new
 
     def remove(self, claims: Iterable[Claim]) -> None:
         """Let go of jobs that are over."""

@@ -97,11 +97,10 @@ class Intake:
             return []
         if time.monotonic() >= self._reclaim_at:
             reclaimed = self._queue.reclaim(room=room, take_suspect=False)
-            if self._noted(reclaimed) or reclaimed.has_suspects:
-                return reclaimed.claims
-        claims = self._queue.claim(room, room_bytes=room_bytes, block=True)
-        self._in_hand.add(claims)
-        return claims
+            claims = self._noted(reclaimed)
+            if claims or reclaimed.has_suspects:
+                return claims
+        return self._in_hand.add(self._queue.claim(room, room_bytes=room_bytes, block=True))
 
     def _next_suspect(self) -> list[Claim]:
         # A worker was lost with this job in hand. If it was the job's fault, it must
@@ -111,10 +110,9 @@ class Intake:
         return self._noted(self._queue.reclaim(room=0, take_suspect=True))
 
     def _noted(self, reclaimed: Reclaimed) -> list[Claim]:
-        self._in_hand.add(reclaimed.claims)
         self._has_suspects = reclaimed.has_suspects
         self._reclaim_at = time.monotonic() + RECLAIM_PERIOD_S
-        return reclaimed.claims
+        return self._in_hand.add(reclaimed.claims)
 
     def _take(self, claim: Claim) -> None:
         if claim.attempt >= self._max_deliveries:
@@ -133,8 +131,9 @@ class Intake:
         letter = DeadLetter(job=claim.job, deliveries=deliveries, reason=error.reason)
         try:
             self._queue.quarantine(claim, reply, letter, self._dead_letter_max_bytes)
-        finally:
-            self._in_hand.remove([claim])
+        except BrokerUnavailable as error:
+            log.warning("broker unavailable; the job comes back", error=str(error))
+        self._in_hand.remove([claim])
 
     def _note_fault(self, done: Future[None]) -> None:
         # Nobody else looks at what a decoding thread raises; `run` does.

@@ -55,11 +55,14 @@ class Keeper:
         self._wake.set()
 
     def beat(self) -> None:
-        """Announce this worker and renew its leases once.
+        """Renew the leases and announce this worker, once.
 
         Raises:
             BrokerUnavailable: try again.
         """
+        # First: others take a job over long before they miss its worker.
+        if claims := self._in_hand.snapshot():
+            self._in_hand.mark_lost(self._queue.renew(claims))
         has_changed = self._changed.is_set()
         if has_changed:
             # Before the cards are read: a change that comes now is told in the next beat.
@@ -70,6 +73,3 @@ class Keeper:
             if has_changed:
                 self._changed.set()
             raise
-        if claims := self._in_hand.snapshot():
-            lost = self._queue.renew(claims)
-            self._in_hand.mark_lost(lost)

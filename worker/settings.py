@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dispatch.redis_url import RedisUrl
+
 
 class WorkerSettings(BaseSettings):
     """Read from the environment by `__main__.py`; tests pass values."""
@@ -17,13 +19,13 @@ class WorkerSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    model: str = "efficientnet-lite0"
+    model: Annotated[str, Field(min_length=1)] = "efficientnet-lite0"
     """What to serve: the bundled `efficientnet-lite0`, `keras-applications:<Name>`, or the path
     of a model directory (one with a `model.toml`)."""
 
-    redis_url: Annotated[str, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))] = (
-        "redis://127.0.0.1:6379/0"
-    )
+    redis_url: Annotated[
+        RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    ] = "redis://127.0.0.1:6379/0"
     """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
 
     cache_dir: Path = Path("~/.cache/despacho")

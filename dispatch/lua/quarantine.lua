@@ -10,21 +10,31 @@
 -- ARGV[3]  its size field, bytes
 -- ARGV[4]  encoded Reply: JOB_POISONED
 -- ARGV[5]  encoded DeadLetter
--- ARGV[6]  image
--- ARGV[7]  most bytes of dead letters
+-- ARGV[6]  most bytes of dead letters
 --
 -- Returns  1  set aside and published
 --          0  somebody else retired the job first; nothing was changed
 --         -1  set aside, but its front-end is gone
 
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+-- The image goes from stream to stream in here: this is rare, and a worker on a slow
+-- link could never send a large one back in time.
+local image = ''
+local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+if entry then
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'image' then image = entry[2][i + 1] end
+  end
+end
 redis.call('XDEL', KEYS[1], ARGV[2])
 redis.call('HINCRBY', KEYS[3], 'bytes', -ARGV[3])
 redis.call('HINCRBY', KEYS[4], 'poisoned', 1)
 
-local most = tonumber(ARGV[7])
+local most = tonumber(ARGV[6])
 if tonumber(ARGV[3]) <= most then
-  redis.call('XADD', KEYS[5], '*', 'letter', ARGV[5], 'size', ARGV[3], 'image', ARGV[6])
+  -- Without letters there can be no bytes, whatever an operator's DEL has left.
+  if redis.call('XLEN', KEYS[5]) == 0 then redis.call('HSET', KEYS[3], 'dead_bytes', 0) end
+  redis.call('XADD', KEYS[5], '*', 'letter', ARGV[5], 'size', ARGV[3], 'image', image)
   local dead = redis.call('HINCRBY', KEYS[3], 'dead_bytes', ARGV[3])
   while dead > most do
     local oldest = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]

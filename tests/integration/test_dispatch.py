@@ -361,7 +361,7 @@ async def test_a_claim_that_its_worker_never_heard_of_comes_back_to_it(
     await enqueue(store, submission())
     let_leases_end(redis_server, take(queue), of="worker-1")
     (claim,) = reclaim_as_settled(queue)
-    assert claim.attempt == 2
+    assert claim.attempt == 1  # nobody was lost
 
 
 async def test_a_worker_that_was_taken_off_the_list_is_on_it_again(
@@ -375,6 +375,65 @@ async def test_a_worker_that_was_taken_off_the_list_is_on_it_again(
     look = await store.look(MODEL)
     assert look is not None
     assert len(look.workers) == 1
+
+
+async def test_a_model_is_known_again_after_redis_lost_everything(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    card = ModelCard(name=MODEL)
+    queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=True)
+    with redis_server.client() as client:
+        client.flushall()
+    queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=False)
+    assert await store.models() == [MODEL]
+    assert await store.look(MODEL) is not None
+
+
+@pytest.mark.usefixtures("queue")  # whose streams are there already
+async def test_a_worker_can_start_and_drain_a_full_redis(
+    redis_server: RedisServer, store: JobStore
+) -> None:
+    await enqueue(store, submission())
+    with redis_server.client() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", 1)
+        try:
+            with queue_for(redis_server, "worker-9") as late:
+                card = WorkerCard(worker="worker-9", ready=True)
+                late.announce(card, ModelCard(name=MODEL), has_changed=True)
+                assert len(late.complete([answer(claim) for claim in take(late)])) == 1
+                assert await store.models() == [MODEL]
+        finally:
+            client.config_set("maxmemory", before)
+    assert_drained(redis_server)
+
+
+async def test_cards_that_are_not_ours_are_ignored(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    queue.announce(WorkerCard(worker="worker-1"), ModelCard(name=MODEL), has_changed=True)
+    with redis_server.client() as client:
+        client.sadd(keys.workers(MODEL), "stranger")
+        client.set(keys.worker(MODEL, "stranger"), b"\xff\xff")
+        look = await store.look(MODEL)
+        assert look is not None
+        assert [worker.worker for worker in look.workers] == ["worker-1"]
+        client.delete(keys.totals(MODEL))
+        client.set(keys.totals(MODEL), "in the way")
+    assert await store.look(MODEL) is None
+
+
+async def test_a_deleted_dead_letter_stream_begins_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission(), submission())
+    first, second = take(queue)
+    queue.quarantine(first, Reply(), DeadLetter(), first.size_bytes)
+    with redis_server.client() as client:
+        client.delete(keys.dead(MODEL))
+        queue.quarantine(second, Reply(), DeadLetter(), first.size_bytes)
+        ((_, fields),) = client.xrange(keys.dead(MODEL))
+        assert fields[b"image"] == second.image
 
 
 def test_a_stream_that_cannot_be_read_is_an_error(redis_server: RedisServer) -> None:

@@ -271,6 +271,10 @@ async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
         client.flushall()  # as after a failover to a replica that knew nothing
     worker.send(RESUME)
     assert [colour_of(response) for response in await waiting] == colours(3)
+    # The model is known as before, to new calls as well.
+    await stack.until_ready()
+    (response,) = await predict_all(stack, [(7, 8, 9)])
+    assert colour_of(response) == (7, 8, 9)
 
 
 async def test_replacing_a_worker_under_load_fails_no_call_and_counts_no_attempt(
@@ -381,6 +385,24 @@ async def test_a_stopped_front_end_lets_its_calls_end(stack: Stack) -> None:
     assert colour_of(response) == (7, 8, 9)
     assert await asyncio.to_thread(server.wait) == 0
     stack.assert_nothing_is_left()
+
+
+async def test_a_front_end_that_cuts_calls_off_retires_their_jobs(stack: Stack) -> None:
+    server = stack.start_server(drain_s=1.5)
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    stub = stack.stub()
+    calls = [stub.Predict(request_for(colour), timeout=30) for colour in colours(5)]
+    await stack.until(lambda: stack.entries() == 5, 10)
+    server.send(signal.SIGTERM)
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, grpc.aio.AioRpcError)
+        assert outcome.code() == grpc.StatusCode.UNAVAILABLE
+        assert reason_of(outcome) == "DRAINING"
+    assert await asyncio.to_thread(server.wait) == 0
+    assert stack.entries() == 0
+    assert stack.totals() == {"accepted": 5, "cancelled": 5}
 
 
 async def test_a_killed_front_end_leaves_nothing_behind(stack: Stack) -> None:

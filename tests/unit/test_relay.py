@@ -25,6 +25,8 @@ class FakeStore:
         self.refusal: errors.DespachoError | None = None
         self.on_enqueue: Callable[[Job], object] = lambda _job: None
         self.grew = asyncio.Event()
+        self.is_open = asyncio.Event()
+        self.is_open.set()
 
     async def complaints(self) -> list[str]:
         if self.failure is not None:
@@ -32,6 +34,7 @@ class FakeStore:
         return []
 
     async def send(self, operations: Sequence[Operation]) -> list[errors.DespachoError | None]:
+        await self.is_open.wait()
         if self.failure is not None:
             raise self.failure
         self.sent += operations
@@ -182,6 +185,57 @@ async def test_a_job_that_may_have_been_sent_is_sent_again() -> None:
         house.store.failure = None
         assert (await asyncio.wait_for(call, 5)).answer.batch_size == 1
         assert len(house.store.sent) == 1
+
+
+async def test_a_job_behind_a_send_that_hangs_is_refused_within_a_second() -> None:
+    async with House() as house:
+        house.store.is_open.clear()
+        first = asyncio.create_task(house.predict())
+        await asyncio.sleep(0)  # the writer takes it, and hangs
+        await asyncio.sleep(0)
+        with pytest.raises(errors.BrokerUnavailable):
+            async with asyncio.timeout(1):
+                await house.predict()
+        assert not first.done()  # it may be in Redis: it waits
+        first.cancel()
+
+
+async def test_jobs_that_wait_are_refused_as_soon_as_the_broker_is_lost() -> None:
+    async with House() as house:
+        house.store.is_open.clear()
+        first = asyncio.create_task(house.predict())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        second = asyncio.create_task(house.predict())
+        await asyncio.sleep(0)
+        house.link.lost()
+        with pytest.raises(errors.BrokerUnavailable):
+            await asyncio.wait_for(second, 0.5)
+        first.cancel()
+
+
+async def test_the_last_cancels_are_sent_before_the_end() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        house.relay.give_up()
+        with pytest.raises(errors.Draining):
+            await call
+        await house.writer.settle(5)
+        assert isinstance(house.store.sent[-1], Cancel)
+
+
+async def test_a_full_queue_does_not_fail_a_job_that_is_sent_again() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        house.store.refusal = errors.QueueFull("jobs", "full")
+        (enqueue,) = house.store.sent
+        assert isinstance(enqueue, Enqueue)
+        house.writer.enqueue_again(enqueue.submission)
+        await house.store.until_sent(2)
+        house.answer(enqueue.submission.job)
+        assert (await call).answer.batch_size == 1
 
 
 async def test_a_cancel_outlives_a_broken_connection() -> None:

@@ -1,0 +1,11 @@
+-- register: remember that a model was served.
+--
+-- KEYS[1]  despacho:models  names of all models ever announced
+-- ARGV[1]  name of the model
+--
+-- Returns  1  it was not known
+--          0  it was
+
+-- SREM comes first because it is allowed when memory is full, and then so is the rest.
+redis.call('SREM', KEYS[1], '')
+return redis.call('SADD', KEYS[1], ARGV[1])

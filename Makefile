@@ -28,11 +28,12 @@ WORKERS ?=
 # `server`, `worker-1`, ...; empty: all.
 SERVICE ?=
 IMAGE ?= docs/examples/coffee.jpg
+MODEL ?=
 
 export DESPACHO_MODE := $(MODE)
 RUN = $(BIN)/python -m deploy
 
-.PHONY: help up up-local up-docker down status logs scale predict
+.PHONY: help up up-local up-docker down status logs scale predict worker
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
@@ -58,12 +59,20 @@ logs: $(VENV)/.installed-client  ## follow the logs [SERVICE=worker-1]
 scale: $(VENV)/.installed-client  ## run WORKERS=n workers; the others are not touched
 	@$(RUN) scale "$(WORKERS)"
 
+worker: $(VENV)/.installed-client  ## run one more worker, of your own model [MODEL=directory]
+	@$(RUN) worker "$(MODEL)"
+
 predict: $(VENV)/.installed-client  ## label an image [IMAGE=photo.jpg]
 	@$(RUN) predict "$(IMAGE)"
 
 # --- Working on it ----------------------------------------------------------
 
-.PHONY: install test test-unit check lint format types proto proto-check docs constraints clean
+# A row of the chaos suite (`make chaos CHAOS=--list`); empty: all.
+ROW ?=
+# A promise to break on purpose, so that the suite has to fail.
+BREAK ?=
+
+.PHONY: install test test-unit chaos check lint format types proto proto-check docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
 
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
@@ -71,6 +80,9 @@ test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
 
 test-unit: $(VENV)/.installed-dev  ## the tests that take seconds and need nothing
 	$(BIN)/pytest tests/unit $(TESTS)
+
+chaos: $(VENV)/.installed-dev  ## kill, stall and flood the real system, and count [ROW=name] [BREAK=ack-first]
+	$(BIN)/python -m tests.chaos $(ROW) $(if $(BREAK),--break $(BREAK)) $(CHAOS)
 
 # What to run before each push. `.ci/run` runs `lint` and `test` instead, since
 # `test` has the unit tests already.

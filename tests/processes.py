@@ -46,6 +46,11 @@ class Process:
         """What it has written so far."""
         return "".join(self._lines)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait_for_line(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
         """Return the first match in its log; fail when it ends or takes too long."""
         limit = time.monotonic() + timeout_s

@@ -63,19 +63,22 @@ class ColourEngine:
         return scores
 
 
-def main() -> int:
-    """Serve until SIGTERM."""
+def arguments_parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("redis_url")
     parser.add_argument("journal", type=Path)
     parser.add_argument("--inference-ms", type=float, default=0)
     parser.add_argument("--batch", type=int, default=8)
-    arguments = parser.parse_args()
+    return parser
+
+
+def colours_served(arguments: argparse.Namespace) -> Served:
+    """Return the model `colours` as the command line wants it."""
 
     def load() -> Engine:
         return ColourEngine(arguments.journal, arguments.inference_ms / 1000)
 
-    logs.configure("worker", level="INFO", log_format="console")
     card = ModelCard(
         name=MODEL,
         version="1",
@@ -86,10 +89,21 @@ def main() -> int:
         max_batch_size=arguments.batch,
     )
     rule = InputRule(width=SIDE, height=SIDE, resize="stretch")
-    served = Served(card, partial(decode, rule=rule, max_pixels=10_000), load)
-    worker = Worker(WorkerSettings(redis_url=arguments.redis_url), served)
+    return Served(card, partial(decode, rule=rule, max_pixels=10_000), load)
+
+
+def serve(redis_url: str, served: Served) -> int:
+    """Serve until SIGTERM; return the exit code."""
+    logs.configure("worker", level="INFO", log_format="console")
+    worker = Worker(WorkerSettings(redis_url=redis_url), served)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     return worker.run()
+
+
+def main() -> int:
+    """Serve the model `colours`."""
+    arguments = arguments_parser().parse_args()
+    return serve(arguments.redis_url, colours_served(arguments))
 
 
 if __name__ == "__main__":

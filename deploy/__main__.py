@@ -59,6 +59,7 @@ def parsed() -> argparse.Namespace:
     commands.add_parser("logs").add_argument("service", nargs="?")
     commands.add_parser("scale").add_argument("workers")
     commands.add_parser("predict").add_argument("image")
+    commands.add_parser("worker").add_argument("model")
     return parser.parse_args()
 
 
@@ -77,9 +78,7 @@ def run(arguments: argparse.Namespace, stack: Stack) -> int:
     """Do what the command says; return the exit code."""
     match arguments.command:
         case "up":
-            if arguments.workers is not None and arguments.workers < 1:
-                raise StackError("WORKERS must be at least 1, to see a prediction")
-            stack.up(arguments.workers)
+            stack.up(_wanted(arguments.workers))
         case "down":
             stack.down()
         case "status":
@@ -90,12 +89,28 @@ def run(arguments: argparse.Namespace, stack: Stack) -> int:
             if not arguments.workers.isdecimal():
                 raise StackError("say how many: make scale WORKERS=2")
             stack.scale(int(arguments.workers))
-        case "predict":
-            command = Path(sys.executable).parent / "despacho"
-            words = ["despacho", "predict", "--server", stack.address(), "--", arguments.image]
+        case "worker":
+            if not arguments.model:
+                raise StackError("say which model: make worker MODEL=path/of/a/model/directory")
             sys.stdout.flush()
-            os.execv(command, words)  # noqa: S606 - our own command line
+            stack.worker(arguments.model)
+        case "predict":
+            predict(arguments.image, stack.address())
     return 0
+
+
+def _wanted(workers: int | None) -> int | None:
+    if workers is not None and workers < 1:
+        raise StackError("WORKERS must be at least 1, to see a prediction")
+    return workers
+
+
+def predict(image: str, target: str) -> None:
+    """Become the command line that labels one image."""
+    command = Path(sys.executable).parent / "despacho"
+    sys.stdout.flush()
+    words = ["despacho", "predict", "--server", target, "--", image]
+    os.execv(command, words)  # noqa: S606 - our own command line
 
 
 if __name__ == "__main__":

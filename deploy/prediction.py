@@ -73,9 +73,13 @@ def wait_for_workers(
 
 
 def live_workers(address: str) -> int:
-    """Return how many workers are ready, of all models; 0 if the server does not say."""
+    """Return how many workers the model with the most has ready; 0 if nobody says.
+
+    Workers of other models may have been started by hand.
+    """
     try:
         with Client(address) as client:
-            return sum(model.live_workers for model in client.models(timeout_s=ATTEMPT_S))
+            models = client.models(timeout_s=ATTEMPT_S)
+            return max((model.live_workers for model in models), default=0)
     except DespachoError:
         return 0

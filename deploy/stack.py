@@ -1,9 +1,23 @@
 """What both ways of running the services can do."""
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 """Where the front-end listens unless SERVER_ADDRESS says otherwise."""
+
+BUNDLED_MODEL: Final = "efficientnet-lite0"
+
+
+def default_model(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the setting by which requests that name no model keep their meaning.
+
+    Without it they would be ambiguous as soon as a worker of another model joins.
+    Nothing if the user decides: by the setting itself, or by another model to start.
+    """
+    if environment.get("SERVER_DEFAULT_MODEL") or environment.get("WORKER_MODEL"):
+        return {}
+    return {"SERVER_DEFAULT_MODEL": BUNDLED_MODEL}
 
 
 class Stack(Protocol):
@@ -29,6 +43,16 @@ class Stack(Protocol):
 
         Raises:
             StackError: it is not running, or a worker does not start.
+        """
+
+    def worker(self, model: str) -> None:
+        """Become one more worker, of another model, until interrupted.
+
+        Args:
+            model: what `WORKER_MODEL` takes.
+
+        Raises:
+            StackError: it is not running.
         """
 
     def status(self) -> bool:

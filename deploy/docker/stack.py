@@ -3,13 +3,14 @@
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from client import PredictionResult
 from deploy import address, prediction, report
 from deploy.errors import StackError
 from deploy.mode import compose_command, missing_for_docker
-from deploy.stack import DEFAULT_ADDRESS
+from deploy.stack import DEFAULT_ADDRESS, default_model
 from deploy.state import ROOT, State
 
 SERVER: Final = "server"
@@ -75,6 +76,16 @@ class DockerStack:
             prediction.wait_for_workers(target, workers, self._check)
         print(f"Workers: {workers}.")
 
+    def worker(self, model: str) -> None:
+        """Become one more worker, of another model, until interrupted."""
+        if not self._containers():
+            raise StackError("it is not running; start it with: make up")
+        folder = Path(model)
+        is_folder = folder.is_dir()
+        mount = ["-v", f"{folder.resolve()}:/model:ro"] if is_folder else []
+        source = "/model" if is_folder else model
+        self._run("run", "--rm", *mount, "-e", f"WORKER_MODEL={source}", WORKER)
+
     def status(self) -> bool:
         """Print processes, addresses and health; return whether it can answer."""
         self._require_engine()
@@ -133,7 +144,8 @@ class DockerStack:
             StackError: it failed; it has said why.
         """
         command = self._command(*words)
-        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        environment = {**os.environ, **default_model(os.environ)}
+        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
             raise StackError(f"failed: {' '.join(command)}")
 
     def _output(self, *words: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy import address
-from deploy.stack import DEFAULT_ADDRESS
+from deploy.stack import DEFAULT_ADDRESS, default_model
 
 PREFIXES: Final = ("SERVER_", "WORKER_")
 
@@ -39,7 +39,11 @@ class Plan:
     @property
     def variables(self) -> dict[str, str]:
         """What the services get, besides the user's own environment."""
-        return {"SERVER_ADDRESS": self.server_address, "REDIS_URL": self.redis_url}
+        return {
+            "SERVER_ADDRESS": self.server_address,
+            "REDIS_URL": self.redis_url,
+            **default_model(self.settings),
+        }
 
     def with_workers(self, workers: int) -> "Plan":
         """Return the same with another number of workers."""

@@ -69,6 +69,14 @@ class LocalStack:
             self._scaled(running, workers)
         print(f"Workers: {workers}.")
 
+    def worker(self, model: str) -> None:
+        """Become one more worker, of another model, until interrupted."""
+        running = self._running_plan()
+        if running is None:
+            raise not_running()
+        environment = {**os.environ, **running.variables, "WORKER_MODEL": model}
+        os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)  # noqa: S606
+
     def status(self) -> bool:
         """Print processes, addresses and health; return whether it can answer."""
         running = self._running_plan()

@@ -1,10 +1,12 @@
 """`make up` and its like, for real: local processes, on ports of their own."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from deploy import address
 from deploy.local import leftovers, plan
 from deploy.state import State
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,18 +29,21 @@ class Checkout:
         self.folder = folder
         self.settings: dict[str, str] = {"SERVER_ADDRESS": "127.0.0.1:0"}
 
-    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as `make` does once everything is installed."""
+    def environment(self) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("SERVER_", "WORKER_", "REDIS_"))
         }
         own = {"DESPACHO_STATE": str(self.folder), "DESPACHO_MODE": "local"}
+        return {**inherited, **own, **self.settings}
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as `make` does once everything is installed."""
         return subprocess.run(
             [sys.executable, "-m", "deploy", *words],
             cwd=ROOT,
-            env={**inherited, **own, **self.settings},
+            env=self.environment(),
             check=False,
             capture_output=True,
             text=True,
@@ -45,6 +51,11 @@ class Checkout:
 
     def processes(self) -> list[int]:
         return leftovers.marked(self.folder)
+
+    def address(self) -> str:
+        made = plan.load(State(self.folder).plan)
+        assert made is not None
+        return made.server_address
 
     def supervisor(self) -> int:
         return int((self.folder / "supervisord.pid").read_text())
@@ -89,6 +100,35 @@ def test_up_scale_and_down(checkout: Checkout) -> None:
     assert checkout.processes() == []
     assert checkout.make("down").stdout == "Nothing was running.\n"
     assert checkout.make("status").returncode == 1
+
+
+def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
+    script = [sys.executable, "docs/examples/byo_model.py", str(tmp_path)]
+    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
+    assert checkout.make("up").returncode == 0
+    worker = Process(
+        ["-m", "deploy", "worker", str(tmp_path / "colours-keras")], checkout.environment()
+    )
+    try:
+        worker.wait_for_line("worker ready", timeout_s=60)
+        target = checkout.address()
+        predict = [sys.executable, "-m", "client.cli", "predict", "-s", target, "--json"]
+        green = [*predict, "--model", "colours-keras", str(tmp_path / "green.png")]
+        # The front-end learns of the new model with its next look.
+        found = ""
+        give_up_at = time.monotonic() + 10
+        while not found and time.monotonic() < give_up_at:
+            found = subprocess.run(
+                green, cwd=ROOT, check=False, capture_output=True, text=True
+            ).stdout
+            found = found if "labels" in found else ""
+        assert json.loads(found)["labels"][0]["label"] == "green"
+        # Requests without a name mean what they meant before.
+        assert "espresso" in checkout.make("up").stdout
+        assert "espresso" in checkout.make("predict", "docs/examples/coffee.jpg").stdout
+    finally:
+        worker.terminate()
+        worker.clean_up()
 
 
 def test_what_a_killed_supervisor_leaves_is_found(checkout: Checkout) -> None:

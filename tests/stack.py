@@ -44,6 +44,7 @@ class Stack:
         self.journal = folder / "journal"
         self.journal.touch()
         self.address = ""
+        self.model = MODEL
         self._processes: list[Process] = []
         self._channels: list[grpc.aio.Channel] = []
 
@@ -100,13 +101,13 @@ class Stack:
     def totals(self) -> dict[str, int]:
         """Return the outcomes counted in Redis."""
         with self.redis.client() as client:
-            found = client.hgetall(keys.totals(MODEL))
+            found = client.hgetall(keys.totals(self.model))
         return {name.decode(): int(count) for name, count in found.items()}
 
     def entries(self) -> int:
         """Return how many jobs wait or are in work."""
         with self.redis.client() as client:
-            return sum(client.xlen(stream) for stream in keys.job_streams(MODEL))
+            return sum(client.xlen(stream) for stream in keys.job_streams(self.model))
 
     async def until(self, condition: Callable[[], bool | Awaitable[bool]], limit_s: float) -> None:
         """Wait until something outside of this process has become true."""
@@ -125,7 +126,7 @@ class Stack:
 
         async def is_ready() -> bool:
             try:
-                request = prediction_pb2.GetModelRequest(name=MODEL)
+                request = prediction_pb2.GetModelRequest(name=self.model)
                 found = await stub.GetModel(request, wait_for_ready=True)
             except grpc.aio.AioRpcError:
                 return False
@@ -141,13 +142,13 @@ class Stack:
         permanent = {
             keys.MODELS.encode(),
             *(
-                name(MODEL).encode()
+                name(self.model).encode()
                 for name in (keys.card, keys.workers, keys.load, keys.totals, keys.dead)
             ),
-            *(stream.encode() for stream in keys.job_streams(MODEL)),
+            *(stream.encode() for stream in keys.job_streams(self.model)),
         }
         with self.redis.client() as client:
-            assert int(client.hget(keys.load(MODEL), "bytes") or 0) == 0
+            assert int(client.hget(keys.load(self.model), "bytes") or 0) == 0
             lasting = {key for key in client.scan_iter() if client.ttl(key) == -1}
         assert lasting <= permanent
 

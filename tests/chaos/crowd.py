@@ -49,12 +49,12 @@ class Call:
         """How long it took."""
         return (self.ended or time.monotonic()) - self.began
 
-    def answer(self, response: prediction_pb2.PredictResponse) -> None:
+    def answer(self, attempt: int, *, is_own: bool) -> None:
         """Note an answer."""
         self.ended = time.monotonic()
         self.answers += 1
-        self.attempt = response.timing.attempt
-        self.is_wrong |= colour_of(response) != self.colour
+        self.attempt = attempt
+        self.is_wrong |= not is_own
 
     def refuse(self, reason: str) -> None:
         """Note why there is none."""
@@ -82,12 +82,23 @@ class Crowd:
         self.calls: list[Call] = []
         self._stopping = asyncio.Event()
 
+    def request(self, call: Call, *, request_id: str = "") -> prediction_pb2.PredictRequest:
+        """Return what the caller asks."""
+        return request_for(call.colour, request_id=request_id)
+
+    def is_own(self, call: Call, response: prediction_pb2.PredictResponse) -> bool:
+        """Say whether an answer is the answer to the caller's image."""
+        return colour_of(response) == call.colour
+
+    def _note(self, call: Call, response: prediction_pb2.PredictResponse) -> None:
+        call.answer(response.timing.attempt, is_own=self.is_own(call, response))
+
     async def predict(self, *, timeout_s: float = 40, colour: Colour | None = None) -> Call:
         """Make one call; a cancelled one is cancelled."""
         call = Call(colour or next_colour())
         self.calls.append(call)
         try:
-            call.answer(await self._stub.Predict(request_for(call.colour), timeout=timeout_s))
+            self._note(call, await self._stub.Predict(self.request(call), timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
             call.refuse(reason_of(error) or error.code().name)
         except asyncio.CancelledError:
@@ -103,14 +114,14 @@ class Crowd:
             for number in range(count):
                 call = calls[str(number)] = Call(next_colour())
                 self.calls.append(call)
-                request = request_for(call.colour, request_id=str(number))
+                request = self.request(call, request_id=str(number))
                 yield prediction_pb2.PredictStreamRequest(request=request)
 
         try:
             async for outcome in self._stub.PredictStream(requests(), timeout=timeout_s):
                 call = calls[outcome.request_id]
                 if outcome.HasField("response"):
-                    call.answer(outcome.response)
+                    self._note(call, outcome.response)
                 else:
                     call.refuse(details_of_status(outcome.failure)["ErrorInfo"].reason)
         except grpc.aio.AioRpcError as error:

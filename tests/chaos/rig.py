@@ -21,7 +21,6 @@ from tests.chaos.proxy import Proxy
 from tests.processes import Process
 from tests.redis_server import RedisServer, free_port
 from tests.stack import Stack
-from tests.worker_process import MODEL
 
 LEASE_S: Final = 3.0
 NOTICED_S: Final = 5.0
@@ -84,12 +83,14 @@ class Rig(Stack):
     def __init__(self, redis: RedisServer, folder: Path, options: Options) -> None:
         super().__init__(redis, folder)
         self.options = options
-        self.model = MODEL
         self.injected = ""
         self.recovery_s: float | None = None
         self.failures: list[str] = []
         self.is_exact = True
         """Whether each completed job has a caller who stays for the answer."""
+
+        self.crowd_type: type[Crowd] = Crowd
+        """What callers ask, and how they know their answer."""
 
         self._folder = folder
         self._crowds: list[Crowd] = []
@@ -154,7 +155,7 @@ class Rig(Stack):
 
     def crowd(self, *, honest: Collection[str] = ()) -> Crowd:
         """Return callers of the front-end started last; see `Crowd` for `honest`."""
-        crowd = Crowd(self.stub(), honest=honest)
+        crowd = self.crowd_type(self.stub(), honest=honest)
         self._crowds.append(crowd)
         return crowd
 

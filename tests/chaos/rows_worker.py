@@ -24,8 +24,8 @@ async def kill_at(rig: Rig, stage: str, passes: int) -> None:
     async with crowd.busy():
         await victim.reached()
         held = rig.in_hand()
-        await victim.kill()
         rig.inject(f"SIGKILL, {held} in hands")
+        await victim.kill()
         await asyncio.sleep(FEW_S)
     lost_twice = [call for call in crowd.calls if call.attempt > 2]
     rig.expect(not lost_twice, f"{len(lost_twice)} jobs were lost twice")

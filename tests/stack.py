@@ -5,6 +5,7 @@ import io
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ Colour = tuple[int, int, int]
 NO_WORKER_GRACE_S = 3
 
 
+@lru_cache(maxsize=1024)
 def image_of(colour: Colour) -> bytes:
     """Return a PNG of one colour."""
     buffer = io.BytesIO()

@@ -1,10 +1,11 @@
 """Break the real system on purpose, and count: `python -m tests.chaos [ROW…]`."""
 
 import argparse
-import asyncio
 import sys
 from importlib import import_module
 from pathlib import Path
+
+import uvloop
 
 from tests.chaos.report import Result, text_table, write_markdown
 from tests.chaos.rig import Options
@@ -61,7 +62,7 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
     chosen = [ROWS[name] for name in arguments.rows] or list(ROWS.values())
     options = Options(is_quick=arguments.quick, broken=arguments.broken)
-    results = asyncio.run(run_all(chosen, options))
+    results = uvloop.run(run_all(chosen, options))
     say("\n" + text_table(results))
     if arguments.markdown:
         write_markdown(RELIABILITY, results)

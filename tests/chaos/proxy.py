@@ -25,7 +25,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._callers: set[asyncio.StreamWriter] = set()
         self._half_closed: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: set[asyncio.Task[Any]] = set()
         self._flowing: asyncio.Event
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -84,6 +84,9 @@ class Proxy:
         return port
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (handler := asyncio.current_task()) is not None:
+            self._handlers.add(handler)
+            handler.add_done_callback(self._handlers.discard)
         try:
             from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
@@ -96,7 +99,6 @@ class Proxy:
             asyncio.create_task(self._pump(reader, to_redis)),
             asyncio.create_task(self._pump(from_redis, writer)),
         ]
-        self._tasks.update(pumps)
         try:
             # One side that ends, ends both: a half-closed one is made by `half_close` only.
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +106,6 @@ class Proxy:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            self._tasks.difference_update(pumps)
             self._writers -= both
             self._callers.discard(writer)
             self._half_closed.discard(writer)
@@ -145,6 +146,6 @@ class Proxy:
         self._server.close()
         self._flowing.set()
         await self._drop()
-        for task in list(self._tasks):
-            task.cancel()
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=CONTROL_S / 2)
         return 0

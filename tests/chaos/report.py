@@ -40,9 +40,10 @@ class Result:
         """Return what stands in the table."""
         if self.not_run:
             return [self.name, self.fault, f"not run: {self.not_run}", "", "", "", "", ""]
+        name = f"{self.name} (FAILED)" if self.failures else self.name
         recovery = "" if self.recovery_s is None else f"{self.recovery_s:.1f} s"
         counts = (self.accepted, self.answered, self.lost, self.duplicated)
-        return [self.name, self.fault, self.injected, *(f"{n:,}" for n in counts), recovery]
+        return [name, self.fault, self.injected, *(f"{n:,}" for n in counts), recovery]
 
     def line(self) -> str:
         """Return one line for a person who waits."""

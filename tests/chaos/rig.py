@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -73,8 +74,10 @@ class FrontEnd:
 
 def rss_bytes(pid: int) -> int:
     """Return the resident memory of a process, bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    shown = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return int(shown.stdout) * 1024
 
 
 class Rig(Stack):

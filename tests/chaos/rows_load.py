@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Final
 
-from tests.chaos.crowd import Call, Crowd
+from tests.chaos.crowd import Call, Crowd, next_colour
 from tests.chaos.rig import FrontEnd, Rig
 from tests.chaos.rows import row
 
@@ -17,6 +17,7 @@ QUEUE_JOBS: Final = 50
 REFUSED_S: Final = 0.05
 ACCEPTED_FACTOR: Final = 2.0
 GROWTH: Final = 1.1
+SAMPLE_S: Final = 0.5
 RAMP_S: Final = 5.0
 """Until a process that was idle has the memory that the load needs."""
 
@@ -65,14 +66,16 @@ async def pour(crowd: Crowd, front_end: FrontEnd, *, per_s: float, seconds: floa
     began = clock()
     made: set[asyncio.Task[Call]] = set()
     count = 0
-    memory = []
+    memory: list[int] = []
+    # Encoded once: what makes the calls must not be what cannot keep up.
+    palette = [next_colour() for _ in range(500)]
     while (elapsed := clock() - began) < seconds:
         while count < elapsed * per_s:
-            call = asyncio.create_task(crowd.predict())
+            call = asyncio.create_task(crowd.predict(colour=palette[count % len(palette)]))
             made.add(call)
             call.add_done_callback(made.discard)
             count += 1
-        if elapsed > RAMP_S:
+        if elapsed > RAMP_S + len(memory) * SAMPLE_S:
             memory.append(front_end.rss_bytes())
         await asyncio.sleep(TICK_S)
     await asyncio.gather(*made)

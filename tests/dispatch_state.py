@@ -1,0 +1,96 @@
+"""What lies in Redis for one model, read all at once and independently of `dispatch/lua`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import redis
+
+from despacho.job.v1.job_pb2 import DeadLetter, Job, Reply
+from dispatch import keys
+from dispatch.jobs import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchState:
+    """One moment."""
+
+    entries: dict[Priority, list[str]]
+    """Ids of the jobs in each stream, in order."""
+
+    sizes: list[int]
+    """The size field of each entry."""
+
+    pending: dict[str, tuple[str, int]]
+    """Entry id to the worker that holds it and how often it was delivered."""
+
+    load: dict[str, int]
+    totals: dict[str, int]
+    replies: dict[bytes, str]
+    """Entry id to job id of each reply of one front-end."""
+
+    dead: list[tuple[str, int, bytes]]
+    """Job id, size and image of each dead letter."""
+
+    @classmethod
+    def read(cls, client: "redis.Redis", model: str, server_id: str) -> "DispatchState":
+        """Read it in one transaction."""
+        pipe = client.pipeline()
+        for stream in keys.job_streams(model):
+            pipe.xrange(stream)
+            pipe.xpending_range(stream, keys.GROUP, "-", "+", 1000)
+        pipe.hgetall(keys.load(model))
+        pipe.hgetall(keys.totals(model))
+        pipe.xrange(keys.replies(model, server_id))
+        pipe.xrange(keys.dead(model))
+        *streams, load, totals, replies, dead = pipe.execute()
+        entries = [fields for found in streams[::2] for _, fields in found]
+        return cls(
+            entries={
+                priority: [Job.FromString(fields[b"job"]).id for _, fields in found]
+                for priority, found in zip(Priority, streams[::2], strict=True)
+            },
+            sizes=[int(fields[b"size"]) for fields in entries],
+            pending={
+                each["message_id"].decode(): (each["consumer"].decode(), each["times_delivered"])
+                for found in streams[1::2]
+                for each in found
+            },
+            load={name.decode(): int(count) for name, count in load.items()},
+            totals={name.decode(): int(count) for name, count in totals.items()},
+            replies={
+                entry_id: Reply.FromString(fields[b"reply"]).job_id for entry_id, fields in replies
+            },
+            dead=[
+                (
+                    DeadLetter.FromString(fields[b"letter"]).job.id,
+                    int(fields[b"size"]),
+                    fields[b"image"],
+                )
+                for _, fields in dead
+            ],
+        )
+
+
+def keys_against_their_page(client: "redis.Redis") -> Iterator[str]:
+    """Yield each key that is not as `dispatch/keys.py` says: its name, its type or its life."""
+    page = re.findall(
+        r"^ {4}(despacho:\S+) +([A-Z]+) +(.*(?:\n {5,}.*)*)", keys.__doc__ or "", re.MULTILINE
+    )
+    for key in client.scan_iter():
+        name, kind = key.decode(), client.type(key)
+        assert isinstance(kind, bytes)
+        texts = [
+            text
+            for shape, type_, text in page
+            if _has_shape(name, shape) and type_ == kind.decode().upper()
+        ]
+        if not texts:
+            yield f"{name} ({kind.decode()}) is on no line"
+        elif client.ttl(key) < 0 and not any("permanent" in text for text in texts):
+            yield f"{name} lives for ever"
+
+
+def _has_shape(name: str, shape: str) -> bool:
+    pattern = re.escape(shape).replace(r"\{model\}", r"\{[^}]+\}")
+    return re.fullmatch(re.sub(r"<\w+>", "[^:]+", pattern), name) is not None

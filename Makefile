@@ -35,7 +35,7 @@ RUN = $(BIN)/python -m deploy
 
 .PHONY: help up up-local up-docker down status logs scale predict worker
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
 
 up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n]
 	@mode=$$($(RUN) mode) && $(MAKE) up-$$mode WORKERS=$(WORKERS)
@@ -72,7 +72,7 @@ ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
 BREAK ?=
 
-.PHONY: install test test-unit chaos check lint format types proto proto-check docs constraints clean
+.PHONY: install test test-unit test-redis-matrix chaos check lint format types proto proto-check docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
 
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
@@ -80,6 +80,10 @@ test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
 
 test-unit: $(VENV)/.installed-dev  ## the tests that take seconds and need nothing
 	$(BIN)/pytest tests/unit $(TESTS)
+
+# The binaries of two of them are installed into .venv-matrix.
+test-redis-matrix: $(VENV)/.installed-dev  ## the tests of dispatch on Redis 7.0 and 8.2, Valkey 8.1 and 9.1
+	$(BIN)/python -m tests.redis_matrix
 
 chaos: $(VENV)/.installed-dev  ## kill, stall and flood the real system, and count [ROW=name] [BREAK=ack-first]
 	$(BIN)/python -m tests.chaos $(ROW) $(if $(BREAK),--break $(BREAK)) $(CHAOS)
@@ -115,9 +119,9 @@ docs: $(VENV)/.installed-dev  ## write the tables of settings in docs/operations
 constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
 	$(BIN)/python deploy/constraints.py
 
-clean:  ## remove .venv and caches; keeps .despacho, with what waits in Redis
+clean:  ## remove .venv, .venv-matrix and caches; keeps .despacho, with what waits in Redis
 	@if [ -e .despacho/mode ]; then echo "It may be running: make down first." >&2; exit 1; fi
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Installing -------------------------------------------------------------

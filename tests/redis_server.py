@@ -17,8 +17,9 @@ BINARY = os.environ.get("DESPACHO_TEST_REDIS", "")
 class RedisServer:
     """One server process with an append-only file, on a port that stays the same."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binary: str = BINARY) -> None:
         self.folder = folder
+        self.binary = binary or str(get_binary_path())
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
@@ -28,7 +29,7 @@ class RedisServer:
         config = Path(__file__).parent.parent / "deploy" / "redis" / "redis.conf"
         self._process = subprocess.Popen(
             [
-                BINARY or str(get_binary_path()),
+                self.binary,
                 *([str(config)] if config.exists() else []),
                 *("--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
@@ -44,7 +45,10 @@ class RedisServer:
                 except redis.ConnectionError:
                     if time.monotonic() > limit:
                         raise
-                    self._process.poll()
+                    if self._process.poll() is not None:
+                        raise RuntimeError(
+                            f"{self.binary} ended; are its settings valid?"
+                        ) from None
                     time.sleep(0.02)
                 else:
                     return

@@ -18,7 +18,9 @@ def export_frozen(model: Any, folder: Path) -> None:
     shape = (None, *model.inputs[0].shape[1:])
 
     @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec(shape, tf.float32, name="pixels")]
+        # Plain tensor code: nothing to translate, and the translator writes files to /tmp.
+        autograph=False,
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="pixels")],
     )
     def call(pixels: Any) -> Any:
         return model(pixels, training=False)

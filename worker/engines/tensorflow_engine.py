@@ -104,7 +104,9 @@ def _graph(spec: ModelSpec, network: Network) -> Any:
 
     # The size of the batch stays open, so that no batch is traced again.
     @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec((None, spec.input.height, spec.input.width, 3), tf.uint8)]
+        # Plain tensor code: nothing to translate, and the translator writes files to /tmp.
+        autograph=False,
+        input_signature=[tf.TensorSpec((None, spec.input.height, spec.input.width, 3), tf.uint8)],
     )
     def scores(images: Any) -> Any:
         pixels = images

@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 MESSAGE_SLACK_BYTES: Final = MIB
 """What a message may have beside the largest image, bytes."""
 
+PENDING_CALLS: Final = 20_000
+"""Calls that may wait to be picked up, over all connections."""
+
 # Long enough for load balancers to notice, short enough that a caller whose
 # connection is still open, and who therefore comes back to this server, is soon
 # sent to another one.
@@ -53,6 +56,10 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # What we send is ours: the labels of a model, a vector of scores.
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # Calls that arrived and were not picked up yet. Above the soft limit (1,000 by
+        # default) gRPC drops some at random with a bare CANCELLED; ours get a reason.
+        ("grpc.server.max_pending_requests", PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
         # Finds callers that vanished without a word, and frees what they asked for.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -327,7 +327,8 @@ class WorkQueue:
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        # A client closes only a pool that it has made itself.
+        self._redis.connection_pool.disconnect()
 
     def _call(self, *commands: Command, timeout_s: float = REPLY_TIMEOUT_S) -> list[Any]:
         begun = time.monotonic()

@@ -533,6 +533,20 @@ async def test_a_consumer_with_claims_is_never_deleted(
         assert consumer["pending"] == 1
 
 
+def test_a_closed_queue_leaves_no_connection(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+
+        def connections() -> set[str]:
+            return {each["id"] for each in client.client_list()}
+
+        before = connections()
+        with queue_for(redis_server, "worker-1") as queue:
+            opened = connections() - before
+        assert opened
+        # The server hears of it between two commands; `queue` is kept from the collector.
+        assert any(opened.isdisjoint(connections()) for _ in range(1000)), queue.worker
+
+
 async def test_the_clock_of_a_worker_is_that_of_redis(
     redis_server: RedisServer, queue: WorkQueue
 ) -> None:

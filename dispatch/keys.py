@@ -1,7 +1,7 @@
 """Names of every Redis key, and what lives there.
 
-    despacho:models                     SET     models ever announced; permanent until forgotten
-    despacho:{model}:card               STRING  ModelCard announced last; permanent until forgotten
+    despacho:models                     SET     models ever announced; permanent
+    despacho:{model}:card               STRING  ModelCard announced last; permanent
     despacho:{model}:workers            SET     names of workers; permanent, the dead are pruned
     despacho:{model}:worker:<name>      STRING  WorkerCard of a live worker; PEXPIRE WORKER_TTL_MS
     despacho:{model}:jobs:<priority>    STREAM  one entry per waiting or claimed job; permanent,

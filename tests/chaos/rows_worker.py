@@ -138,8 +138,11 @@ async def clock(rig: Rig) -> None:
     crowd = rig.crowd()
     async with crowd.busy():
         await asyncio.sleep(FEW_S)
-        for step, seen in (("+60s", r"stepped \+60"), ("-60s", "stepped -120")):
-            steered.write_text(step)
+        for step, seen in (("+60s", r"stepped \+60"), ("-60s", r"stepped -(60|120)")):
+            # At once: a reader of a file that is being written would see no step at all.
+            fresh = steered.with_suffix(".new")
+            fresh.write_text(step)
+            fresh.replace(steered)
             rig.inject("+60 s, then -60 s", recovers=False)
             await asyncio.to_thread(worker.process.wait_for_line, seen)
             await asyncio.sleep(LEASE_S + 1)

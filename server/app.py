@@ -11,13 +11,14 @@ from uuid import uuid4
 from dispatch.job_store import JobStore, QueueLimits
 from dispatch.link import Link
 from server.fleet import Fleet
-from server.grpc_server import grpc_server
+from server.grpc_server import CannotListen, grpc_server
 from server.lost_jobs import LostJobs
 from server.pending import PendingReplies
 from server.relay import Relay
 from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
 from server.writer import Writer
+from telemetry import metrics
 
 SETTLE_S: Final = 1.0
 """How long the last cancels may take to reach Redis, seconds."""
@@ -45,6 +46,10 @@ async def serve(
     name = server_name()
     link = Link()
     async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(metrics.served(settings.metrics_address))
+        except metrics.CannotServeMetrics as error:
+            raise CannotListen(str(error)) from error
         store = await stack.enter_async_context(JobStore(settings.redis_url, name, limits))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         pending = PendingReplies(

@@ -6,6 +6,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
+from telemetry.metrics import MetricsAddress
 
 MIB = 1024 * 1024
 
@@ -64,6 +65,10 @@ class ServerSettings(BaseSettings):
 
     drain_s: Annotated[float, Field(ge=0)] = 30
     """How long SIGTERM lets calls in flight end, seconds."""
+
+    metrics_address: MetricsAddress = ""
+    """Where Prometheus reads the metrics of this process: `host:port` (port 0: any free one, which
+    the log names). Empty: nowhere."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""

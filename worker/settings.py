@@ -7,6 +7,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
+from telemetry.metrics import MetricsAddress
 
 
 class WorkerSettings(BaseSettings):
@@ -51,7 +52,8 @@ class WorkerSettings(BaseSettings):
     """Largest image, width x height, read from its header before decoding."""
 
     max_claim_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
-    """Bytes of images in hand above which no more are claimed."""
+    """Bytes of images in hand above which no more are claimed; calls do not count those of
+    operations, so both together may be twice as many."""
 
     max_deliveries: Annotated[int, Field(ge=2)] = 3
     """The delivery at which a job that killed its workers is set aside."""
@@ -61,6 +63,10 @@ class WorkerSettings(BaseSettings):
 
     stop_grace_s: Annotated[float, Field(ge=0)] = 8
     """How long SIGTERM lets claimed images be finished before they are given back, seconds."""
+
+    metrics_address: MetricsAddress = ""
+    """Where Prometheus reads the metrics of this process: `host:port` (port 0: any free one, which
+    the log names). Empty: nowhere."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""

@@ -24,6 +24,7 @@ ONLY_IN: dict[str, list[str]] = {
     "tensorflow": ["worker/engines", "worker/bundled"],
     "keras": ["worker/engines", "worker/bundled"],
     "flask": ["gateway"],
+    "prometheus_client": ["telemetry"],
 }
 
 STUBS = {"prediction", "despacho"}

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     )
     from .images import Image
     from .results import (
+        DeadLetter,
         Health,
         Label,
         Model,
         ModelState,
+        Operation,
+        OperationState,
         PredictionResult,
         Priority,
         StreamOutcome,
@@ -50,6 +53,7 @@ __all__ = [
     "AsyncClient",
     "Cancelled",
     "Client",
+    "DeadLetter",
     "DeadlineExceeded",
     "DespachoError",
     "Health",
@@ -61,6 +65,8 @@ __all__ = [
     "Model",
     "ModelState",
     "NotFound",
+    "Operation",
+    "OperationState",
     "Overloaded",
     "PredictionResult",
     "Priority",
@@ -78,10 +84,13 @@ _HOMES: Final = {
     "Image": "images",
     **dict.fromkeys(
         [
+            "DeadLetter",
             "Health",
             "Label",
             "Model",
             "ModelState",
+            "Operation",
+            "OperationState",
             "PredictionResult",
             "Priority",
             "StreamOutcome",

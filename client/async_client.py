@@ -1,28 +1,29 @@
 """The asyncio client: the same methods as `sync_client.py`, awaited."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
-from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from prediction.v1 import prediction_pb2, prediction_pb2_grpc
+from prediction.v1 import prediction_pb2
 
-from . import channel, wire
+from . import wire
+from .async_admin import Admin
+from .async_connection import Connection
+from .async_operations import OperationMethods
 from .errors import DespachoError
-from .images import MAX_IMAGE_BYTES, Image, load
+from .images import MAX_IMAGE_BYTES, Image
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
 from .wire import DEFAULT_TIMEOUT_S, DEFAULT_TOP_K
 
 
-class AsyncClient:
+class AsyncClient(OperationMethods):
     """A connection to a Despacho server, for one event loop.
 
     Connects at the first call, and again by itself whenever the connection is
@@ -45,10 +46,9 @@ class AsyncClient:
         max_image_bytes: int = MAX_IMAGE_BYTES,
         over: grpc.aio.Channel | None = None,
     ) -> None:
-        self._target = target
-        self._credentials = credentials
-        self._max_image_bytes = max_image_bytes
-        self._over = over
+        self._connection = Connection(target, credentials, max_image_bytes, over)
+        self.admin = Admin(self._connection)
+        """What an operator may see and do."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,8 +63,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
-        if "_channel" in self.__dict__:
-            await self._channel.close()
+        await self._connection.close()
 
     async def predict(
         self,
@@ -95,15 +94,21 @@ class AsyncClient:
             DespachoError: one of its subclasses.
         """
         request = wire.predict_request(
-            await self._load(image),
+            await self._connection.load(image),
             model=model,
             top_k=top_k,
             priority=priority,
             include_scores=include_scores,
             request_id=request_id or wire.new_request_id(),
         )
-        with translated(request.request_id):
-            return wire.prediction_result(await self._stub.Predict(request, timeout=timeout_s))
+        return wire.prediction_result(
+            await self._connection.call_patiently(
+                self._connection.predictions.Predict,
+                request,
+                timeout_s=timeout_s,
+                request_id=request.request_id,
+            )
+        )
 
     async def predict_stream(
         self,
@@ -160,10 +165,11 @@ class AsyncClient:
 
     async def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """List the models that are, or once were, served; without their labels."""
-        with translated():
-            response = await self._stub.ListModels(
-                prediction_pb2.ListModelsRequest(), timeout=timeout_s
-            )
+        response = await self._connection.call(
+            self._connection.predictions.ListModels,
+            prediction_pb2.ListModelsRequest(),
+            timeout_s=timeout_s,
+        )
         return tuple(wire.model(message) for message in response.models)
 
     async def model(self, name: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Model:
@@ -172,10 +178,11 @@ class AsyncClient:
         Raises:
             NotFound: no such model was ever served.
         """
-        with translated():
-            response = await self._stub.GetModel(
-                prediction_pb2.GetModelRequest(name=name), timeout=timeout_s
-            )
+        response = await self._connection.call(
+            self._connection.predictions.GetModel,
+            prediction_pb2.GetModelRequest(name=name),
+            timeout_s=timeout_s,
+        )
         return wire.model(response.model)
 
     async def health(self, service: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Health:
@@ -190,28 +197,9 @@ class AsyncClient:
             NotFound: no such service.
         """
         request = health_pb2.HealthCheckRequest(service=service)
-        with translated():
-            return wire.health(await self._health_stub.Check(request, timeout=timeout_s))
-
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        # Not in `__init__`: a channel belongs to the loop it is made in, and
-        # clients are often made before the loop runs.
-        return self._over or _open(self._target, self._credentials, self._max_image_bytes)
-
-    @cached_property
-    def _stub(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":  # only a type
-        return prediction_pb2_grpc.PredictionServiceStub(self._channel)
-
-    @cached_property
-    def _health_stub(self) -> Any:
-        return health_pb2_grpc.HealthStub(self._channel)
-
-    async def _load(self, image: Image) -> bytes:
-        if isinstance(image, bytes):
-            return load(image, max_bytes=self._max_image_bytes)
-        # Reading a file blocks, and the loop has other things to do.
-        return await asyncio.to_thread(load, image, max_bytes=self._max_image_bytes)
+        return wire.health(
+            await self._connection.call(self._connection.health.Check, request, timeout_s=timeout_s)
+        )
 
     async def _answers(
         self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], timeout_s: float
@@ -219,7 +207,9 @@ class AsyncClient:
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
-        call = self._stub.PredictStream(self._requests(pairs, ledger, fed_at), timeout=timeout_s)
+        call = self._connection.predictions.PredictStream(
+            self._requests(pairs, ledger, fed_at), timeout=timeout_s
+        )
         try:
             with translated():
                 async for response in call:
@@ -239,7 +229,7 @@ class AsyncClient:
         try:
             async for key, image in pairs:
                 try:
-                    encoded = await self._load(image)
+                    encoded = await self._connection.load(image)
                 except DespachoError as error:
                     ledger.reject(key, error)
                 else:
@@ -263,12 +253,3 @@ async def _asynchronous(
     else:
         for pair in pairs:
             yield pair
-
-
-def _open(
-    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
-) -> grpc.aio.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes)
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options)
-    return grpc.aio.secure_channel(target, credentials, options)

@@ -8,8 +8,22 @@ from . import __version__
 SLACK_BYTES: Final = 1024 * 1024
 """What a message may have besides its image: options, framing, labels, scores."""
 
-RETRYABLE_CODES: Final = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
-"""What gRPC tries again by itself. Not DEADLINE_EXCEEDED: the time is used up."""
+RETRYABLE_CODES: Final = ("UNAVAILABLE",)
+"""What gRPC tries again by itself. Not DEADLINE_EXCEEDED: the time is used up. Not
+RESOURCE_EXHAUSTED: see `patience.py`."""
+
+RETRIED: Final[tuple[dict[str, str], ...]] = (
+    # `SubmitPrediction` is safe because the client names each request.
+    {"service": "prediction.v1.PredictionService"},
+    {"service": "google.longrunning.Operations"},
+    # `ReplayDeadLetter` is missing: the second time the letter is not there.
+    # Health, too: a probe wants to know how things are now.
+    *(
+        {"service": "prediction.v1.AdminService", "method": method}
+        for method in ("ListDeadLetters", "GetDeadLetter", "PurgeDeadLetters", "ForgetModel")
+    ),
+)
+"""Methods that may be called twice."""
 
 KEEPALIVE_INTERVAL_S: Final = 30
 """How often a silent connection with calls on it is tested."""
@@ -22,8 +36,7 @@ SERVICE_CONFIG: Final[dict[str, Any]] = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
-            # Health is not retried: a probe wants to know how things are now.
-            "name": [{"service": "prediction.v1.PredictionService"}],
+            "name": list(RETRIED),
             # The waits are random, up to these; a server's `grpc-retry-pushback-ms`
             # overrides them inside gRPC. Five attempts are the most it allows.
             "retryPolicy": {

@@ -1,6 +1,7 @@
 """What the client returns: frozen values that know nothing of the wire."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -31,6 +32,20 @@ class ModelState(StrEnum):
 
     NO_WORKER = "no_worker"
     """Served before; no worker is there now."""
+
+    UNKNOWN = "unknown"
+
+
+class OperationState(StrEnum):
+    """How far an operation has come."""
+
+    QUEUED = "queued"
+
+    RUNNING = "running"
+    """A worker has taken it."""
+
+    DONE = "done"
+    """It has ended: labels, an error, or cancelled."""
 
     UNKNOWN = "unknown"
 
@@ -127,6 +142,86 @@ class StreamOutcome(Generic[KeyT]):
 
 
 @dataclass(frozen=True, slots=True)
+class Operation:
+    """An image that was submitted. As it was when the server was asked: see `wait`."""
+
+    name: str
+    """`models/{model}/operations/{id}`; all that is needed to ask again."""
+
+    model: str
+
+    state: OperationState
+
+    attempt: int
+    """Which delivery to a worker this is, or was; 0 while queued for the first time."""
+
+    created_at: datetime | None
+    """When the server accepted it."""
+
+    ended_at: datetime | None
+
+    expires_at: datetime | None
+    """When the server will forget it; while it runs, at the latest."""
+
+    estimated_position: int
+    """Operations that are taken before this one, plus one; 0 unless queued."""
+
+    request_id: str
+    """What it was submitted with; also in the server's logs."""
+
+    result: PredictionResult | None = None
+
+    error: DespachoError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended; then either `result` or `error` is set."""
+        return self.state is OperationState.DONE
+
+    def unwrap(self) -> PredictionResult:
+        """Return the result.
+
+        Raises:
+            DespachoError: the operation failed or was cancelled.
+            ValueError: it has not ended.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise ValueError(f"the operation has not ended: {self.name} is {self.state}")
+        return self.result
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An image that was set aside because the workers that held it died."""
+
+    name: str
+    """`models/{model}/deadLetters/{id}`."""
+
+    request_id: str
+    """Of the call or operation it came from."""
+
+    deliveries: int
+    """How often it was given to a worker."""
+
+    reason: str
+    """Such as `JOB_POISONED`."""
+
+    created_at: datetime | None
+    """When it was set aside."""
+
+    size_bytes: int
+    """What it counts for in the limit."""
+
+    top_k: int
+    """How many labels were asked for."""
+
+    image: bytes = field(default=b"", repr=False)
+    """Encoded; empty in a list of letters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """What the server knows of a model."""
 
@@ -154,7 +249,7 @@ class Model:
     live_workers: int
 
     queue_depth: int
-    """Images accepted and not yet answered."""
+    """Images accepted and not yet answered; without operations."""
 
     estimated_wait_s: float | None
     """How long an image accepted now would wait, seconds; None: not measured."""
@@ -163,3 +258,6 @@ class Model:
     """More than one during a rolling update."""
 
     max_batch_size: int
+
+    queued_operations: int = 0
+    """Operations accepted and not yet ended."""

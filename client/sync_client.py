@@ -6,20 +6,23 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from prediction.v1 import prediction_pb2, prediction_pb2_grpc
+from prediction.v1 import prediction_pb2
 
-from . import channel, wire
+from . import wire
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
+from .sync_admin import Admin
+from .sync_connection import Connection
+from .sync_operations import OperationMethods
 from .wire import DEFAULT_TIMEOUT_S, DEFAULT_TOP_K
 
 
-class Client:
+class Client(OperationMethods):
     """A connection to a Despacho server. May be used from several threads.
 
     Connects at the first call, and again by itself whenever the connection is
@@ -41,10 +44,9 @@ class Client:
         max_image_bytes: int = MAX_IMAGE_BYTES,
         over: grpc.Channel | None = None,
     ) -> None:
-        self._max_image_bytes = max_image_bytes
-        self._channel = over or _open(target, credentials, max_image_bytes)
-        self._stub = prediction_pb2_grpc.PredictionServiceStub(self._channel)
-        self._health_stub = health_pb2_grpc.HealthStub(self._channel)
+        self._connection = Connection(target, credentials, max_image_bytes, over)
+        self.admin = Admin(self._connection)
+        """What an operator may see and do."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +61,7 @@ class Client:
 
     def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
-        self._channel.close()
+        self._connection.close()
 
     def predict(
         self,
@@ -90,21 +92,21 @@ class Client:
             DespachoError: one of its subclasses.
         """
         request = wire.predict_request(
-            load(image, max_bytes=self._max_image_bytes),
+            load(image, max_bytes=self._connection.max_image_bytes),
             model=model,
             top_k=top_k,
             priority=priority,
             include_scores=include_scores,
             request_id=request_id or wire.new_request_id(),
         )
-        with translated(request.request_id):
-            call = self._stub.Predict.future(request, timeout=timeout_s)
-            try:
-                return wire.prediction_result(call.result())
-            except BaseException:
-                # Such as Ctrl-C: let no worker compute what nobody waits for.
-                call.cancel()
-                raise
+        return wire.prediction_result(
+            self._connection.call_patiently(
+                self._connection.predictions.Predict,
+                request,
+                timeout_s=timeout_s,
+                request_id=request.request_id,
+            )
+        )
 
     def predict_stream(
         self,
@@ -158,8 +160,11 @@ class Client:
 
     def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """List the models that are, or once were, served; without their labels."""
-        with translated():
-            response = self._stub.ListModels(prediction_pb2.ListModelsRequest(), timeout=timeout_s)
+        response = self._connection.call(
+            self._connection.predictions.ListModels,
+            prediction_pb2.ListModelsRequest(),
+            timeout_s=timeout_s,
+        )
         return tuple(wire.model(message) for message in response.models)
 
     def model(self, name: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Model:
@@ -168,10 +173,11 @@ class Client:
         Raises:
             NotFound: no such model was ever served.
         """
-        with translated():
-            response = self._stub.GetModel(
-                prediction_pb2.GetModelRequest(name=name), timeout=timeout_s
-            )
+        response = self._connection.call(
+            self._connection.predictions.GetModel,
+            prediction_pb2.GetModelRequest(name=name),
+            timeout_s=timeout_s,
+        )
         return wire.model(response.model)
 
     def health(self, service: str = "", *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Health:
@@ -186,8 +192,9 @@ class Client:
             NotFound: no such service.
         """
         request = health_pb2.HealthCheckRequest(service=service)
-        with translated():
-            return wire.health(self._health_stub.Check(request, timeout=timeout_s))
+        return wire.health(
+            self._connection.call(self._connection.health.Check, request, timeout_s=timeout_s)
+        )
 
     def _answers(
         self, pairs: Iterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], timeout_s: float
@@ -195,7 +202,9 @@ class Client:
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
-        call = self._stub.PredictStream(self._requests(pairs, ledger, fed_at), timeout=timeout_s)
+        call = self._connection.predictions.PredictStream(
+            self._requests(pairs, ledger, fed_at), timeout=timeout_s
+        )
         try:
             with translated():
                 for response in call:
@@ -213,7 +222,7 @@ class Client:
         try:
             for key, image in pairs:
                 try:
-                    encoded = load(image, max_bytes=self._max_image_bytes)
+                    encoded = load(image, max_bytes=self._connection.max_image_bytes)
                 except DespachoError as error:
                     ledger.reject(key, error)
                 else:
@@ -226,12 +235,3 @@ class Client:
             # Raised later in the caller's thread; here it would only be logged.
             ledger.finish(error)
         ledger.is_fed = True
-
-
-def _open(
-    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
-) -> grpc.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes)
-    if credentials is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)

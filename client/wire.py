@@ -39,6 +39,11 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
+def new_uuid() -> str:
+    """Make an id that makes it safe to submit twice; the server wants a UUID."""
+    return str(uuid.uuid4())
+
+
 def predict_request(
     image: bytes,
     *,
@@ -98,6 +103,7 @@ def model(message: prediction_pb2.Model) -> Model:
         else None,
         live_versions=tuple(message.live_versions),
         max_batch_size=message.max_batch_size,
+        queued_operations=message.queued_operations,
     )
 
 

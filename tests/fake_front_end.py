@@ -119,6 +119,7 @@ MODEL = prediction_pb2.Model(
     estimated_wait=Duration(nanos=500_000_000),
     live_versions=["7"],
     max_batch_size=16,
+    queued_operations=3,
 )
 
 
@@ -128,6 +129,8 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
     def __init__(self) -> None:
         self.refusals_left = 0
         """How many calls are refused with NO_WORKER before one is answered."""
+        self.refusals: list[Refusal] = []
+        """How the next calls are refused, first to last."""
         self.attempt_count = 0
         self.stream_count = 0
         self.requests: list[prediction_pb2.PredictRequest] = []
@@ -195,6 +198,12 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
                 response.failure.CopyFrom(refusal.status)
             yield response
 
+    def SubmitPrediction(
+        self, request: prediction_pb2.SubmitPredictionRequest, context: Any
+    ) -> Any:
+        # `fake_operations.py` does.
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "keeps no operations")
+
     def ListModels(
         self, request: prediction_pb2.ListModelsRequest, context: Any
     ) -> prediction_pb2.ListModelsResponse:
@@ -213,6 +222,8 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
     def _begin(self, context: Any) -> None:
         context.add_callback(self.call_ended.set)
         self.attempt_count += 1
+        if self.refusals:
+            self.refusals.pop(0).abort(context)
         if self.refusals_left:
             self.refusals_left -= 1
             NO_WORKER.abort(context)

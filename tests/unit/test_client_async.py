@@ -10,10 +10,10 @@ import pytest
 
 from client import (
     AsyncClient,
-    DeadlineExceeded,
     Health,
     InvalidImage,
     NotFound,
+    Overloaded,
     Unavailable,
     Unreachable,
 )
@@ -63,11 +63,13 @@ async def test_a_large_image_is_retried_when_the_server_says_so(
     assert server.attempt_count == 3
 
 
-async def test_a_pushback_beyond_the_deadline_uses_the_deadline_up(client: AsyncClient) -> None:
-    # The server asks for 2.5 s, which the call does not have. gRPC waits all the
-    # same, and the reason is lost; said in docs/client.md.
-    with pytest.raises(DeadlineExceeded):
-        await client.predict(b"full", timeout_s=0.3)
+async def test_a_hint_beyond_the_deadline_is_an_error_at_once(
+    server: FakeFrontEnd, client: AsyncClient
+) -> None:
+    with pytest.raises(Overloaded) as caught:
+        await client.predict(b"full", timeout_s=2)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("QUEUE_FULL", 2.5)
+    assert server.attempt_count == 1
 
 
 async def test_cancelling_the_task_cancels_the_call(

@@ -91,7 +91,7 @@ def test_a_path_is_read(channel: Any, client: Client, background: Any, tmp_path:
 def test_details_of_an_error_become_attributes(
     channel: Any, client: Client, background: Any
 ) -> None:
-    future = background(lambda: client.predict(b"full"))
+    future = background(lambda: client.predict(b"full", timeout_s=2))
     request, call = take(channel, "Predict")
     refuse(call, FULL)
 

@@ -1,0 +1,148 @@
+"""What all methods of the asyncio client share: the channel, and how a call is made."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import grpc
+from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
+from grpc_health.v1 import health_pb2_grpc
+
+from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
+
+from . import channel
+from .errors import Cancelled, Overloaded
+from .images import Image, load
+from .patience import Patience
+from .status import translated
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class Connection:
+    """A channel, and the services of a Despacho server on it.
+
+    Args:
+        target: as in `AsyncClient`.
+        credentials: as in `AsyncClient`.
+        max_image_bytes: as in `AsyncClient`.
+        over: as in `AsyncClient`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        max_image_bytes: int,
+        over: grpc.aio.Channel | None,
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._max_image_bytes = max_image_bytes
+        self._over = over
+        self.patience: Callable[[float], Patience] = Patience
+        """Makes the bookkeeping of one call's time."""
+
+    async def close(self) -> None:
+        """Cancel calls in progress and disconnect. Harmless when repeated."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    @cached_property
+    def predictions(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":  # only a type
+        """The public service."""
+        return prediction_pb2_grpc.PredictionServiceStub(self._channel)
+
+    @cached_property
+    def operations(self) -> Any:
+        """The standard service of long-running operations."""
+        return operations_pb2_grpc.OperationsStub(self._channel)
+
+    @cached_property
+    def admin(self) -> "admin_pb2_grpc.AdminServiceAsyncStub":  # only a type
+        """The service for operators."""
+        return admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    @cached_property
+    def health(self) -> Any:
+        """The standard health service."""
+        return health_pb2_grpc.HealthStub(self._channel)
+
+    async def load(self, image: Image) -> bytes:
+        """Return the encoded bytes of `image`, as `images.load` does."""
+        if isinstance(image, bytes):
+            return load(image, max_bytes=self._max_image_bytes)
+        # Reading a file blocks, and the loop has other things to do.
+        return await asyncio.to_thread(load, image, max_bytes=self._max_image_bytes)
+
+    async def call(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT]",  # generic only as a type
+        request: RequestT,
+        *,
+        timeout_s: float,
+        request_id: str = "",
+    ) -> ResponseT:
+        """Make one call.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        try:
+            with translated(request_id):
+                return await method(request, timeout=timeout_s)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # gRPC says it with the same class when the server, or `close`, cancelled
+            # the call; but nobody wants this task to end.
+            raise Cancelled(
+                "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
+            ) from error
+
+    async def call_patiently(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT]",  # generic only as a type
+        request: RequestT,
+        *,
+        timeout_s: float,
+        request_id: str,
+    ) -> ResponseT:
+        """Make a call, again and again while the server is overloaded and there is time.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        patience = self.patience(timeout_s)
+        while True:
+            try:
+                return await self.call(
+                    method, request, timeout_s=patience.left_s(), request_id=request_id
+                )
+            except Overloaded as refusal:
+                pause_s = patience.pause_s(refusal)
+                if pause_s is None:
+                    raise
+            await self.rest(pause_s)
+
+    async def rest(self, pause_s: float) -> None:
+        """Do nothing for a while."""
+        await asyncio.sleep(pause_s)
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Not in `__init__`: a channel belongs to the loop it is made in, and
+        # clients are often made before the loop runs.
+        return self._over or _open(self._target, self._credentials, self._max_image_bytes)
+
+
+def _open(
+    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
+) -> grpc.aio.Channel:
+    options = channel.options(max_image_bytes=max_image_bytes)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)

@@ -1,0 +1,103 @@
+"""How long to go on trying, and how long to rest between attempts; no I/O.
+
+gRPC itself tries again what failed with UNAVAILABLE. Where the server is
+overloaded it would wait exactly as long as the server says, and so would all the
+other clients that were refused: they would come back as a herd, and be refused
+again. So these waits are ours, and random.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .errors import DespachoError, Overloaded
+
+SPREAD: Final = 1.5
+"""Longest wait for each second that the server asks for. Never shorter than asked
+for: the server knows when there will be room."""
+
+MIN_PAUSE_S: Final = 0.05
+"""Shortest wait, however short the server's hint is."""
+
+WAIT_SHARE_S: Final = 60.0
+"""Longest time that one WaitOperation is asked to wait; short enough for the
+limits of proxies and for servers to be replaced."""
+
+ANSWER_S: Final = 5.0
+"""How much longer than its waiting such a call may take, seconds."""
+
+FIRST_PAUSE_S: Final = 0.25
+MAX_PAUSE_S: Final = 5.0
+
+
+class Patience:
+    """The time that one call of the caller's has, retries included.
+
+    Args:
+        timeout_s: all of it.
+        now: monotonic clock, seconds.
+        uniform: draws a number between two.
+    """
+
+    def __init__(
+        self,
+        timeout_s: float,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._now = now
+        self._uniform = uniform
+        self._ends_at = now() + timeout_s
+
+    def left_s(self) -> float:
+        """Return the time that is left; 0 when it is over."""
+        return max(0.0, self._ends_at - self._now())
+
+    def pause_s(self, refusal: DespachoError) -> float | None:
+        """Return how long to rest before the next attempt; None: give up.
+
+        Only overload is waited out, only as the server asks for, and only if
+        there is time left afterwards: then the caller still learns the reason.
+        """
+        if not isinstance(refusal, Overloaded) or refusal.retry_after_s is None:
+            return None
+        pause_s = self.spread(max(refusal.retry_after_s, MIN_PAUSE_S))
+        return pause_s if pause_s < self.left_s() else None
+
+    def spread(self, pause_s: float) -> float:
+        """Make a wait longer at random, so that clients do not come all at once."""
+        return pause_s * self._uniform(1.0, SPREAD)
+
+
+class Vigil:
+    """How the wait for one operation is divided into calls.
+
+    A call that comes back early is followed by a rest, each longer than the one
+    before: a server may answer at once that the operation is not done, and one
+    that is being replaced may be away for a while.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._share_s = 0.0
+        self._left_before_s = 0.0
+        self._early_count = 0
+
+    def share_s(self) -> float:
+        """Return how long the next call is to wait; 0 when the time is over."""
+        self._left_before_s = self._patience.left_s()
+        self._share_s = min(self._left_before_s, WAIT_SHARE_S)
+        return self._share_s
+
+    def pause_s(self, failure: DespachoError | None = None) -> float:
+        """Return how long to rest after a call that did not bring the end."""
+        left_s = self._patience.left_s()
+        if self._left_before_s - left_s > self._share_s / 2:
+            self._early_count = 0
+            return 0.0
+        hint_s = failure.retry_after_s or 0.0 if failure is not None else 0.0
+        pause_s = max(hint_s, min(FIRST_PAUSE_S * 2**self._early_count, MAX_PAUSE_S))
+        self._early_count += 1
+        return min(self._patience.spread(pause_s), left_s)

@@ -1,0 +1,123 @@
+"""What all methods of the synchronous client share: the channel, and how a call is made."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
+from grpc_health.v1 import health_pb2_grpc
+
+from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
+
+from . import channel
+from .errors import Cancelled, Overloaded
+from .patience import Patience
+from .status import translated
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class Connection:
+    """A channel, and the services of a Despacho server on it.
+
+    Args:
+        target: as in `Client`.
+        credentials: as in `Client`.
+        max_image_bytes: as in `Client`.
+        over: as in `Client`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        max_image_bytes: int,
+        over: grpc.Channel | None,
+    ) -> None:
+        self.max_image_bytes = max_image_bytes
+        self.patience: Callable[[float], Patience] = Patience
+        """Makes the bookkeeping of one call's time."""
+
+        self._channel = over or _open(target, credentials, max_image_bytes)
+        self._closed = threading.Event()
+        self.predictions = prediction_pb2_grpc.PredictionServiceStub(self._channel)
+        self.operations = operations_pb2_grpc.OperationsStub(self._channel)
+        self.admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self.health = health_pb2_grpc.HealthStub(self._channel)
+
+    def close(self) -> None:
+        """Cancel calls in progress and disconnect. Harmless when repeated."""
+        self._closed.set()
+        self._channel.close()
+
+    def call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]",  # generic only as a type
+        request: RequestT,
+        *,
+        timeout_s: float,
+        request_id: str = "",
+    ) -> ResponseT:
+        """Make one call.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        with translated(request_id):
+            call = method.future(request, timeout=timeout_s)
+            try:
+                return call.result()
+            except grpc.FutureCancelledError as error:
+                # Not an `RpcError`: by the server, or by `close` in another thread.
+                raise Cancelled(
+                    "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
+                ) from error
+            except BaseException:
+                # Such as Ctrl-C: let no worker compute what nobody waits for.
+                call.cancel()
+                raise
+
+    def call_patiently(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]",  # generic only as a type
+        request: RequestT,
+        *,
+        timeout_s: float,
+        request_id: str,
+    ) -> ResponseT:
+        """Make a call, again and again while the server is overloaded and there is time.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        patience = self.patience(timeout_s)
+        while True:
+            try:
+                return self.call(
+                    method, request, timeout_s=patience.left_s(), request_id=request_id
+                )
+            except Overloaded as refusal:
+                pause_s = patience.pause_s(refusal)
+                if pause_s is None:
+                    raise
+            self.rest(pause_s)
+
+    def rest(self, pause_s: float) -> None:
+        """Do nothing for a while.
+
+        Raises:
+            Cancelled: `close` was called in another thread.
+        """
+        if self._closed.wait(pause_s):
+            raise Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
+
+
+def _open(
+    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
+) -> grpc.Channel:
+    options = channel.options(max_image_bytes=max_image_bytes)
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)

@@ -8,7 +8,14 @@
     │       ├── ImageUndecodable
     │       ├── ImageFormatUnsupported
     │       └── ImageTooLarge
-    ├── ModelNotFound           nobody ever served it
+    ├── RequestIdReused         the id of a submission belongs to other content
+    ├── NotFound                it is not there (any more); has `kind` and `name`
+    │   ├── ModelNotFound       nobody ever served it
+    │   ├── OperationNotFound
+    │   └── DeadLetterNotFound
+    ├── NotPossible             the system is in no state to do that
+    │   ├── DurabilityUnavailable
+    │   └── ModelInUse
     ├── Retryable               the same request may succeed later; has `retry_after_s`
     │   ├── QueueFull           a limit on waiting jobs or bytes is reached
     │   └── Unavailable         something is missing for now
@@ -17,6 +24,7 @@
     │       ├── BrokerUnavailable
     │       └── Draining
     ├── ExpiredInQueue          no reply before the caller's deadline
+    ├── OperationCancelled      its caller cancelled the operation
     ├── JobFailed               the job ran, and that is the end of it
     │   ├── InferenceFailed
     │   └── JobPoisoned
@@ -80,14 +88,61 @@ class ImageTooLarge(InvalidImage):
     reason = "IMAGE_TOO_LARGE"
 
 
-class ModelNotFound(DespachoError):
+class RequestIdReused(DespachoError):
+    """The same `request_id` was used for a submission with other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class NotFound(DespachoError):
+    """What was asked for by name is not there."""
+
+    kind: ClassVar[str]
+    """What it would be."""
+
+    def __init__(self, name: str, message: str = "") -> None:
+        super().__init__(message or f"there is no {self.kind} named {name!r} here")
+        self.name = name
+
+
+class ModelNotFound(NotFound):
     """No worker ever announced this model."""
 
     reason = "MODEL_NOT_FOUND"
+    kind = "model"
 
-    def __init__(self, model: str, message: str = "") -> None:
-        super().__init__(message or f"no model named {model!r} was ever served here")
-        self.model = model
+    def __init__(self, name: str, message: str = "") -> None:
+        super().__init__(name, message or f"no model named {name!r} was ever served here")
+
+
+class OperationNotFound(NotFound):
+    """It never was, it was deleted, its time is over, or it is another caller's."""
+
+    reason = "OPERATION_NOT_FOUND"
+    kind = "operation"
+
+
+class DeadLetterNotFound(NotFound):
+    """It was purged or replayed, or it made room for others."""
+
+    reason = "DEAD_LETTER_NOT_FOUND"
+    kind = "dead letter"
+
+
+class NotPossible(DespachoError):
+    """The system is in no state to do that, and will not be by itself."""
+
+
+class DurabilityUnavailable(NotPossible):
+    """Redis is too old, or has no append-only file."""
+
+    reason = "DURABILITY_UNAVAILABLE"
+
+
+class ModelInUse(NotPossible):
+    """It is served, or work of it is left."""
+
+    reason = "MODEL_IN_USE"
 
 
 class Retryable(DespachoError):
@@ -142,6 +197,12 @@ class ExpiredInQueue(DespachoError):
     """No reply before the caller's deadline."""
 
     reason = "EXPIRED_IN_QUEUE"
+
+
+class OperationCancelled(DespachoError):
+    """Its caller cancelled the operation before it had ended."""
+
+    reason = "OPERATION_CANCELLED"
 
 
 class JobFailed(DespachoError):

@@ -27,7 +27,16 @@ PROTOS = ROOT / "protos"
 GENERATED = PROTOS / "gen"
 INCLUDE = ROOT / "build" / "proto-include"
 
-GOOGLE_FILES = {"google/rpc/status.proto": "rpc/status.proto"}
+GOOGLE_FILES = {
+    "google/rpc/status.proto": "rpc/status.proto",
+    # The package stores this one under another name than its own stubs import it by.
+    "google/longrunning/operations.proto": "longrunning/operations_proto.proto",
+    # What that one imports.
+    **{
+        f"google/api/{name}.proto": f"api/{name}.proto"
+        for name in ("annotations", "client", "field_behavior", "http", "launch_stage")
+    },
+}
 """Import name of a file → where the package keeps it, below `google/`."""
 
 

@@ -34,13 +34,19 @@ CODE: Final[dict[type[errors.DespachoError], grpc.StatusCode]] = {
     errors.ImageUndecodable: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImageFormatUnsupported: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ImageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.OperationNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DeadLetterNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.DurabilityUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NoWorker: grpc.StatusCode.UNAVAILABLE,
     errors.ModelLoading: grpc.StatusCode.UNAVAILABLE,
     errors.BrokerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.ExpiredInQueue: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.OperationCancelled: grpc.StatusCode.CANCELLED,
     errors.InferenceFailed: grpc.StatusCode.INTERNAL,
     errors.JobPoisoned: grpc.StatusCode.INTERNAL,
     # Never meant to leave the project: told like any other surprise.
@@ -65,8 +71,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
     details: list[Message] = [_info(error.reason)]
     if isinstance(error, errors.InvalidRequest):
         details.append(_bad_request(error.field, message))
-    elif isinstance(error, errors.ModelNotFound):
-        details.append(_resource_info(error.model))
+    elif isinstance(error, errors.NotFound):
+        details.append(_resource_info(error))
     elif isinstance(error, errors.Retryable):
         details.append(_retry_info(error.retry_after_s))
     if isinstance(error, errors.QueueFull):
@@ -115,8 +121,10 @@ def _bad_request(field: str, message: str) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(field_violations=[violation])
 
 
-def _resource_info(model: str) -> error_details_pb2.ResourceInfo:
-    return error_details_pb2.ResourceInfo(resource_type="model", resource_name=shortened(model))
+def _resource_info(error: errors.NotFound) -> error_details_pb2.ResourceInfo:
+    return error_details_pb2.ResourceInfo(
+        resource_type=error.kind, resource_name=shortened(error.name)
+    )
 
 
 def _retry_info(retry_after_s: float) -> error_details_pb2.RetryInfo:

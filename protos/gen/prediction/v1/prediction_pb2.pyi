@@ -13,6 +13,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -82,6 +83,68 @@ MODEL_STATE_LOADING: ModelState.ValueType  # 2
 MODEL_STATE_NO_WORKER: ModelState.ValueType  # 3
 """Served before; no worker is there now."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """Same as `DURABILITY_WRITTEN`."""
+    DURABILITY_WRITTEN: _Durability.ValueType  # 1
+    """The death of any process, the broker's included: it is in the broker's
+    append-only file, as far as the operating system is concerned.
+    """
+    DURABILITY_SYNCED: _Durability.ValueType  # 2
+    """A power cut as well: the file is on the disk before the call is answered.
+    Takes up to a second with the shipped settings (`appendfsync everysec`).
+    Needs Redis 7.2 or Valkey 7.2 with an append-only file.
+    """
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """What an accepted operation survives. New values may be added."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""Same as `DURABILITY_WRITTEN`."""
+DURABILITY_WRITTEN: Durability.ValueType  # 1
+"""The death of any process, the broker's included: it is in the broker's
+append-only file, as far as the operating system is concerned.
+"""
+DURABILITY_SYNCED: Durability.ValueType  # 2
+"""A power cut as well: the file is on the disk before the call is answered.
+Takes up to a second with the shipped settings (`appendfsync everysec`).
+Needs Redis 7.2 or Valkey 7.2 with an append-only file.
+"""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
+
+class _PredictionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PredictionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PredictionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREDICTION_STATE_UNSPECIFIED: _PredictionState.ValueType  # 0
+    """Not known."""
+    PREDICTION_STATE_QUEUED: _PredictionState.ValueType  # 1
+    """Waits for a worker."""
+    PREDICTION_STATE_RUNNING: _PredictionState.ValueType  # 2
+    """A worker has taken it."""
+    PREDICTION_STATE_DONE: _PredictionState.ValueType  # 3
+    """It has ended: labels, an error, or cancelled."""
+
+class PredictionState(_PredictionState, metaclass=_PredictionStateEnumTypeWrapper):
+    """How far an operation has come. New values may be added."""
+
+PREDICTION_STATE_UNSPECIFIED: PredictionState.ValueType  # 0
+"""Not known."""
+PREDICTION_STATE_QUEUED: PredictionState.ValueType  # 1
+"""Waits for a worker."""
+PREDICTION_STATE_RUNNING: PredictionState.ValueType  # 2
+"""A worker has taken it."""
+PREDICTION_STATE_DONE: PredictionState.ValueType  # 3
+"""It has ended: labels, an error, or cancelled."""
+Global___PredictionState: _TypeAlias = PredictionState  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
@@ -339,6 +402,112 @@ class PredictStreamResponse(_message.Message):
 Global___PredictStreamResponse: _TypeAlias = PredictStreamResponse  # noqa: Y015
 
 @_typing.final
+class SubmitPredictionRequest(_message.Message):
+    """Asks for the labels of one image, to be fetched later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    INCLUDE_SCORES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Empty: the only model served, or the default one."""
+    image: _builtins.bytes
+    """Encoded image, as in `PredictRequest.image`."""
+    top_k: _builtins.int
+    """As in `PredictRequest.top_k`."""
+    include_scores: _builtins.bool
+    """As in `PredictRequest.include_scores`."""
+    request_id: _builtins.str
+    """A UUID that makes repeating this request safe, in the scope of the caller:
+    while the operation is known, the same id with the same content returns the
+    same operation, and with other content fails. Empty: each request is a new
+    operation.
+    """
+    durability: Global___Durability.ValueType
+    """What the accepted operation must survive."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+        top_k: _builtins.int = ...,
+        include_scores: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        durability: Global___Durability.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "image", b"image", "include_scores", b"include_scores", "model", b"model", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitPredictionRequest: _TypeAlias = SubmitPredictionRequest  # noqa: Y015
+
+@_typing.final
+class PredictionMetadata(_message.Message):
+    """`Operation.metadata` of a prediction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ESTIMATED_POSITION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model."""
+    state: Global___PredictionState.ValueType
+    """How far it has come."""
+    attempt: _builtins.int
+    """Which delivery to a worker this is, or was, counted from 1. 0 while queued
+    for the first time.
+    """
+    estimated_position: _builtins.int
+    """Operations of the model that will be taken before this one, plus one; an
+    estimate. 0 unless queued.
+    """
+    request_id: _builtins.str
+    """The request's `request_id`, or the one the server made."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was accepted."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Unset before."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it will be forgotten. While it runs: at the latest."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        state: Global___PredictionState.ValueType = ...,
+        attempt: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        estimated_position: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "estimated_position", b"estimated_position", "expire_time", b"expire_time", "model", b"model", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictionMetadata: _TypeAlias = PredictionMetadata  # noqa: Y015
+
+@_typing.final
 class ListModelsRequest(_message.Message):
     """Asks for the list of models."""
 
@@ -444,6 +613,7 @@ class Model(_message.Message):
     ESTIMATED_WAIT_FIELD_NUMBER: _builtins.int
     LIVE_VERSIONS_FIELD_NUMBER: _builtins.int
     MAX_BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    QUEUED_OPERATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, as in `PredictRequest.model`."""
     version: _builtins.str
@@ -464,6 +634,10 @@ class Model(_message.Message):
     """Images accepted and not yet answered, over all servers."""
     max_batch_size: _builtins.int
     """Most images in one batch of a worker."""
+    queued_operations: _builtins.int
+    """Operations accepted and not yet ended, over all servers; they are not part
+    of `queue_depth`, as calls go first.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes; the index is the `class_id`. Only in
@@ -498,10 +672,11 @@ class Model(_message.Message):
         estimated_wait: _duration_pb2.Duration | None = ...,
         live_versions: _abc.Iterable[_builtins.str] | None = ...,
         max_batch_size: _builtins.int = ...,
+        queued_operations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_count", b"class_count", "engine", b"engine", "estimated_wait", b"estimated_wait", "input_height", b"input_height", "input_width", b"input_width", "labels", b"labels", "live_versions", b"live_versions", "live_workers", b"live_workers", "max_batch_size", b"max_batch_size", "name", b"name", "queue_depth", b"queue_depth", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_count", b"class_count", "engine", b"engine", "estimated_wait", b"estimated_wait", "input_height", b"input_height", "input_width", b"input_width", "labels", b"labels", "live_versions", b"live_versions", "live_workers", b"live_workers", "max_batch_size", b"max_batch_size", "name", b"name", "queue_depth", b"queue_depth", "queued_operations", b"queued_operations", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from prediction.v1 import prediction_pb2 as prediction_dot_v1_dot_prediction__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -49,6 +50,11 @@ class PredictionServiceStub:
                 '/prediction.v1.PredictionService/PredictStream',
                 request_serializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamRequest.SerializeToString,
                 response_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamResponse.FromString,
+                _registered_method=True)
+        self.SubmitPrediction = channel.unary_unary(
+                '/prediction.v1.PredictionService/SubmitPrediction',
+                request_serializer=prediction_dot_v1_dot_prediction__pb2.SubmitPredictionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/prediction.v1.PredictionService/ListModels',
@@ -98,6 +104,35 @@ class PredictionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitPrediction(self, request, context):
+        """Accepts one image now; its labels are fetched later.
+
+        The operation is named `models/{model}/operations/{id}` and belongs to the
+        caller; `google.longrunning.Operations` on the same port gets it, waits for
+        it, lists, cancels and deletes it. Its `metadata` is a `PredictionMetadata`,
+        its `response` a `PredictResponse`, its `error` what
+        `PredictionService.Predict` would have failed with. It survives the death of
+        any process. It is served after all calls that wait, must end within an hour
+        (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it has
+        ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
+        there.
+
+        Safe to retry with a `request_id`: the same id with the same content is the
+        same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
+        large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
+        the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
+        many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
+        reached, and `FAILED_PRECONDITION` when the broker cannot give the
+        durability. A bad image is found by the worker and fails the operation.
+
+        The standard of long-running operations decides on the response:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that are, or once were, served here.
 
@@ -128,6 +163,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.PredictStream,
                     request_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamRequest.FromString,
                     response_serializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamResponse.SerializeToString,
+            ),
+            'SubmitPrediction': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitPrediction,
+                    request_deserializer=prediction_dot_v1_dot_prediction__pb2.SubmitPredictionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -200,6 +240,33 @@ class PredictionService:
             '/prediction.v1.PredictionService/PredictStream',
             prediction_dot_v1_dot_prediction__pb2.PredictStreamRequest.SerializeToString,
             prediction_dot_v1_dot_prediction__pb2.PredictStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitPrediction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prediction.v1.PredictionService/SubmitPrediction',
+            prediction_dot_v1_dot_prediction__pb2.SubmitPredictionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

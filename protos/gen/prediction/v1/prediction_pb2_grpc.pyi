@@ -10,6 +10,7 @@ retrying also carries a `google.rpc.RetryInfo` and the trailer
 """
 
 from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 from prediction.v1 import prediction_pb2 as _prediction_pb2
 import abc as _abc_1
@@ -64,6 +65,31 @@ class PredictionServiceStub:
     (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
     and needs no limit of its own. Safe to retry.
     """
+    SubmitPrediction: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.SubmitPredictionRequest, _operations_pb2.Operation]
+    """Accepts one image now; its labels are fetched later.
+
+    The operation is named `models/{model}/operations/{id}` and belongs to the
+    caller; `google.longrunning.Operations` on the same port gets it, waits for
+    it, lists, cancels and deletes it. Its `metadata` is a `PredictionMetadata`,
+    its `response` a `PredictResponse`, its `error` what
+    `PredictionService.Predict` would have failed with. It survives the death of
+    any process. It is served after all calls that wait, must end within an hour
+    (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it has
+    ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
+    there.
+
+    Safe to retry with a `request_id`: the same id with the same content is the
+    same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
+    large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
+    the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
+    many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
+    reached, and `FAILED_PRECONDITION` when the broker cannot give the
+    durability. A bad image is found by the worker and fails the operation.
+
+    The standard of long-running operations decides on the response:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.ListModelsRequest, _prediction_pb2.ListModelsResponse]
     """Lists the models that are, or once were, served here.
 
@@ -104,6 +130,31 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     stops reading while 64 images of a call are in flight
     (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
     and needs no limit of its own. Safe to retry.
+    """
+    SubmitPrediction: _aio.UnaryUnaryMultiCallable[_prediction_pb2.SubmitPredictionRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Accepts one image now; its labels are fetched later.
+
+    The operation is named `models/{model}/operations/{id}` and belongs to the
+    caller; `google.longrunning.Operations` on the same port gets it, waits for
+    it, lists, cancels and deletes it. Its `metadata` is a `PredictionMetadata`,
+    its `response` a `PredictResponse`, its `error` what
+    `PredictionService.Predict` would have failed with. It survives the death of
+    any process. It is served after all calls that wait, must end within an hour
+    (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it has
+    ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
+    there.
+
+    Safe to retry with a `request_id`: the same id with the same content is the
+    same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
+    large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
+    the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
+    many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
+    reached, and `FAILED_PRECONDITION` when the broker cannot give the
+    durability. A bad image is found by the worker and fails the operation.
+
+    The standard of long-running operations decides on the response:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ListModelsRequest, _prediction_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that are, or once were, served here.
@@ -154,6 +205,37 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         stops reading while 64 images of a call are in flight
         (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
         and needs no limit of its own. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitPrediction(
+        self,
+        request: _prediction_pb2.SubmitPredictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Accepts one image now; its labels are fetched later.
+
+        The operation is named `models/{model}/operations/{id}` and belongs to the
+        caller; `google.longrunning.Operations` on the same port gets it, waits for
+        it, lists, cancels and deletes it. Its `metadata` is a `PredictionMetadata`,
+        its `response` a `PredictResponse`, its `error` what
+        `PredictionService.Predict` would have failed with. It survives the death of
+        any process. It is served after all calls that wait, must end within an hour
+        (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it has
+        ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
+        there.
+
+        Safe to retry with a `request_id`: the same id with the same content is the
+        same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
+        large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
+        the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
+        many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
+        reached, and `FAILED_PRECONDITION` when the broker cannot give the
+        durability. A bad image is found by the worker and fails the operation.
+
+        The standard of long-running operations decides on the response:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
     @_abc_1.abstractmethod

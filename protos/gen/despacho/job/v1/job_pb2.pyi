@@ -44,7 +44,9 @@ class Job(_message.Message):
     model: _builtins.str
     """Name of the model."""
     reply_to: _builtins.str
-    """Front-end process whose reply stream gets the answer."""
+    """Front-end process whose reply stream gets the answer. Empty: the job is an
+    operation, and its record gets the answer.
+    """
     top_k: _builtins.int
     """How many labels to return; at least 1."""
     include_scores: _builtins.bool

@@ -85,7 +85,10 @@ class ModelLook:
     """The live ones."""
 
     queued_jobs: int
-    """Waiting or in work."""
+    """Calls waiting or in work."""
+
+    queued_operations: int
+    """Operations waiting or in work."""
 
     retired_jobs: int
     """Ended since the totals began; never falls."""
@@ -99,7 +102,7 @@ def size_bytes(submission: Submission) -> int:
 def _job_keys(model: str, job_id: str) -> list[str]:
     """Return the keys of the scripts `enqueue` and `cancel`."""
     return [
-        *keys.job_streams(model),
+        *keys.call_streams(model),
         keys.job(model, job_id),
         keys.load(model),
         keys.totals(model),
@@ -214,7 +217,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        names = [*keys.job_streams(model), *(keys.job(model, job_id) for job_id in job_ids)]
+        names = [*keys.call_streams(model), *(keys.job(model, job_id) for job_id in job_ids)]
         (positions,) = await self._reads.call(scripts.MISSING.call(names, (keys.GROUP,)))
         return [job_ids[position - 1] for position in _checked(positions)]
 
@@ -260,7 +263,8 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         return ModelLook(
             card=model_card,
             workers=await self._live_workers(model, [name.decode() for name in names]),
-            queued_jobs=sum(lengths),
+            queued_jobs=sum(lengths[:-1]),
+            queued_operations=lengths[-1],
             retired_jobs=retired,
         )
 

@@ -1,7 +1,9 @@
 """The nouns of dispatch: what is submitted, and what is claimed."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from despacho.job.v1.job_pb2 import Job
 
@@ -12,6 +14,12 @@ class Priority(enum.StrEnum):
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+    OPERATION = "operation"
+    """That of all operations, and of no call: nobody waits while a call does."""
+
+
+CALL_PRIORITIES: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+"""What a call may have."""
 
 
 class Outcome(enum.StrEnum):
@@ -25,6 +33,17 @@ class Outcome(enum.StrEnum):
     ORPHANED = "orphaned"
 
 
+class Completion(enum.IntEnum):
+    """What became of an answer."""
+
+    PUBLISHED = 1
+    TOO_LATE = 0
+    """Somebody else had retired the job: it was cancelled, or taken over and answered."""
+
+    ORPHANED = -1
+    """Nobody is there any more who could take it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Submission:
     """One job on its way into Redis."""
@@ -34,6 +53,24 @@ class Submission:
     priority: Priority
     answer_by: float
     """When its caller must have been answered, seconds of the process's monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much more a worker may take in hand."""
+
+    jobs: int
+    size_bytes: int
+    """Bytes of images; the last ones taken may exceed it."""
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return self.jobs > 0 and self.size_bytes > 0
+
+    def without(self, claims: "Sequence[Claim]") -> "Room":
+        """Return what is left when these are taken."""
+        taken_bytes = sum(claim.size_bytes for claim in claims)
+        return Room(self.jobs - len(claims), self.size_bytes - taken_bytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +94,11 @@ class Claim:
     def enqueued_ms(self) -> int:
         """When it was accepted, milliseconds of Redis time."""
         return int(self.entry_id.partition("-")[0])
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether its answer is kept for later, so that it makes way for calls."""
+        return self.priority is Priority.OPERATION
 
     @property
     def is_suspect(self) -> bool:

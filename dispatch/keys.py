@@ -11,7 +11,20 @@
                                                 enqueue is recognised and a cancel finds its entry
     despacho:{model}:replies:<server>   STREAM  replies to one front-end process;
                                                 PEXPIRE REPLIES_TTL_MS
-    despacho:{model}:load               HASH    bytes: admitted and not yet retired;
+    despacho:{model}:operation:<id>     HASH    an operation: what was submitted (caller,
+                                                fingerprint, job, entry, number, created,
+                                                deadline, ttl) and, once it has ended, outcome,
+                                                ended, reply; lives until ttl after its end, at
+                                                the latest until ttl after its deadline
+    despacho:{model}:operations:<caller>
+                                        ZSET    ids of a caller's operations by time; members
+                                                whose operation must be gone are pruned with
+                                                each submission; lives as long as the last one
+    despacho:{model}:done               STREAM  ids of operations that ended, the last DONE_MAX
+                                                of them; PEXPIRE DONE_TTL_MS
+    despacho:{model}:load               HASH    bytes: of calls, admitted and not yet retired;
+                                                operation_bytes: the same of operations;
+                                                operation_number: of the one admitted last;
                                                 dead_bytes: in the dead-letter stream; permanent
     despacho:{model}:totals             HASH    outcomes counted for ever; permanent
     despacho:{model}:dead               STREAM  jobs set aside; permanent, bounded in bytes
@@ -21,12 +34,12 @@ its keys. An entry of a job stream has the fields `job` (a Job message), `image`
 `deadline` (milliseconds of Redis time) and `size` (bytes counted in `load`).
 
 Conservation, at any instant: totals.accepted = completed + failed + cancelled +
-expired + poisoned + orphaned + the entries of the three job streams.
+expired + poisoned + orphaned + the entries of the four job streams.
 """
 
 from typing import Final
 
-from dispatch.jobs import Priority
+from dispatch.jobs import CALL_PRIORITIES, Priority
 
 GROUP: Final = "workers"
 """The one consumer group of each job stream."""
@@ -42,6 +55,11 @@ REPLIES_TTL_MS: Final = 60_000
 
 JOB_GRACE_MS: Final = 5000
 """How long after its deadline a job can still be cancelled, which is when most expire."""
+
+DONE_MAX: Final = 4096
+"""About how many ended operations are remembered to wake those who wait for them."""
+
+DONE_TTL_MS: Final = 60_000
 
 MODELS: Final = "despacho:models"
 
@@ -69,9 +87,29 @@ def jobs(model: str, priority: Priority) -> str:
     return f"despacho:{{{model}}}:jobs:{priority.value}"
 
 
+def call_streams(model: str) -> list[str]:
+    """The job streams of calls, highest priority first: scripts refer to them by index."""
+    return [jobs(model, priority) for priority in CALL_PRIORITIES]
+
+
 def job_streams(model: str) -> list[str]:
     """All job streams, highest priority first: scripts refer to them by index."""
     return [jobs(model, priority) for priority in Priority]
+
+
+def operation(model: str, operation_id: str) -> str:
+    """What is known of an operation."""
+    return f"despacho:{{{model}}}:operation:{operation_id}"
+
+
+def operations(model: str, caller: str) -> str:
+    """Operations of one caller."""
+    return f"despacho:{{{model}}}:operations:{caller}"
+
+
+def done(model: str) -> str:
+    """Operations that have just ended."""
+    return f"despacho:{{{model}}}:done"
 
 
 def job(model: str, job_id: str) -> str:

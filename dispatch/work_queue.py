@@ -17,7 +17,7 @@ from redis.retry import Retry
 from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys, scripts
 from dispatch.errors import BrokerUnavailable
-from dispatch.jobs import Claim, Outcome, Priority
+from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
 from dispatch.scripts import Command, in_full
 
 LEASE_S: Final = 3.0
@@ -129,33 +129,32 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: the name stays until it expires.
         """
-        names = [*self._streams, keys.worker(self.model, self.worker), keys.workers(self.model)]
+        names = [keys.worker(self.model, self.worker), keys.workers(self.model), *self._streams]
         arguments = (keys.GROUP, self.worker, keys.RELEASED, CONSUMER_GONE_MS)
         self._call(scripts.LEAVE.call(names, arguments))
 
-    def claim(self, room: int, *, room_bytes: int, block: bool) -> list[Claim]:
-        """Take waiting jobs, those of the highest priority first.
+    def claim(self, priorities: Sequence[Priority], room: Room, *, block: bool) -> list[Claim]:
+        """Take waiting jobs.
 
         Args:
-            room: most jobs to take; a stream more than the first may add to it.
-            room_bytes: bytes of images after which no more are read.
+            priorities: of which to take, the first ones first.
+            room: how much to take; a stream more than the first may add to it.
             block: whether to wait up to `BLOCK_MS` when there are none.
 
         Raises:
             BrokerUnavailable: what was taken comes back by `reclaim`, after a lease.
         """
+        streams = [keys.jobs(self.model, priority) for priority in priorities]
         claims: list[Claim] = []
-        for stream in self._streams:
-            while room > 0 and room_bytes > 0:
-                wanted = min(room, CLAIM_STEP)
+        for stream in streams:
+            while left := room.without(claims):
+                wanted = min(left.jobs, CLAIM_STEP)
                 taken = self._read([stream], wanted, None)
                 claims += taken
-                room -= len(taken)
-                room_bytes -= sum(claim.size_bytes for claim in taken)
                 if len(taken) < wanted:
                     break
-        if not claims and block and room > 0 and room_bytes > 0:
-            claims = self._read(self._streams, 1, BLOCK_MS)
+        if not claims and block and room:
+            claims = self._read(streams, 1, BLOCK_MS)
         return claims
 
     def _read(self, streams: Sequence[str], count: int, block_ms: int | None) -> list[Claim]:
@@ -201,12 +200,12 @@ class WorkQueue:
             self._call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
             return None
 
-    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish replies and retire their jobs; harmless when repeated.
 
         Returns:
-            For each: whether this call published it. False: somebody else retired the
-            job first, or its front-end is gone.
+            What became of each. When this is repeated, what was published the first
+            time comes out as too late.
 
         Raises:
             BrokerUnavailable: some may be done, some not; repeat them.
@@ -217,16 +216,18 @@ class WorkQueue:
                     self._retiring_keys(claim),
                     (
                         *(keys.GROUP, claim.entry_id, claim.size_bytes),
-                        *(reply.SerializeToString(), outcome.value),
+                        *(reply.SerializeToString(), outcome.value, *_remembering(claim)),
                     ),
                 )
                 for claim, reply, outcome in ended
             )
         )
         _first_error(replies)
-        return [reply == 1 for reply in replies]
+        return [Completion(reply) for reply in replies]
 
-    def quarantine(self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int) -> bool:
+    def quarantine(
+        self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int
+    ) -> Completion:
         """Set a job aside on which workers died, and tell its caller; harmless when repeated.
 
         Args:
@@ -236,7 +237,7 @@ class WorkQueue:
             max_bytes: most bytes of dead letters; the oldest make room.
 
         Returns:
-            Whether this call published the reply.
+            What became of the reply.
 
         Raises:
             BrokerUnavailable: repeat it.
@@ -246,19 +247,24 @@ class WorkQueue:
                 [*self._retiring_keys(claim), keys.dead(self.model)],
                 (
                     *(keys.GROUP, claim.entry_id, claim.size_bytes),
-                    *(reply.SerializeToString(), letter.SerializeToString(), max_bytes),
+                    *(reply.SerializeToString(), letter.SerializeToString()),
+                    *(*_remembering(claim), max_bytes),
                 ),
             )
         )
         _first_error([published])
-        return bool(published == 1)
+        return Completion(published)
 
     def _retiring_keys(self, claim: Claim) -> list[str]:
+        job = claim.job
         return [
             keys.jobs(self.model, claim.priority),
-            keys.replies(self.model, claim.job.reply_to),
             keys.load(self.model),
             keys.totals(self.model),
+            keys.operation(self.model, job.id)
+            if claim.is_operation
+            else keys.replies(self.model, job.reply_to),
+            keys.done(self.model),
         ]
 
     def renew(self, claims: Sequence[Claim]) -> set[str]:
@@ -388,6 +394,10 @@ def _places(claims: Sequence[Claim]) -> list[str | int]:
         for claim in claims
         for place in (_PRIORITIES.index(claim.priority) + 1, claim.entry_id)
     ]
+
+
+def _remembering(claim: Claim) -> tuple[str | int, ...]:
+    return (claim.job.id if claim.is_operation else "", keys.DONE_MAX, keys.DONE_TTL_MS)
 
 
 def _first_error(replies: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
 -- give_back: let any worker take claimed jobs at once, without counting an attempt.
 --
--- KEYS[1..3]  despacho:{m}:jobs:<p>   job streams, highest priority first
+-- KEYS[1..]   despacho:{m}:jobs:<p>   job streams, highest priority first
 -- ARGV[1]     consumer group
 -- ARGV[2]     this worker
 -- ARGV[3]     consumer that holds jobs given back

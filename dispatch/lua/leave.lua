@@ -1,20 +1,20 @@
 -- leave: forget a worker that stops, and consumers that are long gone.
 --
--- KEYS[1..3]  despacho:{m}:jobs:<p>       job streams
--- KEYS[4]     despacho:{m}:worker:<name>  this worker
--- KEYS[5]     despacho:{m}:workers        names of all workers
--- ARGV[1]     consumer group
--- ARGV[2]     name of the worker
--- ARGV[3]     consumer that holds jobs given back
--- ARGV[4]     idle time after which a consumer without jobs is gone, milliseconds
+-- KEYS[1]   despacho:{m}:worker:<name>  this worker
+-- KEYS[2]   despacho:{m}:workers        names of all workers
+-- KEYS[3..] despacho:{m}:jobs:<p>       job streams
+-- ARGV[1]   consumer group
+-- ARGV[2]   name of the worker
+-- ARGV[3]   consumer that holds jobs given back
+-- ARGV[4]   idle time after which a consumer without jobs is gone, milliseconds
 --
 -- Returns how many consumers were deleted. One with pending entries never is:
 -- deleting it would strand them.
 
-redis.call('DEL', KEYS[4])
-redis.call('SREM', KEYS[5], ARGV[2])
+redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[2])
 local count = 0
-for i = 1, 3 do
+for i = 3, #KEYS do
   local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], ARGV[1])
   if not consumers.err then
     for _, fields in ipairs(consumers) do

@@ -1,12 +1,12 @@
 -- open: create the job streams and their group where they are missing.
 --
--- KEYS[1..3]  despacho:{m}:jobs:<p>   job streams, highest priority first
--- ARGV[1]     consumer group
+-- KEYS[1..]  despacho:{m}:jobs:<p>   job streams, highest priority first
+-- ARGV[1]    consumer group
 --
 -- Returns how many groups were created.
 
 local count = 0
-for i = 1, 3 do
+for i = 1, #KEYS do
   -- XACK comes first because it is allowed when memory is full, and then so is the
   -- rest: a worker must be able to start and to drain a full Redis.
   redis.pcall('XACK', KEYS[i], ARGV[1], '0-0')

@@ -1,6 +1,6 @@
 -- reclaim: take over jobs that were given back, and jobs whose worker is lost.
 --
--- KEYS[1..3]  despacho:{m}:jobs:<p>   job streams, highest priority first
+-- KEYS[1..]   despacho:{m}:jobs:<p>   job streams, highest priority first
 -- ARGV[1]     consumer group
 -- ARGV[2]     this worker
 -- ARGV[3]     consumer that holds jobs given back
@@ -36,7 +36,7 @@ local function take_over(index, pending)
   taken[#taken + 1] = attempt
 end
 
-for index = 1, 3 do
+for index = 1, #KEYS do
   for _, pending in ipairs(redis.call('XPENDING', KEYS[index], group, '-', '+', 64, released)) do
     take_over(index, pending)
   end

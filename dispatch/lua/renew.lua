@@ -1,6 +1,6 @@
 -- renew: keep the leases of claimed jobs, and say which are no longer ours.
 --
--- KEYS[1..3]  despacho:{m}:jobs:<p>   job streams, highest priority first
+-- KEYS[1..]   despacho:{m}:jobs:<p>   job streams, highest priority first
 -- ARGV[1]     consumer group
 -- ARGV[2]     this worker
 -- ARGV[3..]   pairs: index of the job stream, entry id

@@ -11,7 +11,15 @@ from despacho.job.v1.job_pb2 import Answer, DeadLetter, Job, ModelCard, Reply, W
 from dispatch import keys
 from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown, QueueFull
 from dispatch.job_store import Cancel, Enqueue, JobStore, QueueLimits, size_bytes
-from dispatch.jobs import Claim, Outcome, Priority, Submission
+from dispatch.jobs import (
+    CALL_PRIORITIES,
+    Claim,
+    Completion,
+    Outcome,
+    Priority,
+    Room,
+    Submission,
+)
 from dispatch.work_queue import LEASE_S, WorkQueue
 from tests.redis_server import RedisServer
 
@@ -31,7 +39,7 @@ def answer(claim: Claim) -> tuple[Claim, Reply, Outcome]:
 
 
 def take(queue: WorkQueue, room: int = 8) -> list[Claim]:
-    return queue.claim(room, room_bytes=1 << 30, block=False)
+    return queue.claim(CALL_PRIORITIES, Room(room, 1 << 30), block=False)
 
 
 @contextmanager
@@ -72,8 +80,8 @@ def totals(server: RedisServer) -> dict[str, int]:
 
 def assert_drained(server: RedisServer) -> None:
     with server.client() as client:
-        assert [client.xlen(stream) for stream in keys.job_streams(MODEL)] == [0, 0, 0]
-        assert [client.xpending(s, keys.GROUP)["pending"] for s in keys.job_streams(MODEL)] == [
+        assert [client.xlen(stream) for stream in keys.call_streams(MODEL)] == [0, 0, 0]
+        assert [client.xpending(s, keys.GROUP)["pending"] for s in keys.call_streams(MODEL)] == [
             *(0, 0, 0)
         ]
         assert int(client.hget(keys.load(MODEL), "bytes") or 0) == 0
@@ -93,7 +101,7 @@ async def test_a_job_goes_in_and_its_reply_comes_out(
         assert claim.image == sent.image
         assert claim.attempt == 1
         assert claim.size_bytes == size_bytes(sent)
-        assert queue.complete([answer(claim)]) == [True]
+        assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
         (reply,) = await replies.read()
     assert reply.job_id == sent.job.id
     assert totals(redis_server) == {"accepted": 1, "completed": 1}
@@ -114,7 +122,7 @@ async def test_claims_stop_at_the_room_in_jobs_and_in_bytes(
 ) -> None:
     await enqueue(store, *(submission(b"x" * 5000) for _ in range(10)))
     assert len(take(queue, 3)) == 3
-    assert len(queue.claim(7, room_bytes=1, block=False)) == 4  # one step
+    assert len(queue.claim(CALL_PRIORITIES, Room(7, 1), block=False)) == 4  # one step
     assert len(take(queue, 0)) == 0
 
 
@@ -169,7 +177,7 @@ async def test_full_memory_refuses_jobs_and_lets_claimed_ones_end(
                 assert isinstance(refusal, QueueFull)
                 queue.announce(WorkerCard(worker="w"), ModelCard(name=MODEL), has_changed=False)
                 assert queue.renew([claim]) == set()
-                assert queue.complete([answer(claim)]) == [True]
+                assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
                 assert len(await replies.read()) == 1
             finally:
                 client.config_set("maxmemory", before)
@@ -206,7 +214,7 @@ async def test_cancelling_a_claimed_job_makes_its_completion_a_no_op(
     (claim,) = take(queue)
     await store.send([Cancel.of(sent, Outcome.CANCELLED)])
     assert queue.renew([claim]) == {claim.entry_id}
-    assert queue.complete([answer(claim)]) == [False]
+    assert queue.complete([answer(claim)]) == [Completion.TOO_LATE]
     assert totals(redis_server) == {"accepted": 1, "cancelled": 1}
     assert_drained(redis_server)
 
@@ -233,7 +241,10 @@ async def test_completing_twice_publishes_once(
         await replies.open()
         await enqueue(store, submission())
         (claim,) = take(queue)
-        assert queue.complete([answer(claim), answer(claim)]) == [True, False]
+        assert queue.complete([answer(claim), answer(claim)]) == [
+            Completion.PUBLISHED,
+            Completion.TOO_LATE,
+        ]
         assert len(await replies.read()) == 1
     assert_drained(redis_server)
 
@@ -242,7 +253,7 @@ async def test_a_reply_to_a_front_end_that_is_gone_is_counted_as_orphaned(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:
     await enqueue(store, submission())
-    assert queue.complete([answer(claim) for claim in take(queue)]) == [False]
+    assert queue.complete([answer(claim) for claim in take(queue)]) == [Completion.ORPHANED]
     assert totals(redis_server) == {"accepted": 1, "orphaned": 1}
     assert_drained(redis_server)
 
@@ -322,7 +333,7 @@ async def test_a_worker_whose_lease_was_taken_over_may_still_win(
     (taken,) = reclaim_as_settled(other)
     assert queue.renew([slow]) == {slow.entry_id}
     queue.complete([answer(slow)])
-    assert other.complete([answer(taken)]) == [False]
+    assert other.complete([answer(taken)]) == [Completion.TOO_LATE]
     assert totals(redis_server) == {"accepted": 1, "orphaned": 1}
     assert_drained(redis_server)
 
@@ -337,7 +348,7 @@ async def test_jobs_given_back_are_taken_at_once_without_counting_an_attempt(
     taken = other.reclaim(room=2, take_suspect=False).claims
     assert [claim.attempt for claim in taken] == [1, 1]
     taken += other.reclaim(room=2, take_suspect=False).claims
-    assert other.complete([answer(claim) for claim in taken]) == [False] * 3
+    assert other.complete([answer(claim) for claim in taken]) == [Completion.ORPHANED] * 3
     assert_drained(redis_server)
 
 
@@ -600,7 +611,7 @@ async def test_a_killed_redis_is_an_error_at_once_and_loses_nothing(own_redis: R
                 queue.renew([claim])
             own_redis.start()
             assert queue.renew([claim]) == set()
-            assert queue.complete([answer(claim)]) == [True]
+            assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
             assert [reply.job_id for reply in await replies.read()] == [sent.job.id]
     assert_drained(own_redis)
 

@@ -30,7 +30,7 @@ from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCar
 from dispatch import keys
 from dispatch.errors import QueueFull
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation, QueueLimits, size_bytes
-from dispatch.jobs import Claim, Outcome, Priority, Submission
+from dispatch.jobs import CALL_PRIORITIES, Claim, Completion, Outcome, Priority, Room, Submission
 from dispatch.work_queue import LEASE_S, WorkQueue
 from tests.dispatch_model import DispatchModel, Key, ModelJob, Place
 from tests.dispatch_state import DispatchState, keys_against_their_page
@@ -52,7 +52,7 @@ SLOTS: Final = ("a", "b")
 """Two at a time meet more often than three; each crash adds the name of one that is gone."""
 
 slots = st.sampled_from(SLOTS)
-priorities = st.sampled_from(Priority)
+priorities = st.sampled_from(CALL_PRIORITIES)
 rooms = st.integers(min_value=1, max_value=5)
 image_sizes = st.sampled_from([0, 1, 300, 1000])
 retirements = st.sampled_from([Outcome.CANCELLED, Outcome.EXPIRED])
@@ -215,7 +215,7 @@ class DispatchMachine(RuleBasedStateMachine):
         return list(claims)
 
     def claim(self, worker: Worker, room: int) -> list[Claim]:
-        claims = worker.queue.claim(room, room_bytes=ROOM_BYTES, block=False)
+        claims = worker.queue.claim(CALL_PRIORITIES, Room(room, ROOM_BYTES), block=False)
         return self.take_in_hand(worker, claims, self.model.claim(worker.name, room))
 
     @precondition(lambda self: self.model.at(Place.WAITING))
@@ -325,11 +325,12 @@ class DispatchMachine(RuleBasedStateMachine):
         reply = Reply(job_id=job.id, attempt=claim.attempt)
         if claim.attempt < MAX_DELIVERIES:
             published = queue.complete([(claim, reply, outcome)])
-            assert published == [self.model.complete(job, outcome)]
+            is_published = self.model.complete(job, outcome)
+            assert (published == [Completion.PUBLISHED]) is is_published
         else:
             letter = DeadLetter(job=claim.job, deliveries=claim.attempt)
-            has_published = queue.quarantine(claim, reply, letter, DEAD_LETTER_MAX_BYTES)
-            assert has_published == self.model.quarantine(job)
+            came_to = queue.quarantine(claim, reply, letter, DEAD_LETTER_MAX_BYTES)
+            assert (came_to is Completion.PUBLISHED) is self.model.quarantine(job)
         for worker in self.workers.values():
             worker.hand = [each for each in worker.hand if each is not claim]
 

@@ -1,0 +1,334 @@
+"""The front-ends' door to operations: submit, look, list, cancel, delete."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Final
+
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from dispatch import errors, keys, scripts
+from dispatch.jobs import Outcome, Priority
+from dispatch.line import Line
+from dispatch.operations import (
+    NewOperation,
+    Operation,
+    OperationKey,
+    OperationLimits,
+    OperationPage,
+)
+from dispatch.scripts import Command
+from dispatch.shared_line import SharedLine
+
+REPLY_TIMEOUT_S: Final = 0.9
+"""A broker that is silent for this long is away: callers hear within 1 s."""
+
+SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
+"""A link to the broker that is slower than this counts as broken."""
+
+SYNC_TIMEOUT_MS: Final = 3000
+"""How long the disk may take; with `appendfsync everysec` it takes up to one second."""
+
+OVERDUE_MS: Final = 5000
+"""An operation this long after its deadline has no worker that would end it."""
+
+SWEEP_COUNT: Final = 64
+"""Most that one sweep ends: each passes through this process with its image."""
+
+_ENDINGS: Final = {
+    Outcome.CANCELLED: errors.OperationCancelled("the operation was cancelled"),
+    Outcome.EXPIRED: errors.ExpiredInQueue("no worker was free before the deadline"),
+}
+
+
+class OperationStore(AbstractAsyncContextManager["OperationStore"]):
+    """Typed access for one front-end process; `run` must run."""
+
+    def __init__(self, url: str, limits: OperationLimits) -> None:
+        """Connect when needed.
+
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            limits: what operations of one model may take up.
+        """
+        self._limits = limits
+        self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
+        self._shared = SharedLine(self._line, self._exchange)
+        # WAITAOF blocks its connection, so that others should not use it.
+        self._synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
+        self._synced = SharedLine(self._synced_line, self._exchange_synced)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._shared.aclose()
+        await self._synced.aclose()
+
+    async def run(self) -> None:
+        """Talk to Redis until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._shared.run())
+            tasks.create_task(self._synced.run())
+
+    async def submit(self, new: NewOperation, *, is_synced: bool) -> Operation:
+        """Admit an operation, or find the one that the same request was admitted as.
+
+        Args:
+            new: what to do.
+            is_synced: whether it must be on the disk before this returns.
+
+        Raises:
+            QueueFull, RequestIdReused: it was refused.
+            DurabilityUnavailable: Redis cannot say what is on the disk; nothing was done.
+            BrokerUnavailable: nothing was done, or it is not known to be on the disk.
+            OutcomeUnknown: it may or may not have been done; repeat it.
+        """
+        size_bytes = len(new.image) + new.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
+        line = self._synced if is_synced else self._shared
+        code, look = await line.call(
+            self._submit_command(new, size_bytes), _look_command(new.key), size_bytes=size_bytes
+        )
+        self._check_admitted(new, code)
+        return _parsed(new.key, look)
+
+    def _submit_command(self, new: NewOperation, size_bytes: int) -> Command:
+        limits, key = self._limits, new.key
+        return scripts.SUBMIT.call(
+            [
+                keys.jobs(key.model, Priority.OPERATION),
+                keys.operation(key.model, key.id),
+                keys.operations(key.model, key.caller),
+                keys.load(key.model),
+                keys.totals(key.model),
+            ],
+            (
+                *(limits.jobs, limits.size_bytes, limits.kept, size_bytes),
+                *(round(limits.deadline_s * 1000), round(limits.ttl_s * 1000)),
+                *(key.id, key.caller, new.fingerprint()),
+                *(new.job.SerializeToString(), new.image),
+            ),
+        )
+
+    def _check_admitted(self, new: NewOperation, code: Any) -> None:
+        model, limits = new.key.model, self._limits
+        if isinstance(code, OutOfMemoryError):
+            raise errors.QueueFull(f"model:{model}/memory", "the broker's memory is full")
+        match _checked(code):
+            case -1:
+                raise errors.QueueFull(
+                    f"model:{model}/operations", f"{limits.jobs} operations are waiting already"
+                )
+            case -2:
+                raise errors.QueueFull(
+                    f"model:{model}/operation-bytes",
+                    f"{limits.size_bytes} bytes of images of operations are waiting already",
+                )
+            case -3:
+                raise errors.QueueFull(
+                    "caller/operations",
+                    f"the caller has {limits.kept} operations already: delete what was fetched",
+                )
+            case -4:
+                raise errors.RequestIdReused(
+                    f"request_id {new.job.request_id} was used for other content"
+                )
+
+    async def has(self, keys_elsewhere: Sequence[OperationKey]) -> bool:
+        """Return whether any of these is there.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        if not keys_elsewhere:
+            return False
+        looks = await self._shared.call(*map(_look_command, keys_elsewhere))
+        return any(_checked(look) is not None for look in looks)
+
+    async def get(self, key: OperationKey) -> Operation:
+        """Return an operation; one whose time is over, and that no worker ended, ends here.
+
+        Raises:
+            OperationNotFound: the caller has none of this name.
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        (look,) = await self._shared.call(_look_command(key))
+        operation = _parsed(key, look)
+        if not operation.is_overdue:
+            return operation
+        _, look = await self._shared.call(_end_command(key, Outcome.EXPIRED), _look_command(key))
+        return _parsed(key, look)
+
+    async def cancel(self, key: OperationKey) -> int:
+        """End an operation, if it has not ended already.
+
+        Returns:
+            1 if no worker had it, 2 if one has lost it by this, 0 if it had ended.
+
+        Raises:
+            OperationNotFound: the caller has none of this name.
+            BrokerUnavailable: nothing was done.
+            OutcomeUnknown: repeat it.
+        """
+        (code,) = await self._shared.call(_end_command(key, Outcome.CANCELLED))
+        if _checked(code) == -1:
+            raise _not_found(key)
+        return int(code)
+
+    async def delete(self, key: OperationKey) -> int:
+        """Forget an operation; one that has not ended is cancelled, as nobody can fetch it.
+
+        Returns:
+            As `cancel` does.
+
+        Raises:
+            OperationNotFound: the caller has none of this name.
+            BrokerUnavailable: nothing was done.
+            OutcomeUnknown: repeat it.
+        """
+        names = [keys.operation(key.model, key.id), keys.operations(key.model, key.caller)]
+        code, deleted = await self._shared.call(
+            _end_command(key, Outcome.CANCELLED),
+            scripts.DELETE_OPERATION.call(names, (key.caller, key.id)),
+        )
+        if _checked(code) == -1:
+            raise _not_found(key)
+        _checked(deleted)
+        return int(code)
+
+    async def page(self, model: str, caller: str, *, before: int, count: int) -> OperationPage:
+        """Return a caller's operations of a model, the newest first.
+
+        Args:
+            model: which model.
+            caller: whose.
+            before: where the page begins: `next_before` of the one before, or any large number.
+            count: most operations on the page.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: could not find out.
+        """
+        index = keys.operations(model, caller)
+        (found,) = await self._shared.call(
+            (
+                *("ZRANGE", index, f"({before}", "-inf", "BYSCORE", "REV"),
+                *("LIMIT", 0, count, "WITHSCORES"),
+            )
+        )
+        ids = [name.decode() for name in _checked(found)[::2]]
+        if not ids:
+            return OperationPage([], None)
+        named = [OperationKey(model, name, caller) for name in ids]
+        looks = await self._shared.call(*map(_look_command, named))
+        gone = [name for name, look in zip(ids, looks, strict=True) if _checked(look) is None]
+        if gone:
+            await self._shared.call(("ZREM", index, *gone))
+        return OperationPage(
+            [Operation.parsed(look) for look in looks if look is not None],
+            int(float(found[-1])) if len(ids) == count else None,
+        )
+
+    async def end_overdue(self, model: str) -> int:
+        """End operations that are long overdue, which workers do when there are any.
+
+        Returns:
+            How many were ended.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: some may have been ended.
+        """
+        stream = keys.jobs(model, Priority.OPERATION)
+        count = 0
+        while count < SWEEP_COUNT:
+            # The first is the oldest, and so the first whose deadline passes.
+            now, entries = await self._shared.call(
+                ("TIME",), ("XRANGE", stream, "-", "+", "COUNT", 1)
+            )
+            if not _checked(entries):
+                break
+            ((_, values),) = entries
+            fields = dict(zip(values[::2], values[1::2], strict=True))
+            now_ms = int(_checked(now)[0]) * 1000
+            if int(fields[b"deadline"]) + OVERDUE_MS > now_ms:
+                break
+            if not await self._end_entry(model, fields[b"job"]):
+                break
+            count += 1
+        return count
+
+    async def _end_entry(self, model: str, encoded_job: bytes) -> bool:
+        job_id = Job.FromString(encoded_job).id
+        (caller,) = await self._shared.call(("HGET", keys.operation(model, job_id), "caller"))
+        if _checked(caller) is None:
+            return False
+        key = OperationKey(model, job_id, caller.decode())
+        (code,) = await self._shared.call(_end_command(key, Outcome.EXPIRED))
+        return int(_checked(code)) > 0
+
+    async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
+        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
+        return await self._line.call(*commands, timeout_s=timeout_s)
+
+    async def _exchange_synced(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
+        (probe,) = await self._synced_line.call(("WAITAOF", 1, 0, 1))
+        if isinstance(probe, ResponseError):
+            raise errors.DurabilityUnavailable(
+                "the broker cannot say what is on its disk: it needs Redis 7.2 or"
+                " Valkey 7.2, with an append-only file"
+            ) from probe
+        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S + SYNC_TIMEOUT_MS / 1000
+        *replies, synced = await self._synced_line.call(
+            *commands, ("WAITAOF", 1, 0, SYNC_TIMEOUT_MS), timeout_s=timeout_s
+        )
+        if isinstance(synced, ResponseError) or synced[0] < 1:
+            raise errors.OutcomeUnknown("the broker's disk has not confirmed in time")
+        return replies
+
+
+def _look_command(key: OperationKey) -> Command:
+    return scripts.LOOK_AT_OPERATION.call(
+        [
+            keys.operation(key.model, key.id),
+            keys.jobs(key.model, Priority.OPERATION),
+            keys.load(key.model),
+        ],
+        (key.caller, keys.GROUP, keys.RELEASED),
+    )
+
+
+def _end_command(key: OperationKey, outcome: Outcome) -> Command:
+    error = _ENDINGS[outcome]
+    reply = Reply(job_id=key.id, failure=Failure(reason=error.reason, message=str(error)))
+    return scripts.END_OPERATION.call(
+        [
+            keys.jobs(key.model, Priority.OPERATION),
+            keys.operation(key.model, key.id),
+            keys.load(key.model),
+            keys.totals(key.model),
+            keys.done(key.model),
+        ],
+        (
+            *(keys.GROUP, key.caller, outcome.value, reply.SerializeToString(), key.id),
+            *(keys.DONE_MAX, keys.DONE_TTL_MS),
+        ),
+    )
+
+
+def _parsed(key: OperationKey, look: Any) -> Operation:
+    if _checked(look) is None:
+        raise _not_found(key)
+    return Operation.parsed(look)
+
+
+def _not_found(key: OperationKey) -> errors.OperationNotFound:
+    return errors.OperationNotFound(f"models/{key.model}/operations/{key.id}")
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, ResponseError):
+        raise errors.BrokerUnavailable("the broker refused a command") from reply
+    return reply

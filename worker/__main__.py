@@ -8,6 +8,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from telemetry import logs
+from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
 from worker.app import Served, Worker
 from worker.decode import decode
@@ -36,7 +37,7 @@ def main() -> int:
         signal.signal(number, lambda *_: worker.stop())
     try:
         return worker.run()
-    except ModelError as error:
+    except (ModelError, CannotServeMetrics) as error:
         return _refuse(str(error))
 
 

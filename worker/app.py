@@ -15,14 +15,18 @@ import structlog
 from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.work_queue import WorkQueue
+from telemetry import metrics
 from worker.batching import ReadyQueue
+from worker.decoders import Decoders
 from worker.engine import Engine, UInt8Array
 from worker.in_hand import InHand
 from worker.intake import Intake
 from worker.keeper import Keeper
 from worker.loop import Loop
+from worker.operations_intake import OperationsIntake
 from worker.publisher import Publisher
 from worker.settings import WorkerSettings
+from worker.sieve import Sieve
 
 log = structlog.get_logger()
 
@@ -31,7 +35,7 @@ LOOK_S: Final = 0.5
 """How often the main thread looks at the others."""
 
 JOIN_S: Final = 5.0
-"""How long a thread may take to end once it was told to."""
+"""How long threads may take to end once they were told to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,16 @@ class Worker:
             max_batch_size=card.max_batch_size,
             max_wait_s=settings.max_batch_wait_ms / 1000,
         )
+        self._sieve = Sieve(self._queue, self._in_hand, self._publisher)
+        self._decoders = Decoders(
+            self._queue, self._sieve, self._ready, self._publisher, served.decode
+        )
+        self._operations_intake = OperationsIntake(self._queue, self._in_hand, self._decoders)
         self._intake = Intake(
             self._queue,
             self._in_hand,
-            self._ready,
-            self._publisher,
-            served.decode,
-            decode_threads=settings.decode_threads,
+            self._decoders,
+            self._operations_intake,
             max_deliveries=settings.max_deliveries,
             dead_letter_max_bytes=settings.dead_letter_max_bytes,
         )
@@ -89,7 +96,16 @@ class Worker:
         self._stop.set()
 
     def run(self) -> int:
-        """Serve until stopped; return the exit code."""
+        """Serve until stopped; return the exit code.
+
+        Raises:
+            CannotServeMetrics: their address is in use, or not ours.
+        """
+        metrics.begin_at_zero(self._served.card.name, ("decode", "inference"), infers=True)
+        with metrics.served(self._settings.metrics_address):
+            return self._run()
+
+    def _run(self) -> int:
         log.info("worker starting", worker=self._queue.worker, model=self._served.card.name)
         if not self._connect():
             return 0
@@ -101,6 +117,7 @@ class Worker:
         loop = Loop(
             queue=self._queue,
             in_hand=self._in_hand,
+            sieve=self._sieve,
             ready=self._ready,
             publisher=self._publisher,
             engine=engine,
@@ -108,7 +125,10 @@ class Worker:
         )
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
+        for number in range(self._settings.decode_threads):
+            self._start(f"decoder-{number}", self._decoders.run)
         self._start("intake", self._intake.run)
+        self._start("operations", self._operations_intake.run)
         self._keeper.set_ready()
         log.info("worker ready", worker=self._queue.worker)
         self._watch(loop)
@@ -175,23 +195,28 @@ class Worker:
         log.info("worker stopping", in_hand=len(self._in_hand))
         give_up_at = time.monotonic() + self._settings.stop_grace_s
         self._intake.stop()
+        self._operations_intake.stop()
         # A claim may be under way: only then is what is in hand all there will be.
-        self._threads["intake"].join(JOIN_S)
+        self._join("intake", "operations")
         if not self._has_crashed:
             self._in_hand.wait_until_empty(give_up_at - time.monotonic())
-        self._intake.close()
+        self._decoders.close()
         self._leave()
         self._ready.close()
         self._publisher.stop()
-        for thread in self._threads.values():
-            thread.join(JOIN_S)
+        self._join(*self._threads)
         self._queue.close()
         log.info("worker stopped")
+
+    def _join(self, *names: str) -> None:
+        give_up_at = time.monotonic() + JOIN_S
+        for name in names:
+            self._threads[name].join(max(0, give_up_at - time.monotonic()))
 
     def _leave(self) -> None:
         # Its next beat would put this worker's name back on the list.
         self._keeper.stop()
-        self._threads["keeper"].join(JOIN_S)
+        self._join("keeper")
         rest = self._in_hand.snapshot()
         try:
             # After a crash the attempt must count: the job may have caused it.

@@ -2,11 +2,20 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
 
-from dispatch.jobs import Claim
+from dispatch.jobs import CALL_PRIORITIES, Claim, Priority
 from worker.engine import UInt8Array
+
+_OPERATIONS: Final = (Priority.OPERATION,)
+
+HOLD_MAX_S: Final = 0.05
+HOLDS_IN_A_ROW: Final = 3
+"""So operations get at least every fourth batch that no call is ready for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,38 +31,58 @@ class Prepared:
 
 
 class ReadyQueue:
-    """Filled by the decoders, emptied by the model."""
+    """Filled by the decoders, emptied by the model: calls before operations.
 
-    def __init__(self, *, max_batch_size: int, max_wait_s: float) -> None:
+    A batch never has both, since a larger batch takes longer: a call does not wait for
+    the inference of operations that would have filled its batch up.
+
+    An inference cannot be interrupted, and a caller who sends one image after the other
+    asks again just when operations would have got the model. So after a batch of calls
+    operations are held for as long as that batch took: calls cost them at most twice
+    their inferences.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch_size: int,
+        max_wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin empty.
 
         Args:
             max_batch_size: most images in a batch.
             max_wait_s: how long the first image of a batch waits for those on their way.
+            clock: seconds.
         """
         self._max_batch_size = max_batch_size
         self._max_wait_s = max_wait_s
-        self._items: deque[Prepared] = deque()
-        self._coming = 0
+        self._items: dict[Priority, deque[Prepared]] = {one: deque() for one in Priority}
+        self._coming = Counter[Priority]()
         self._changed = threading.Condition()
         self._is_closed = False
+        self._clock = clock
+        self._calls_taken_at: float | None = None
+        self._holds = 0
 
-    def expect(self) -> None:
+    def expect(self, claim: Claim) -> None:
         """Say that an image is being decoded; `put` or `give_up` follows."""
         with self._changed:
-            self._coming += 1
+            self._coming[claim.priority] += 1
+            self._changed.notify()
 
     def put(self, item: Prepared) -> None:
         """Add an image that was expected."""
         with self._changed:
-            self._coming -= 1
-            self._items.append(item)
+            self._coming[item.claim.priority] -= 1
+            self._items[item.claim.priority].append(item)
             self._changed.notify()
 
-    def give_up(self) -> None:
+    def give_up(self, claim: Claim) -> None:
         """Say that an expected image does not come."""
         with self._changed:
-            self._coming -= 1
+            self._coming[claim.priority] -= 1
             self._changed.notify()
 
     def close(self) -> None:
@@ -69,17 +98,55 @@ class ReadyQueue:
         never for images that may or may not come.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._is_closed)
-            if not self._items:
-                return None
-            give_up_at = time.monotonic() + self._max_wait_s
-            while not self._is_worth_running():
-                remaining_s = give_up_at - time.monotonic()
-                if remaining_s <= 0 or not self._changed.wait(remaining_s):
-                    break
-            size = min(len(self._items), self._max_batch_size)
-            return [self._items.popleft() for _ in range(size)]
+            self._hold_operations()
+            self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
+            self._changed.wait_for(self._is_worth_running, self._max_wait_s)
+            return self._next_calls() or self._next_operations() or None
+
+    def _hold_operations(self) -> None:
+        """Let a caller who has just been answered ask again."""
+        if self._calls_taken_at is None or self._has_calls() or self._holds == HOLDS_IN_A_ROW:
+            return
+        self._holds += 1
+        took_s = self._clock() - self._calls_taken_at
+        self._changed.wait_for(
+            lambda: self._has_calls() or self._is_closed, min(took_s, HOLD_MAX_S)
+        )
+
+    def _next_calls(self) -> list[Prepared]:
+        batch = self._taken(CALL_PRIORITIES)
+        self._calls_taken_at = self._clock() if batch else None
+        return batch
+
+    def _next_operations(self) -> list[Prepared]:
+        batch = self._taken(_OPERATIONS)
+        if batch:
+            self._holds = 0
+        return batch
+
+    def _has_calls(self) -> bool:
+        """Return whether there are any, decoded or not."""
+        return self._ready(CALL_PRIORITIES) + self._expected(CALL_PRIORITIES) > 0
 
     def _is_worth_running(self) -> bool:
-        is_full = len(self._items) >= self._max_batch_size
-        return is_full or self._coming == 0 or self._is_closed
+        if self._is_closed:
+            return True
+        return self._is_complete(CALL_PRIORITIES if self._has_calls() else _OPERATIONS)
+
+    def _is_complete(self, priorities: Sequence[Priority]) -> bool:
+        is_full = self._ready(priorities) >= self._max_batch_size
+        return is_full or self._expected(priorities) == 0
+
+    def _ready(self, priorities: Iterable[Priority]) -> int:
+        return sum(len(self._items[priority]) for priority in priorities)
+
+    def _expected(self, priorities: Iterable[Priority]) -> int:
+        return sum(self._coming[priority] for priority in priorities)
+
+    def _taken(self, priorities: Iterable[Priority]) -> list[Prepared]:
+        """Remove and return a batch, the first priorities first."""
+        lines = [self._items[priority] for priority in priorities]
+        batch = list(islice(chain.from_iterable(lines), self._max_batch_size))
+        for item in batch:
+            self._items[item.claim.priority].popleft()
+        return batch

@@ -1,27 +1,33 @@
 """The jobs this worker has claimed and not yet ended, shared by its threads."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from dispatch.jobs import Claim
+from dispatch.jobs import Claim, Room
+
+_NO_ROOM: Final = Room(jobs=0, size_bytes=0)
 
 
 class InHand:
-    """Bounded by images and bytes; a suspect is alone in it."""
+    """Bounded by images and bytes; a suspect is alone in it.
+
+    Calls find room whatever operations are held, and operations fill what calls leave.
+    So there may be as many operations as calls beside each other, and no more.
+    """
 
     def __init__(self, *, max_jobs: int, max_bytes: int) -> None:
         """Start empty-handed.
 
         Args:
-            max_jobs: most jobs; two batches, one in the model and one being decoded. More
-                would only hold jobs that an idle worker could take.
-            max_bytes: bytes of images above which no more are claimed.
+            max_jobs: most calls, and most jobs beside which an operation is claimed; two
+                batches, one in the model and one being decoded. More would only hold
+                jobs that an idle worker could take.
+            max_bytes: bytes of images, of the same jobs, above which no more are claimed.
         """
-        self._max_jobs = max_jobs
-        self._max_bytes = max_bytes
+        self._most = Room(max_jobs, max_bytes)
         self._claims: dict[str, Claim] = {}
         self._lost: set[str] = set()
-        self._bytes = 0
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -34,7 +40,6 @@ class InHand:
             new = [claim for claim in claims if claim.entry_id not in self._claims]
             for claim in new:
                 self._claims[claim.entry_id] = claim
-                self._bytes += claim.size_bytes
             self._changed.notify_all()
             return new
 
@@ -43,7 +48,6 @@ class InHand:
         with self._changed:
             for claim in claims:
                 if self._claims.pop(claim.entry_id, None) is not None:
-                    self._bytes -= claim.size_bytes
                     self._lost.discard(claim.entry_id)
             self._changed.notify_all()
 
@@ -61,19 +65,40 @@ class InHand:
         with self._changed:
             return [claim for key, claim in self._claims.items() if key not in self._lost]
 
-    def wait_for_room(self, timeout_s: float) -> tuple[int, int]:
-        """Return how many jobs and bytes may be claimed; (0, 0) if there is no room in time."""
+    def wait_for_call_room(self, timeout_s: float) -> Room:
+        """Return how many calls may be claimed; none if there is no room in time."""
+        return self._wait_for(self._call_room, timeout_s)
+
+    def wait_for_operation_room(self, timeout_s: float) -> Room:
+        """Return how many operations may be claimed; none if there is no room in time."""
+        return self._wait_for(self._operation_room, timeout_s)
+
+    def room_for_any(self) -> int:
+        """Return how many jobs may be taken of which it is not known what they are."""
         with self._changed:
-            if not self._changed.wait_for(self._has_room, timeout_s):
-                return 0, 0
-            return self._max_jobs - len(self._claims), self._max_bytes - self._bytes
+            operations = sum(claim.is_operation for claim in self._claims.values())
+            # Twice: calls that were given back must not wait until the operations are over.
+            return max(0, min(self._call_room().jobs, 2 * self._most.jobs - operations))
 
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Return whether the hands are empty in time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._claims, timeout_s)
 
-    def _has_room(self) -> bool:
-        if len(self._claims) == 1 and next(iter(self._claims.values())).is_suspect:
-            return False
-        return len(self._claims) < self._max_jobs and self._bytes < self._max_bytes
+    def _wait_for(self, room: Callable[[], Room], timeout_s: float) -> Room:
+        with self._changed:
+            # None that is negative: what was not known before it came may exceed the limits.
+            return self._changed.wait_for(room, timeout_s) or _NO_ROOM
+
+    def _call_room(self) -> Room:
+        if self._holds_suspect():
+            return _NO_ROOM
+        return self._most.without([one for one in self._claims.values() if not one.is_operation])
+
+    def _operation_room(self) -> Room:
+        if self._holds_suspect():
+            return _NO_ROOM
+        return self._most.without(list(self._claims.values()))
+
+    def _holds_suspect(self) -> bool:
+        return any(claim.is_suspect for claim in self._claims.values())

@@ -13,7 +13,8 @@ from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array
 from worker.in_hand import InHand
 from worker.publisher import Publisher
-from worker.replies import Ended, answered, expired, not_inferred
+from worker.replies import Ended, answered, not_inferred
+from worker.sieve import Sieve
 
 log = structlog.get_logger()
 
@@ -26,6 +27,7 @@ class Loop:
         *,
         queue: WorkQueue,
         in_hand: InHand,
+        sieve: Sieve,
         ready: ReadyQueue,
         publisher: Publisher,
         engine: Engine,
@@ -33,6 +35,7 @@ class Loop:
     ) -> None:
         self._queue = queue
         self._in_hand = in_hand
+        self._sieve = sieve
         self._ready = ready
         self._publisher = publisher
         self._engine = engine
@@ -54,18 +57,7 @@ class Loop:
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""
         self._look_for_lost(batch)
-        wanted, gone, late = [], [], []
-        now_ms = self._queue.now_ms()
-        for item in batch:
-            if self._in_hand.is_lost(item.claim):
-                gone.append(item.claim)
-            elif now_ms >= item.claim.deadline_ms:
-                late.append(expired(self._queue.worker, item.claim))
-            else:
-                wanted.append(item)
-        self._in_hand.remove(gone)
-        self._publisher.publish(late)
-        return wanted
+        return [item for item in batch if self._sieve.passes(item.claim, "inference")]
 
     def _look_for_lost(self, batch: Sequence[Prepared]) -> None:
         # The keeper looks once a second; a call may have been cancelled since, or

@@ -8,7 +8,9 @@ from typing import Final
 import structlog
 
 from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Completion, Outcome
 from dispatch.work_queue import WorkQueue
+from telemetry.metrics import count_wasted
 from worker.in_hand import InHand
 from worker.replies import Ended
 
@@ -35,7 +37,9 @@ class Publisher:
     def run(self) -> None:
         """Publish until stopped."""
         while (ended := self._next()) is not None:
-            while not self._try(ended):
+            is_first_try = True
+            while not self._try(ended, is_first_try=is_first_try):
+                is_first_try = False
                 if self._is_stopping.wait(PAUSE_S):
                     return
 
@@ -54,11 +58,21 @@ class Publisher:
             ended += more
         return ended
 
-    def _try(self, ended: Sequence[Ended]) -> bool:
+    def _try(self, ended: Sequence[Ended], *, is_first_try: bool) -> bool:
         try:
-            self._store.complete(ended)
+            completions = self._store.complete(ended)
         except BrokerUnavailable as error:
             log.warning("broker unavailable; keeping replies", count=len(ended), error=str(error))
             return False
         self._in_hand.remove([claim for claim, _, _ in ended])
+        for (_, _, outcome), completion in zip(ended, completions, strict=True):
+            if outcome is Outcome.COMPLETED:
+                self._count_waste(completion, is_first_try=is_first_try)
         return True
+
+    def _count_waste(self, completion: Completion, *, is_first_try: bool) -> None:
+        if completion is Completion.ORPHANED:
+            count_wasted(self._store.model, "orphaned")
+        elif completion is Completion.TOO_LATE and is_first_try:
+            # At a later try it may be ourselves who were first.
+            count_wasted(self._store.model, "too_late")

@@ -20,7 +20,7 @@ from typing import Final
 
 from despacho.job.v1.job_pb2 import Reply
 from dispatch import keys
-from dispatch.jobs import Claim, Outcome
+from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
 from dispatch.work_queue import WorkQueue
 from tests.worker_process import arguments_parser, colours_served, serve
 from worker import app
@@ -81,9 +81,9 @@ class GatedQueue(WorkQueue):
         super().__init__(url, model, worker)
         self._gate = gate
 
-    def claim(self, room: int, *, room_bytes: int, block: bool) -> list[Claim]:
+    def claim(self, priorities: Sequence[Priority], room: Room, *, block: bool) -> list[Claim]:
         """Claim; then the stage `after-claim`: nobody but Redis knows of the claims."""
-        claims = super().claim(room, room_bytes=room_bytes, block=block)
+        claims = super().claim(priorities, room, block=block)
         if claims:
             self.on_claimed(claims)
             self._gate.reach("after-claim")
@@ -92,14 +92,14 @@ class GatedQueue(WorkQueue):
     def on_claimed(self, claims: Sequence[Claim]) -> None:
         """Do nothing: a worker that keeps its promises."""
 
-    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish, between the stages `before-complete` and `after-complete`."""
         self._gate.reach("before-complete")
         published = self.publish(ended)
         self._gate.reach("after-complete")
         return published
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish as the real queue does."""
         return super().complete(ended)
 
@@ -127,7 +127,7 @@ class AckFirstQueue(GatedQueue):
         self._gate.reach("renewing")
         return set()
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish and count, with nothing that decides who may."""
         for claim, reply, outcome in ended:
             self._call(
@@ -135,13 +135,13 @@ class AckFirstQueue(GatedQueue):
                 add_reply(self.model, claim, reply),
                 ("HINCRBY", keys.totals(self.model), outcome.value, 1),
             )
-        return [True for _ in ended]
+        return [Completion.PUBLISHED for _ in ended]
 
 
 class PublishTwiceQueue(GatedQueue):
     """Broken on purpose: publishes each reply once more."""
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[bool]:
+    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish, and again."""
         published = super().publish(ended)
         self._call(*(add_reply(self.model, claim, reply) for claim, reply, _ in ended))

@@ -1,39 +1,84 @@
 """What a worker may hold at once."""
 
+import pytest
+
 from despacho.job.v1.job_pb2 import Job
-from dispatch.jobs import Claim, Priority
+from dispatch.jobs import Claim, Priority, Room
 from worker.in_hand import InHand
 
+NONE = Room(0, 0)
 
-def claim(number: int, *, attempt: int = 1, size: int = 10) -> Claim:
-    return Claim(Job(), b"", Priority.NORMAL, f"{number}-0", attempt, 0, size)
+
+def claim(number: int, *, attempt: int = 1, size: int = 10, is_operation: bool = False) -> Claim:
+    priority = Priority.OPERATION if is_operation else Priority.NORMAL
+    return Claim(Job(), b"", priority, f"{number}-0", attempt, 0, size)
+
+
+def operations(count: int, *, size: int = 10) -> list[Claim]:
+    return [claim(100 + number, size=size, is_operation=True) for number in range(count)]
 
 
 def test_room_shrinks_with_what_is_held() -> None:
     hand = InHand(max_jobs=4, max_bytes=100)
-    assert hand.wait_for_room(0) == (4, 100)
+    assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(4, 100)
     hand.add([claim(1), claim(2)])
-    assert hand.wait_for_room(0) == (2, 80)
+    assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(2, 80)
     hand.remove([claim(1)])
-    assert hand.wait_for_room(0) == (3, 90)
+    assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(3, 90)
 
 
-def test_there_is_no_room_beyond_the_jobs_or_the_bytes() -> None:
+@pytest.mark.parametrize("held", [[claim(1), claim(2)], [claim(1, size=100)]])
+def test_there_is_no_room_beyond_the_jobs_or_the_bytes(held: list[Claim]) -> None:
     hand = InHand(max_jobs=2, max_bytes=100)
-    hand.add([claim(1), claim(2)])
-    assert hand.wait_for_room(0) == (0, 0)
-    hand = InHand(max_jobs=4, max_bytes=100)
-    hand.add([claim(1, size=100)])
-    assert hand.wait_for_room(0) == (0, 0)
+    hand.add(held)
+    assert hand.wait_for_call_room(0) == NONE
+    assert hand.wait_for_operation_room(0) == NONE
 
 
-def test_a_suspect_is_alone() -> None:
+@pytest.mark.parametrize("held", [operations(4), operations(1, size=100)])
+def test_calls_find_room_whatever_operations_are_held(held: list[Claim]) -> None:
     hand = InHand(max_jobs=4, max_bytes=100)
-    suspect = claim(1, attempt=2)
+    hand.add(held)
+    assert hand.wait_for_call_room(0) == Room(4, 100)
+    assert hand.wait_for_operation_room(0) == NONE
+
+
+def test_operations_fill_what_calls_leave() -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    hand.add([claim(1), *operations(2)])
+    assert hand.wait_for_call_room(0) == Room(3, 90)
+    assert hand.wait_for_operation_room(0) == Room(1, 70)
+
+
+def test_operations_find_no_room_beside_as_many_calls_as_there_may_be() -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    hand.add([*operations(4), *(claim(number) for number in range(4))])
+    assert hand.wait_for_call_room(0) == NONE
+    hand.remove(operations(4))
+    assert hand.wait_for_operation_room(0) == NONE
+
+
+def test_jobs_given_back_find_room_beside_operations_but_not_without_end() -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    assert hand.room_for_any() == 4
+    hand.add(operations(4))
+    assert hand.room_for_any() == 4
+    hand.add(operations(7))
+    assert hand.room_for_any() == 1
+    hand.add(operations(9))
+    assert hand.room_for_any() == 0
+
+
+@pytest.mark.parametrize("is_operation", [False, True])
+def test_a_suspect_is_alone(*, is_operation: bool) -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    suspect = claim(1, attempt=2, is_operation=is_operation)
     hand.add([suspect])
-    assert hand.wait_for_room(0) == (0, 0)
+    assert hand.wait_for_call_room(0) == NONE
+    assert hand.wait_for_operation_room(0) == NONE
+    assert hand.room_for_any() == 0
     hand.remove([suspect])
-    assert hand.wait_for_room(0) == (4, 100)
+    assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(4, 100)
 
 
 def test_removing_twice_counts_once() -> None:
@@ -41,7 +86,7 @@ def test_removing_twice_counts_once() -> None:
     hand.add([claim(1)])
     hand.remove([claim(1)])
     hand.remove([claim(1)])
-    assert hand.wait_for_room(0) == (4, 100)
+    assert hand.wait_for_call_room(0) == Room(4, 100)
 
 
 def test_lost_jobs_are_held_but_not_ours() -> None:

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
+from prometheus_client import REGISTRY
 
 from despacho.job.v1.job_pb2 import Job, ModelCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
+from telemetry.metrics import Unwanted
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
 from worker.in_hand import InHand
 from worker.loop import Loop
 from worker.replies import Ended
+from worker.sieve import Sieve
 
 BAD = 13
 
@@ -37,6 +40,7 @@ class Queue:
     """Leases in memory."""
 
     worker = "w"
+    model = "loop"
 
     def __init__(self) -> None:
         self.lost: set[str] = set()
@@ -72,13 +76,15 @@ class House:
         ready = ReadyQueue(max_batch_size=8, max_wait_s=0)
         for item in items:
             self.in_hand.add([item.claim])
-            ready.expect()
+            ready.expect(item.claim)
             ready.put(item)
         ready.close()
         card = ModelCard(name="m", version="7", labels=["a", "b"])
+        sieve = Sieve(self.queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
         Loop(
             queue=self.queue,  # type: ignore[arg-type]
             in_hand=self.in_hand,
+            sieve=sieve,
             ready=ready,
             publisher=self.publisher,  # type: ignore[arg-type]
             engine=self.engine,
@@ -91,6 +97,11 @@ def item(value: int, *, deadline_ms: int = 5000) -> Prepared:
     job = Job(id=str(value), top_k=1)
     claim = Claim(job, b"", Priority.NORMAL, f"{value}-0", 1, deadline_ms, 1)
     return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
+
+
+def avoided(cause: Unwanted) -> float:
+    labels = {"model": Queue.model, "stage": "inference", "cause": cause}
+    return REGISTRY.get_sample_value("despacho_work_avoided_total", labels) or 0
 
 
 def test_a_batch_is_answered_in_one_run() -> None:
@@ -117,20 +128,29 @@ def test_a_bad_image_fails_alone() -> None:
 
 
 def test_an_expired_job_is_not_run() -> None:
-    house = House()
+    house, before = House(), avoided("expired")
     assert house.run(item(1, deadline_ms=999), item(2)) == {
         1: Outcome.EXPIRED,
         2: Outcome.COMPLETED,
     }
     assert house.engine.batches == [[2]]
+    assert avoided("expired") == before + 1
 
 
 def test_a_lost_job_is_neither_run_nor_answered() -> None:
-    house = House()
+    house, before = House(), avoided("cancelled")
     house.queue.lost = {"1-0"}
     assert house.run(item(1), item(2)) == {2: Outcome.COMPLETED}
     assert house.engine.batches == [[2]]
+    assert avoided("cancelled") == before + 1
     assert [claim.entry_id for claim in house.in_hand.snapshot()] == ["2-0"]
+
+
+def test_a_job_that_others_retired_as_expired_counts_as_such() -> None:
+    house, before = House(), avoided("expired")
+    house.queue.lost = {"1-0"}
+    assert house.run(item(1, deadline_ms=999)) == {}
+    assert avoided("expired") == before + 1
 
 
 def test_a_broker_that_is_away_does_not_stop_the_model() -> None:

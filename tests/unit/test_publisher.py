@@ -1,0 +1,92 @@
+"""Replies reach Redis in the end; what nobody wanted is counted."""
+
+from collections.abc import Sequence
+
+import pytest
+from prometheus_client import REGISTRY
+
+from despacho.job.v1.job_pb2 import Job, Reply
+from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim, Completion, Outcome, Priority
+from telemetry.metrics import Waste
+from worker import publisher
+from worker.in_hand import InHand
+from worker.publisher import Publisher
+from worker.replies import Ended
+
+
+class Store:
+    """Completes as it is told to; `None`: it cannot be reached."""
+
+    model = "publisher"
+
+    def __init__(self, *outcomes: Completion | None) -> None:
+        self._outcomes = list(outcomes)
+        self.publisher = Publisher(self, IN_HAND)  # type: ignore[arg-type]
+
+    def complete(self, ended: Sequence[Ended]) -> list[Completion]:
+        completion = self._outcomes.pop(0)
+        if not self._outcomes:
+            self.publisher.stop()
+        if completion is None:
+            raise BrokerUnavailable("away")
+        return [completion for _ in ended]
+
+
+IN_HAND = InHand(max_jobs=4, max_bytes=100)
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "PAUSE_S", 0)
+
+
+def ended(outcome: Outcome = Outcome.COMPLETED) -> Ended:
+    return Claim(Job(), b"", Priority.NORMAL, "1-0", 1, 0, 10), Reply(), outcome
+
+
+def wasted() -> dict[Waste, float]:
+    return {cause: sample(cause) for cause in ("too_late", "orphaned")}
+
+
+def sample(cause: Waste) -> float:
+    labels = {"model": Store.model, "cause": cause}
+    return REGISTRY.get_sample_value("despacho_work_wasted_total", labels) or 0
+
+
+def counted(*completions: Completion | None, outcome: Outcome = Outcome.COMPLETED) -> set[Waste]:
+    """Return what was counted as wasted while one reply was published."""
+    before = wasted()
+    store = Store(*completions)
+    one = ended(outcome)
+    IN_HAND.add([one[0]])
+    store.publisher.publish([one])
+    store.publisher.run()
+    assert len(IN_HAND) == 0
+    return {cause for cause, value in wasted().items() if value == before[cause] + 1}
+
+
+def test_an_answer_that_is_taken_is_no_waste() -> None:
+    assert counted(Completion.PUBLISHED) == set()
+
+
+def test_an_answer_that_comes_too_late_is_waste() -> None:
+    assert counted(Completion.TOO_LATE) == {"too_late"}
+
+
+def test_an_answer_that_nobody_can_take_is_waste() -> None:
+    assert counted(Completion.ORPHANED) == {"orphaned"}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.EXPIRED, Outcome.FAILED])
+@pytest.mark.parametrize("completion", [Completion.TOO_LATE, Completion.ORPHANED])
+def test_what_was_not_inferred_is_no_waste(outcome: Outcome, completion: Completion) -> None:
+    assert counted(completion, outcome=outcome) == set()
+
+
+def test_a_repeated_completion_may_be_too_late_because_of_the_first() -> None:
+    assert counted(None, Completion.TOO_LATE) == set()
+
+
+def test_a_repeated_completion_that_is_orphaned_was_so_only_once() -> None:
+    assert counted(None, None, Completion.ORPHANED) == {"orphaned"}

@@ -1,0 +1,91 @@
+"""Decodes images while the model works on others."""
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from dispatch.errors import InvalidImage
+from dispatch.jobs import Claim, Priority
+from dispatch.work_queue import WorkQueue
+from worker.batching import Prepared, ReadyQueue
+from worker.engine import UInt8Array
+from worker.publisher import Publisher
+from worker.replies import failed, not_inferred
+from worker.sieve import Sieve
+
+log = structlog.get_logger()
+
+_RANKS: Final = {priority: rank for rank, priority in enumerate(Priority)}
+_END_RANK: Final = -1
+
+
+class Decoders:
+    """Images that wait to be decoded, highest priority first; any number of threads `run` it."""
+
+    def __init__(
+        self,
+        store: WorkQueue,
+        sieve: Sieve,
+        ready: ReadyQueue,
+        publisher: Publisher,
+        decode: Callable[[bytes], UInt8Array],
+    ) -> None:
+        """Decode nothing yet.
+
+        Args:
+            store: knows the time and the name of this worker.
+            sieve: drops what need not be decoded.
+            ready: where decoded images go.
+            publisher: where answers go that need no model.
+            decode: encoded image to pixels; raises `InvalidImage`.
+        """
+        self._store = store
+        self._sieve = sieve
+        self._ready = ready
+        self._publisher = publisher
+        self._decode = decode
+        self._numbers = itertools.count()
+        self._waiting: queue.PriorityQueue[tuple[int, int, Claim | None]] = queue.PriorityQueue()
+
+    def submit(self, claims: Iterable[Claim]) -> None:
+        """Decode these soon."""
+        for claim in claims:
+            self._ready.expect(claim)
+            # The number keeps the order within a priority.
+            self._waiting.put((_RANKS[claim.priority], next(self._numbers), claim))
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._waiting.put((_END_RANK, next(self._numbers), None))
+
+    def run(self) -> None:
+        """Decode until closed."""
+        while (claim := self._waiting.get()[-1]) is not None:
+            self._prepare(claim)
+        self.close()  # for the next thread
+
+    def _prepare(self, claim: Claim) -> None:
+        item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
+        if item is None:
+            self._ready.give_up(claim)
+        else:
+            self._ready.put(item)
+
+    def _decoded(self, claim: Claim) -> Prepared | None:
+        started = time.monotonic()
+        queued_us = round((self._store.now_ms() - claim.enqueued_ms) * 1000)
+        try:
+            pixels = self._decode(claim.image)
+        except InvalidImage as error:
+            self._publisher.publish([failed(self._store.worker, claim, error)])
+        except Exception:
+            log.exception("decoder failed", request_id=claim.job.request_id)
+            self._publisher.publish([not_inferred(self._store.worker, claim)])
+        else:
+            decode_us = round((time.monotonic() - started) * 1e6)
+            return Prepared(claim, pixels, max(0, queued_us), decode_us)
+        return None

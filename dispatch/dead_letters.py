@@ -148,29 +148,26 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         """Delete what is left of a model, so that it never was.
 
         Returns:
-            Whether it ever was.
+            Whether anything was left.
 
         Raises:
             ModelInUse: it has live workers, jobs, or dead letters.
             BrokerUnavailable, OutcomeUnknown: it may be half done; repeat it.
         """
-        is_listed, workers = await self._shared.call(
-            ("SISMEMBER", keys.MODELS, model), ("SMEMBERS", keys.workers(model))
-        )
-        if not _checked(is_listed):
-            return False
-        (left,) = await self._shared.call(
+        (workers,) = await self._shared.call(("SMEMBERS", keys.workers(model)))
+        (reply,) = await self._shared.call(
             _forget_command(model, [name.decode() for name in _checked(workers)])
         )
-        counts = zip(("live workers", "jobs", "dead letters"), _checked(left), strict=True)
+        *left, deleted = _checked(reply)
+        counts = zip(("live workers", "jobs", "dead letters"), left, strict=True)
         reasons = [f"{what}: {count}" for what, count in counts if count]
         if reasons:
             raise ModelInUse(f"model {model!r} still has {', '.join(reasons)}")
         # Last, and alone as it is in another slot. A worker that starts in between
         # lists the model again with its next word.
         (removed,) = await self._shared.call(("SREM", keys.MODELS, model))
-        _checked(removed)
-        return True
+        was_listed = _checked(removed) == 1
+        return was_listed or deleted > 0
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
         timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S

@@ -10,8 +10,8 @@
 -- then       despacho:{m}:worker:<name>  workers that were in KEYS[1], in the order of ARGV
 -- ARGV       their names
 --
--- Returns {workers, jobs, letters}: how many workers live, jobs wait or are in
--- work, and letters were set aside. All are 0: it is forgotten; else it is as before.
+-- Returns {workers, jobs, letters, keys}: how many workers live, jobs wait or are in
+-- work, and letters were set aside; if these are 0, how many keys were deleted, else 0.
 --
 -- Operations that have ended are kept for their callers until their time is over.
 
@@ -22,5 +22,6 @@ for i = 1, #ARGV do
 end
 local workers, letters, jobs = redis.call('SCARD', KEYS[1]), redis.call('XLEN', KEYS[2]), 0
 for i = 7, streams do jobs = jobs + redis.call('XLEN', KEYS[i]) end
-if workers + jobs + letters == 0 then redis.call('DEL', unpack(KEYS, 1, streams)) end
-return {workers, jobs, letters}
+local deleted = 0
+if workers + jobs + letters == 0 then deleted = redis.call('DEL', unpack(KEYS, 1, streams)) end
+return {workers, jobs, letters, deleted}

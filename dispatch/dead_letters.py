@@ -166,8 +166,8 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         # Last, and alone as it is in another slot. A worker that starts in between
         # lists the model again with its next word.
         (removed,) = await self._shared.call(("SREM", keys.MODELS, model))
-        was_listed = _checked(removed) == 1
-        return was_listed or deleted > 0
+        was_listed = bool(_checked(removed))
+        return was_listed or bool(deleted)
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
         timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S

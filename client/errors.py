@@ -3,7 +3,7 @@
     DespachoError
     ├── InvalidInput        the request must change; `field` says where
     │   └── InvalidImage    the image is the reason
-    ├── NotFound            no such model (or health service)
+    ├── NotFound            no such model, operation, dead letter or health service
     ├── AccessDenied        credentials are missing, wrong or not enough
     ├── Retryable           the same request may succeed later; see `retry_after_s`
     │   ├── Overloaded      a queue or a quota is full
@@ -89,7 +89,8 @@ class Unreachable(Unavailable):
 
 
 class DeadlineExceeded(DespachoError):
-    """No answer in time. Predicting again is safe."""
+    """No answer in time. Predicting again is safe; so is submitting again with the
+    same `request_id`."""
 
 
 class Cancelled(DespachoError):

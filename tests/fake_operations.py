@@ -136,16 +136,17 @@ class FakeOperations(
         return self._find(request.name, context)
 
     def WaitOperation(self, request: Any, context: Any) -> Any:
-        self.waits_s.append(
-            (request.timeout.ToTimedelta().total_seconds(), context.time_remaining())
-        )
+        wait_s = request.timeout.ToTimedelta().total_seconds()
+        self.waits_s.append((wait_s, context.time_remaining()))
         self._begin(context)
         operation = self._find(request.name, context)
         if self.waits_at_all:
             context.add_callback(self._wake)
             self.slow_arrived.set()
             with self._changed:
-                self._changed.wait_for(lambda: operation.done or not context.is_active(), LIMIT_S)
+                self._changed.wait_for(
+                    lambda: operation.done or not context.is_active(), min(wait_s, LIMIT_S)
+                )
         return operation
 
     def ListOperations(self, request: Any, context: Any) -> Any:

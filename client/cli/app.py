@@ -1,33 +1,69 @@
-"""The commands and their options; what they do is in the other files."""
+"""The commands by name. Each is in a file of its own, which is loaded when it is needed."""
 
+import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple
 
 import click
 
 from .. import __version__
-
-F = TypeVar("F", bound=Callable[..., Any])
+from .options import EPILOG
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-EPILOG = """\b
-Exit codes:
-  0    all is well
-  1    the server failed: unreachable, unavailable, too slow, internal error
-  2    wrong usage
-  3    the input is at fault: a missing file, not an image, an unknown model
-  130  interrupted with Ctrl-C
-  141  the reader of the output went away
-If both 1 and 3 apply, it is 1."""
+
+class Home(NamedTuple):
+    """Where a command is."""
+
+    module: str
+
+    function: str
+
+    summary: str
+    """For the list of commands: `--help` loads none of them."""
 
 
-class QuietGroup(click.Group):
-    """Ends as a good citizen of a pipeline does: on Ctrl-C, and under `| head`."""
+COMMANDS: Final = {
+    "predict": Home("predict", "predict", "Label images."),
+    "submit": Home("submit", "submit", "Have images accepted now, to be labelled later."),
+    "wait": Home("wait", "wait", "Wait for submitted images and print their labels."),
+    "operations": Home("operations", "operations", "List what was submitted, or show one."),
+    "cancel": Home("operations", "cancel", "Cancel what was submitted."),
+    "delete": Home("operations", "delete", "Forget what was submitted, and its labels."),
+    "models": Home("inspect", "models", "List the models that are served, or describe one."),
+    "health": Home("inspect", "health", "Say whether a service is serving."),
+    "dead-letters": Home("dead_letters", "dead_letters", "Look after images whose workers died."),
+    "forget-model": Home("inspect", "forget_model", "Forget a model that is no longer served."),
+}
+"""In the order in which one needs them."""
+
+
+class Commands(click.Group):
+    """Loads a command when it runs; ends as a good citizen of a pipeline does."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command, with all that it needs."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        home = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f".{home.module}", __package__), home.function)
+        assert isinstance(command, click.Command)  # noqa: S101 - a wrong row above
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, home.summary) for name, home in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; flush here, where a broken pipe can still be caught."""
@@ -44,125 +80,10 @@ class QuietGroup(click.Group):
             ctx.exit(EXIT_BROKEN_PIPE)
 
 
-def connection_options(default_timeout: str) -> Callable[[F], F]:
-    """Add what every command has."""
-
-    def decorate(command: F) -> F:
-        command = click.option(
-            "--timeout",
-            "timeout_s",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help=f"Longest wait. [default: {default_timeout}]",
-        )(command)
-        command = click.option(
-            "-s",
-            "--server",
-            default="127.0.0.1:50051",
-            envvar="DESPACHO_SERVER",
-            show_default=True,
-            show_envvar=True,
-            metavar="HOST:PORT",
-            help="Where the server is; also unix:/path.",
-        )(command)
-        return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
-
-    return decorate
-
-
-@click.group(
-    cls=QuietGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG
-)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="despacho")
 def app() -> None:
     """Label images through a Despacho server."""
-
-
-@app.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-m", "--model", default="", help="Which model.  [default: the server's]")
-@click.option(
-    "-k",
-    "--top-k",
-    type=click.IntRange(1, 1000),
-    default=5,
-    show_default=True,
-    help="How many labels per image.",
-)
-@click.option(
-    "-p",
-    "--priority",
-    type=click.Choice(["high", "normal", "low"]),
-    default="normal",
-    show_default=True,
-    help="How soon it matters.",
-)
-@click.option("--scores", is_flag=True, help="With --json: the score of every class, too.")
-@connection_options("30; of many images, 300 for each call that carries them")
-@click.pass_context
-def predict(
-    ctx: click.Context,
-    *,
-    paths: tuple[str, ...],
-    model: str,
-    top_k: int,
-    priority: str,
-    scores: bool,
-    as_json: bool,
-    server: str,
-    timeout_s: float | None,
-) -> None:
-    """Label images.
-
-    A PATH is a file, a folder (its images, at any depth), a pattern such as
-    '*.jpg' or 'photos/**/*.png', a file: URL, or - for standard input. Many
-    images go over one stream, and are answered in any order.
-
-    With --json there is one line per image, with `image` and either `labels` or
-    `error`.
-    """
-    from .predict import PredictCommand
-
-    command = PredictCommand(
-        server=server,
-        model=model,
-        top_k=top_k,
-        priority=priority,
-        include_scores=scores,
-        timeout_s=timeout_s,
-        as_json=as_json,
-    )
-    ctx.exit(command.run(paths))
-
-
-@app.command(epilog=EPILOG)
-@click.argument("name", required=False)
-@connection_options("30")
-@click.pass_context
-def models(
-    ctx: click.Context, *, name: str | None, as_json: bool, server: str, timeout_s: float | None
-) -> None:
-    """List the models that are served, or describe the one named NAME."""
-    from .inspect import show_models
-
-    ctx.exit(show_models(name, server=server, timeout_s=timeout_s, as_json=as_json))
-
-
-@app.command(epilog=EPILOG)
-@click.argument("service", default="")
-@connection_options("30")
-@click.pass_context
-def health(
-    ctx: click.Context, *, service: str, as_json: bool, server: str, timeout_s: float | None
-) -> None:
-    """Say whether SERVICE is serving; exits with 0 only if it is.
-
-    SERVICE is empty (the server's process answers), `readiness` (it can take
-    requests), or the name of a model.
-    """
-    from .inspect import show_health
-
-    ctx.exit(show_health(service, server=server, timeout_s=timeout_s, as_json=as_json))
 
 
 def main() -> None:

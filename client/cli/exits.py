@@ -33,6 +33,11 @@ def exit_code(error: DespachoError) -> ExitCode:
     return ExitCode.SERVER_ERROR
 
 
+def is_fatal(error: DespachoError) -> bool:
+    """Whether the next call would most likely fail, too."""
+    return exit_code(error) is not ExitCode.BAD_INPUT
+
+
 def worst(first: ExitCode, second: ExitCode) -> ExitCode:
     """Return the one to exit with: a server error matters more than bad input."""
     return max(first, second, key=_SEVERITY.index)
@@ -42,7 +47,9 @@ def explained(error: DespachoError, server: str) -> str:
     """Say what happened and what to do next, in one or two sentences."""
     if isinstance(error, Unreachable):
         return f"no server at {server}: start one with `make up` or name it with --server"
-    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    hint = _HINT_OF_REASON.get(
+        error.reason, next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    )
     if error.retry_after_s is not None:
         hint = f"try again in {max(1, math.ceil(error.retry_after_s))} s"
     # What the server says may have any bytes; a terminal must not obey them.
@@ -63,6 +70,12 @@ def printable(text: str) -> str:
 _SEVERITY: Final = (ExitCode.OK, ExitCode.BAD_INPUT, ExitCode.SERVER_ERROR)
 
 _UNPRINTABLE: Final = {"Cc", "Cs"}
+
+_HINT_OF_REASON: Final = {
+    "OPERATION_NOT_FOUND": "`despacho operations` lists what is there",
+    "DEAD_LETTER_NOT_FOUND": "`despacho dead-letters list` lists what is there",
+}
+"""Reasons for which there is more to say than for their class."""
 
 _HINTS: Final[tuple[tuple[type[DespachoError], str], ...]] = (
     (NotFound, "`despacho models` lists what is served"),

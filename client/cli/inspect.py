@@ -1,7 +1,5 @@
-"""`despacho models` and `despacho health`."""
+"""`despacho models`, `despacho health` and `despacho forget-model`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -9,52 +7,63 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import DespachoError
 from ..results import Health, Model
-from ..sync_client import Client
 from ..wire import DEFAULT_TIMEOUT_S
-from .exits import ExitCode, exit_code, explained, printable
-from .printers import console, error_fields, print_json
+from .exits import ExitCode, printable
+from .options import EPILOG, connection_options
+from .printers import console, print_json
+from .session import explaining
 
 SHOWN_CLASSES: Final = 5
 """How many names give an idea of what a model knows; `--json` has all."""
 
 
-def show_models(
-    name: str | None, *, server: str, timeout_s: float | None, as_json: bool
-) -> ExitCode:
-    """Print all models, one JSON line each, or one of them with its labels."""
+@click.command(epilog=EPILOG)
+@click.argument("name", required=False)
+@connection_options("30")
+def models(*, name: str | None, as_json: bool, server: str, timeout_s: float | None) -> None:
+    """List the models that are served, or describe the one named NAME."""
     timeout_s = timeout_s or DEFAULT_TIMEOUT_S
-    with _explaining(server, as_json=as_json) as client:
+    with explaining(server, as_json=as_json) as client:
         if name is not None:
             _print_model(client.model(name, timeout_s=timeout_s), as_json=as_json)
         else:
             _print_models(client.models(timeout_s=timeout_s), as_json=as_json)
-    return ExitCode.OK
 
 
-def show_health(service: str, *, server: str, timeout_s: float | None, as_json: bool) -> ExitCode:
-    """Print the state of one service."""
-    with _explaining(server, as_json=as_json) as client:
+@click.command(epilog=EPILOG)
+@click.argument("service", default="")
+@connection_options("30")
+@click.pass_context
+def health(
+    ctx: click.Context, *, service: str, as_json: bool, server: str, timeout_s: float | None
+) -> None:
+    """Say whether SERVICE is serving; exits with 0 only if it is.
+
+    SERVICE is empty (the server's process answers), `readiness` (it can take
+    requests), or the name of a model.
+    """
+    with explaining(server, as_json=as_json) as client:
         state = client.health(service, timeout_s=timeout_s or DEFAULT_TIMEOUT_S)
         if as_json:
             print_json({"service": service, "status": state.name})
         else:
             click.echo(state.name)
-    return ExitCode.OK if state is Health.SERVING else ExitCode.SERVER_ERROR
+    ctx.exit(ExitCode.OK if state is Health.SERVING else ExitCode.SERVER_ERROR)
 
 
-@contextmanager
-def _explaining(server: str, *, as_json: bool) -> Iterator[Client]:
-    """Connect; on an error say what to do, and exit."""
-    with Client(server) as client:
-        try:
-            yield client
-        except DespachoError as error:
-            if as_json:
-                print_json({"error": error_fields(error)})
-            click.echo(f"Error: {explained(error, server)}", err=True)
-            click.get_current_context().exit(exit_code(error))
+@click.command("forget-model", epilog=EPILOG)
+@click.argument("name")
+@connection_options("30")
+def forget_model(*, name: str, as_json: bool, server: str, timeout_s: float | None) -> None:
+    """Forget the model NAME, which is no longer served.
+
+    Refused while a worker of it lives, images wait for it, or it has dead letters.
+    """
+    with explaining(server, as_json=as_json) as client:
+        client.admin.forget_model(name, timeout_s=timeout_s or DEFAULT_TIMEOUT_S)
+        if as_json:
+            print_json({"name": name})
 
 
 def _print_models(models: tuple[Model, ...], *, as_json: bool) -> None:
@@ -94,6 +103,7 @@ def _print_model(model: Model, *, as_json: bool) -> None:
         "workers": str(model.live_workers),
         "live versions": ", ".join(model.live_versions),
         "queued": str(model.queue_depth),
+        "operations": str(model.queued_operations),
         "wait": _wait(model),
         "input": f"{model.input_width} x {model.input_height} pixels",
         "batch": f"up to {model.max_batch_size} images",

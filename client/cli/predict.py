@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -12,13 +13,39 @@ from ..stream_ledger import DEFAULT_STREAM_TIMEOUT_S
 from ..sync_client import Client
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, worst
+from .options import EPILOG, connection_options, image_options
 from .printers import HumanPrinter, JsonPrinter, Printer, progress
 from .sources import Source, expand
 
 
+@click.command(epilog=EPILOG)
+@image_options
+@click.option(
+    "-p",
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="How soon it matters.",
+)
+@connection_options("30; of many images, 300 for each call that carries them")
+@click.pass_context
+def predict(ctx: click.Context, /, *, paths: tuple[str, ...], **options: Any) -> None:
+    """Label images.
+
+    A PATH is a file, a folder (its images, at any depth), a pattern such as
+    '*.jpg' or 'photos/**/*.png', a file: URL, or - for standard input. Many
+    images go over one stream, and are answered in any order.
+
+    With --json there is one line per image, with `image` and either `labels` or
+    `error`.
+    """
+    ctx.exit(PredictCommand(**options).run(paths))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictCommand:
-    """The options of one invocation."""
+    """The options of one invocation, and what they do."""
 
     server: str
     model: str

@@ -5,19 +5,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from ..errors import DespachoError
-from ..results import PredictionResult
+from ..results import Operation, PredictionResult
 from .exits import printable
 
 BAR_WIDTH: Final = 20
 """Characters of a score of 1."""
+
+UNLIMITED_WIDTH: Final = 10_000
+"""More characters than any table needs."""
 
 
 class Printer(Protocol):
@@ -38,10 +43,7 @@ class JsonPrinter:
 
     def show(self, name: str, result: PredictionResult) -> None:
         """Print all of the result but empty scores."""
-        fields = asdict(result)
-        if not result.scores:
-            del fields["scores"]
-        print_json({"image": name, **fields})
+        print_json({"image": name, **result_fields(result)})
 
     def fail(self, name: str, error: DespachoError) -> None:
         """Print the error for a program."""
@@ -131,6 +133,14 @@ def console() -> Console:
     return _PipeConsole(highlight=False)
 
 
+def print_table(table: Table) -> None:
+    """Print a table as wide as it is: a name that is cut off is of no use."""
+    output = console()
+    unlimited = output.options.update_width(UNLIMITED_WIDTH)
+    output.width = max(output.width, output.measure(table, options=unlimited).maximum)
+    output.print(table)
+
+
 @contextmanager
 def progress(total: int) -> Iterator[Bar]:
     """Show a bar on standard error if that is a terminal and there is a wait."""
@@ -158,6 +168,41 @@ def progress(total: int) -> Iterator[Bar]:
 def print_json(value: Any) -> None:
     """Print one line; ASCII, so that any file name survives any encoding."""
     click.echo(json.dumps(value))
+
+
+def result_fields(result: PredictionResult) -> dict[str, Any]:
+    """Return all of the result but empty scores."""
+    fields = asdict(result)
+    if not result.scores:
+        del fields["scores"]
+    return fields
+
+
+def operation_fields(operation: Operation) -> dict[str, Any]:
+    """Return all of the operation; times as in RFC 3339."""
+    return {
+        "name": operation.name,
+        "model": operation.model,
+        "state": operation.state,
+        "attempt": operation.attempt,
+        "created_at": rfc3339(operation.created_at),
+        "ended_at": rfc3339(operation.ended_at),
+        "expires_at": rfc3339(operation.expires_at),
+        "estimated_position": operation.estimated_position,
+        "request_id": operation.request_id,
+        "result": result_fields(operation.result) if operation.result else None,
+        "error": error_fields(operation.error) if operation.error else None,
+    }
+
+
+def rfc3339(time: datetime | None) -> str | None:
+    """Return a time for a program."""
+    return time.isoformat() if time else None
+
+
+def local_time(time: datetime | None) -> str:
+    """Return a time for a person, to the second."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}" if time else "-"
 
 
 def error_fields(error: DespachoError) -> dict[str, Any]:

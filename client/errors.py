@@ -89,8 +89,7 @@ class Unreachable(Unavailable):
 
 
 class DeadlineExceeded(DespachoError):
-    """No answer in time. Predicting again is safe; so is submitting again with the
-    same `request_id`."""
+    """No answer in time. Predicting again is safe, and submitting with the same id."""
 
 
 class Cancelled(DespachoError):

@@ -31,7 +31,7 @@ SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
 SYNC_TIMEOUT_MS: Final = 3000
 """How long the disk may take; with `appendfsync everysec` it takes up to one second."""
 
-OVERDUE_MS: Final = 5000
+OVERDUE_S: Final = 5.0
 """An operation this long after its deadline has no worker that would end it."""
 
 SWEEP_COUNT: Final = 64
@@ -232,8 +232,12 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             int(float(found[-1])) if len(ids) == count else None,
         )
 
-    async def end_overdue(self, model: str) -> int:
+    async def end_overdue(self, model: str, *, overdue_s: float = OVERDUE_S) -> int:
         """End operations that are long overdue, which workers do when there are any.
+
+        Args:
+            model: of which model.
+            overdue_s: how long after their deadlines.
 
         Returns:
             How many were ended.
@@ -253,7 +257,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             ((_, values),) = entries
             fields = dict(zip(values[::2], values[1::2], strict=True))
             now_ms = int(_checked(now)[0]) * 1000
-            if int(fields[b"deadline"]) + OVERDUE_MS > now_ms:
+            if int(fields[b"deadline"]) + overdue_s * 1000 > now_ms:
                 break
             if not await self._end_entry(model, fields[b"job"]):
                 break

@@ -105,7 +105,7 @@ class Operation:
     @classmethod
     def parsed(cls, look: Sequence[Any]) -> "Operation":
         """Read what `look_at_operation.lua` returns."""
-        record, life_ms, now_ms, attempt, is_running, position = look
+        record, expires_ms, now_ms, attempt, is_running, position = look
         fields = dict(zip(record[::2], record[1::2], strict=True))
         ended = fields.get(b"ended")
         reply = Reply.FromString(fields[b"reply"]) if ended is not None else None
@@ -118,7 +118,7 @@ class Operation:
             created_ms=int(fields[b"created"]),
             deadline_ms=int(fields[b"deadline"]),
             ended_ms=None if ended is None else int(ended),
-            expires_ms=now_ms + life_ms,
+            expires_ms=expires_ms,
             now_ms=now_ms,
             progress=progress,
             attempt=attempt if reply is None else reply.attempt,

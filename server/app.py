@@ -5,14 +5,23 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
+from dispatch.dead_letters import DeadLetters
+from dispatch.done_stream import DoneStream
 from dispatch.job_store import JobStore, QueueLimits
 from dispatch.link import Link
+from dispatch.operation_store import OperationStore
+from dispatch.operations import OperationLimits
+from server.admin import Admin
+from server.done_watch import DoneWatch
 from server.fleet import Fleet
 from server.grpc_server import CannotListen, grpc_server
 from server.lost_jobs import LostJobs
+from server.operations import Operations
+from server.overdue_operations import OverdueOperations
 from server.pending import PendingReplies
 from server.relay import Relay
 from server.reply_reader import ReplyReader
@@ -65,12 +74,36 @@ async def serve(
             default_model=settings.default_model,
             no_worker_grace_s=settings.no_worker_grace_s,
         )
-        for part in (writer, fleet, LostJobs(store, pending, writer)):
+        operation_store = await stack.enter_async_context(
+            OperationStore(
+                settings.redis_url,
+                OperationLimits(
+                    jobs=settings.operations_max_jobs,
+                    size_bytes=settings.operations_max_bytes,
+                    kept=settings.operations_max_kept,
+                    deadline_s=settings.operation_deadline_s,
+                    ttl_s=settings.operation_ttl_s,
+                ),
+            )
+        )
+        letters = await stack.enter_async_context(
+            DeadLetters(settings.redis_url, max_image_bytes=settings.max_image_bytes)
+        )
+        done = DoneWatch(partial(DoneStream, settings.redis_url), tasks)
+        stack.callback(done.stop)
+        for part in (
+            *(writer, fleet, LostJobs(store, pending, writer)),
+            *(operation_store, OverdueOperations(operation_store, fleet), letters),
+        ):
             await stack.enter_async_context(_running(tasks, part.run()))
         # Calls that are cut off still retire their jobs.
         stack.push_async_callback(writer.settle, SETTLE_S)
         relay = Relay(fleet, pending, writer, name)
-        address = await stack.enter_async_context(grpc_server(settings, relay=relay, fleet=fleet))
+        operations = Operations(operation_store, link, fleet, done)
+        admin = Admin(letters, operations, link, fleet)
+        address = await stack.enter_async_context(
+            grpc_server(settings, relay=relay, operations=operations, admin=admin, fleet=fleet)
+        )
         on_ready(address)
         await stop.wait()
 

@@ -14,6 +14,17 @@ ROUNDING_SHARE: Final = 0.01
 """Most that gRPC adds to a timeout of 1 s or more, as a share of it."""
 
 
+MARGIN_S: Final = 0.020
+MARGIN_SHARE: Final = 0.10
+"""The front-end answers this much before the caller's deadline, whichever is
+less, so that the caller sees our reason and not its own timer."""
+
+
+def with_margin(remaining_s: float) -> float:
+    """Return how much of a caller's remaining time there is to find the answer, seconds."""
+    return remaining_s - min(MARGIN_S, MARGIN_SHARE * remaining_s)
+
+
 class Deadline:
     """The deadline of one call, which all images of a stream share."""
 

@@ -40,6 +40,9 @@ class ModelView:
     queue_depth: int
     """Jobs waiting or in work, over all front-ends."""
 
+    queued_operations: int
+    """Operations waiting or in work, over all front-ends."""
+
     drain_per_s: float | None
     """Jobs that end per second, over the last seconds; None when none did."""
 
@@ -213,5 +216,6 @@ class Fleet:
             loading_workers=len(look.workers) - len(ready),
             live_versions=tuple(sorted({worker.model_version for worker in ready})),
             queue_depth=look.queued_jobs,
+            queued_operations=look.queued_operations,
             drain_per_s=rate.per_s if rate.per_s > 0.01 else None,  # noqa: PLR2004 - one per 100 s
         )

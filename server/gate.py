@@ -1,12 +1,15 @@
 """The door of the front-end: counts the calls inside, and closes for good."""
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import grpc
 
 from dispatch.errors import Draining
 from server.call_record import CallRecord
+
+T = TypeVar("T")
 
 
 class Gate:
@@ -35,6 +38,23 @@ class Gate:
         # gRPC calls back when the last byte is handed over, which is later than
         # the end of the handler.
         context.add_done_callback(self._leave)  # type: ignore[arg-type] # stub: no callable fits
+
+    async def unless_closed(self, answer: Coroutine[Any, Any, T]) -> T:
+        """Wait for an answer, but only while the gate is open.
+
+        Raises:
+            Draining: the gate was closed first.
+        """
+        waiting = asyncio.ensure_future(answer)
+        closing = asyncio.create_task(self.closed.wait())
+        try:
+            await asyncio.wait([waiting, closing], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise Draining("this server is shutting down; another one will answer")
+            return await waiting
+        finally:
+            waiting.cancel()
+            closing.cancel()
 
     def close(self) -> None:
         """Let no more calls in."""

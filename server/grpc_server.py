@@ -7,14 +7,19 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
-from server import health
+from server import admin_service, health
+from server.admin import Admin
+from server.admin_service import AdminService
 from server.gate import Gate
 from server.interceptor import CallInterceptor
-from server.ports import Fleet, Relay
+from server.operations_service import OperationsService
+from server.ports import Fleet, Operations, Relay
 from server.service import PredictionService
 from server.settings import MIB, ServerSettings
 
@@ -77,6 +82,8 @@ async def grpc_server(
     settings: ServerSettings,
     *,
     relay: Relay,
+    operations: Operations,
+    admin: Admin,
     fleet: Fleet,
     drain_notice_s: float = DRAIN_NOTICE_S,
 ) -> AsyncIterator[str]:
@@ -84,7 +91,9 @@ async def grpc_server(
 
     Args:
         settings: where to listen, and the limits.
-        relay: where images go.
+        relay: where images go that are waited for.
+        operations: where images go that are fetched later.
+        admin: what an operator may do.
         fleet: which models there are.
         drain_notice_s: see `DRAIN_NOTICE_S`.
 
@@ -96,12 +105,25 @@ async def grpc_server(
     """
     gate = Gate()
     server = grpc.aio.server(interceptors=[CallInterceptor(gate)], options=options(settings))
-    service = PredictionService(settings, relay=relay, fleet=fleet, gate=gate)
-    add_PredictionServiceServicer_to_server(service, server)
+    add_PredictionServiceServicer_to_server(
+        PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),
+        server,
+    )
+    add_OperationsServicer_to_server(
+        OperationsService(settings, operations=operations, fleet=fleet, gate=gate), server
+    )
+    add_AdminServiceServicer_to_server(AdminService(settings, admin=admin, fleet=fleet), server)
     async with health.HealthService(fleet) as health_service:
         add_HealthServicer_to_server(health_service, server)
         reflection.enable_server_reflection(
-            (health.SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+            (
+                health.SERVICE,
+                admin_service.SERVICE,
+                "google.longrunning.Operations",
+                "grpc.health.v1.Health",
+                reflection.SERVICE_NAME,
+            ),
+            server,
         )
         address = _bind(server, settings.address)
         await server.start()

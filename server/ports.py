@@ -9,6 +9,8 @@ from typing import Protocol
 
 from despacho.job.v1 import job_pb2
 from dispatch.jobs import Priority
+from dispatch.letters import Letter, LetterPage
+from dispatch.operations import Operation, OperationKey, OperationPage
 
 
 class Relay(Protocol):
@@ -38,6 +40,73 @@ class Relay(Protocol):
         ...
 
 
+class Operations(Protocol):
+    """Accepts what is fetched later, and looks after it. `operations.py` says more."""
+
+    async def submit(
+        self,
+        job: job_pb2.Job,
+        image: bytes,
+        *,
+        caller: str,
+        request_id: str,
+        is_synced: bool,
+        timeout_s: float,
+    ) -> Operation:
+        """Accept an operation, or find the one that the same request made."""
+        ...
+
+    async def get(self, key: OperationKey, *, timeout_s: float) -> Operation:
+        """Return an operation as it is now."""
+        ...
+
+    async def wait(self, key: OperationKey, *, timeout_s: float) -> Operation:
+        """Return an operation when it has ended, or as it is when the time is over."""
+        ...
+
+    async def page(
+        self, model: str, caller: str, *, before: int, count: int, timeout_s: float
+    ) -> OperationPage:
+        """Return some of a caller's operations of a model, the newest first."""
+        ...
+
+    async def cancel(self, key: OperationKey, *, timeout_s: float) -> None:
+        """End an operation, if it has not ended."""
+        ...
+
+    async def delete(self, key: OperationKey, *, timeout_s: float) -> None:
+        """Forget an operation, and cancel it if it has not ended."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """What was set aside, and what is left of models; `dispatch/dead_letters.py` says more.
+
+    Each may raise `BrokerUnavailable` or, with nothing known, `OutcomeUnknown`; all
+    are harmless when repeated.
+    """
+
+    async def page(self, model: str, *, after: str, count: int) -> LetterPage:
+        """Return letters of a model, the oldest first, without their images."""
+        ...
+
+    async def get(self, model: str, letter_id: str) -> Letter:
+        """Return one letter with its image."""
+        ...
+
+    async def purge(self, model: str, letter_ids: Sequence[str]) -> int:
+        """Delete letters; return how many there were."""
+        ...
+
+    async def clear(self, model: str) -> int:
+        """Delete all letters of a model; return how many there were."""
+        ...
+
+    async def forget(self, model: str) -> bool:
+        """Delete what is left of a model; return whether there was anything."""
+        ...
+
+
 class ModelView(Protocol):
     """One model as the fleet sees it now."""
 
@@ -63,7 +132,12 @@ class ModelView(Protocol):
 
     @property
     def queue_depth(self) -> int:
-        """Jobs accepted and not yet retired, over all servers."""
+        """Calls accepted and not yet answered, over all servers."""
+        ...
+
+    @property
+    def queued_operations(self) -> int:
+        """Operations accepted and not yet ended, over all servers."""
         ...
 
     @property

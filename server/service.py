@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2
 
 from despacho.job.v1 import job_pb2
 from dispatch.errors import Draining, InvalidArgument
@@ -14,10 +15,12 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceServicer
 from server import cancellation, validation
 from server.call_record import CURRENT, CallRecord, new_request_id
-from server.deadline import Deadline
+from server.deadline import Deadline, with_margin
 from server.error_mapping import status_and_log
 from server.gate import Gate
-from server.ports import Fleet, Relay
+from server.operation_messages import to_operation
+from server.operations import ANONYMOUS
+from server.ports import Fleet, Operations, Relay
 from server.settings import ServerSettings
 from server.stream_window import StreamWindow
 from server.translate import to_model, to_response
@@ -30,14 +33,24 @@ class PredictionService(PredictionServiceServicer):
 
     Args:
         settings: deadlines, sizes.
-        relay: where images go.
+        relay: where images go that are waited for.
+        operations: where images go that are fetched later.
         fleet: which models there are.
         gate: closed when the server is about to stop, so that streams end.
     """
 
-    def __init__(self, settings: ServerSettings, *, relay: Relay, fleet: Fleet, gate: Gate) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        relay: Relay,
+        operations: Operations,
+        fleet: Fleet,
+        gate: Gate,
+    ) -> None:
         self._settings = settings
         self._relay = relay
+        self._operations = operations
         self._fleet = fleet
         self._gate = gate
 
@@ -67,6 +80,35 @@ class PredictionService(PredictionServiceServicer):
                 yield response
         if window.was_cut:
             raise Draining("this server is shutting down; send the rest to another one")
+
+    async def SubmitPrediction(
+        self, request: pb.SubmitPredictionRequest, context: Context
+    ) -> operations_pb2.Operation:
+        """Accept one image, to be labelled later."""
+        call = CURRENT.get()
+        deadline = Deadline(self._settings, context)
+        request_id = validation.to_submission_id(request.request_id)
+        is_synced = validation.to_is_synced(request.durability)
+        top_k = validation.to_top_k(request.top_k)
+        validation.check_image(request.image, max_bytes=self._settings.max_image_bytes)
+        job = job_pb2.Job(
+            model=self._fleet.resolve(request.model),
+            top_k=top_k,
+            include_scores=request.include_scores,
+            traceparent=call.traceparent,
+        )
+        call.model = job.model
+        operation = await self._operations.submit(
+            job,
+            request.image,
+            caller=ANONYMOUS,
+            request_id=request_id,
+            is_synced=is_synced,
+            timeout_s=with_margin(deadline.remaining_s()),
+        )
+        call.request_id = operation.job.request_id
+        call.images += 1
+        return to_operation(operation)
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

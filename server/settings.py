@@ -59,6 +59,23 @@ class ServerSettings(BaseSettings):
     stream_window: Annotated[int, Field(ge=1)] = 64
     """Images of one `PredictStream` in flight before the server stops reading."""
 
+    operations_max_jobs: Annotated[int, Field(ge=1)] = 100_000
+    """Most operations waiting or being worked on, per model, over all servers; apart from
+    the limits on calls."""
+
+    operations_max_bytes: Annotated[int, Field(ge=1)] = 512 * MIB
+    """Most bytes of images of those."""
+
+    operations_max_kept: Annotated[int, Field(ge=1)] = 250_000
+    """Most operations of one caller, per model, those included that have ended and can still
+    be fetched; each takes about 1 KB of Redis."""
+
+    operation_deadline_s: Annotated[float, Field(gt=0)] = 3600
+    """How long an operation may take until it has ended, seconds."""
+
+    operation_ttl_s: Annotated[float, Field(gt=0)] = 3600
+    """How long an operation can be fetched after it has ended, seconds."""
+
     no_worker_grace_s: Annotated[float, Field(ge=0)] = 20
     """How long calls are still accepted after the last worker of a model has gone,
     seconds; should cover the replacement of a worker."""

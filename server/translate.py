@@ -54,6 +54,7 @@ def to_model(view: ModelView, *, with_labels: bool) -> pb.Model:
         estimated_wait=_estimated_wait(view),
         live_versions=view.live_versions,
         max_batch_size=card.max_batch_size,
+        queued_operations=view.queued_operations,
     )
 
 

@@ -3,6 +3,7 @@
 What needs decoding (format, pixels) is checked by the worker.
 """
 
+import re
 from typing import Final
 
 from dispatch import errors
@@ -25,6 +26,15 @@ PRIORITIES: Final = {
     pb.PRIORITY_LOW: Priority.LOW,
 }
 """The wire's priorities, and ours."""
+
+DURABILITIES: Final = {
+    pb.DURABILITY_UNSPECIFIED: False,
+    pb.DURABILITY_WRITTEN: False,
+    pb.DURABILITY_SYNCED: True,
+}
+"""The wire's durabilities, and whether the disk is waited for."""
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def check_image(image: bytes, *, max_bytes: int) -> None:
@@ -58,6 +68,28 @@ def to_top_k(top_k: int) -> int:
 def is_request_id(text: str) -> bool:
     """Say whether `text` may be used as a request id; the empty one may not."""
     return 0 < len(text) <= MAX_REQUEST_ID_CHARS and text.isascii() and text.isprintable()
+
+
+def to_submission_id(request_id: str) -> str:
+    """Return the id of a submission in one spelling; an empty one is accepted.
+
+    Raises:
+        InvalidArgument: it is not a UUID.
+    """
+    if request_id and not _UUID.fullmatch(request_id):
+        raise errors.InvalidArgument("request_id", "request_id must be a UUID, or empty")
+    return request_id.lower()
+
+
+def to_is_synced(value: pb.Durability.ValueType) -> bool:
+    """Return whether an operation must be on the disk before it counts as accepted.
+
+    Raises:
+        InvalidArgument: this server does not know the value.
+    """
+    if value not in DURABILITIES:
+        raise errors.InvalidArgument("durability", f"durability {value} is not known here")
+    return DURABILITIES[value]
 
 
 def check_request_id(request_id: str) -> None:

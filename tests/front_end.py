@@ -1,8 +1,8 @@
 """A front-end without Redis: the real gRPC server over a relay and a fleet with behaviour."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,17 @@ import grpc
 from despacho.job.v1 import job_pb2
 from dispatch import errors
 from dispatch.jobs import Priority
+from dispatch.letters import Letter, LetterPage
+from dispatch.link import Link
+from dispatch.operations import (
+    NewOperation,
+    Operation,
+    OperationKey,
+    OperationPage,
+    Progress,
+)
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
+from server.admin import Admin
 from server.grpc_server import grpc_server
 from server.settings import ServerSettings
 
@@ -127,6 +137,7 @@ class FakeView:
     loading_workers: int = 0
     live_versions: tuple[str, ...] = ("1.0",)
     queue_depth: int = 30
+    queued_operations: int = 7
     drain_per_s: float | None = 20.0
 
 
@@ -156,6 +167,11 @@ class FakeFleet:
     async def changed(self) -> None:
         await self.notice.next()
 
+    def forget(self, model: str) -> bool:
+        was_there = self.views.pop(model, None) is not None
+        self.notice.announce()
+        return was_there
+
     def connect(self, *, is_connected: bool) -> None:
         self.is_connected = is_connected
         self.notice.announce()
@@ -165,9 +181,162 @@ class FakeFleet:
         self.notice.announce()
 
 
+class FakeOperations:
+    """Keeps operations in memory; one ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.kept: dict[OperationKey, Operation] = {}
+        self.submitted: list[Submission] = []
+        self.failure: errors.DespachoError | None = None
+        self.waiting = 0
+        self.notice = Notice()
+
+    async def submit(
+        self,
+        job: job_pb2.Job,
+        image: bytes,
+        *,
+        caller: str,
+        request_id: str,
+        is_synced: bool,
+        timeout_s: float,
+    ) -> Operation:
+        del timeout_s
+        if self.failure is not None:
+            raise self.failure
+        request_id = request_id or f"made-{len(self.kept)}"
+        new = NewOperation.of(job, image, caller=caller, request_id=request_id)
+        self.submitted.append(Submission(new, is_synced))
+        return self.kept.setdefault(
+            new.key,
+            Operation(
+                job=job,
+                created_ms=1_700_000_000_000 + len(self.kept),
+                deadline_ms=1_700_003_600_000,
+                ended_ms=None,
+                expires_ms=1_700_007_200_000,
+                now_ms=1_700_000_000_000,
+                progress=Progress.QUEUED,
+                attempt=0,
+                position=len(self.kept) + 1,
+                reply=None,
+            ),
+        )
+
+    def end(self, key: OperationKey, reply: job_pb2.Reply) -> None:
+        self.kept[key] = replace(
+            self.kept[key],
+            ended_ms=1_700_000_002_500,
+            progress=Progress.DONE,
+            attempt=reply.attempt,
+            position=0,
+            reply=reply,
+        )
+        self.notice.announce()
+
+    async def get(self, key: OperationKey, *, timeout_s: float) -> Operation:
+        del timeout_s
+        if self.failure is not None:
+            raise self.failure
+        if key not in self.kept:
+            raise errors.OperationNotFound(f"models/{key.model}/operations/{key.id}")
+        return self.kept[key]
+
+    async def wait(self, key: OperationKey, *, timeout_s: float) -> Operation:
+        self.waiting += 1
+        self.notice.announce()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while (await self.get(key, timeout_s=0)).reply is None:
+                    await self.notice.next()
+        return await self.get(key, timeout_s=0)
+
+    async def page(
+        self, model: str, caller: str, *, before: int, count: int, timeout_s: float
+    ) -> OperationPage:
+        del timeout_s
+        found = sorted(
+            (
+                each
+                for key, each in self.kept.items()
+                if (key.model, key.caller) == (model, caller) and each.created_ms < before
+            ),
+            key=lambda each: -each.created_ms,
+        )
+        is_more = len(found) >= count
+        return OperationPage(found[:count], found[count - 1].created_ms if is_more else None)
+
+    async def cancel(self, key: OperationKey, *, timeout_s: float) -> None:
+        operation = await self.get(key, timeout_s=timeout_s)
+        if operation.reply is None:
+            failure = job_pb2.Failure(reason=errors.OperationCancelled.reason, message="cancelled")
+            self.end(key, job_pb2.Reply(failure=failure))
+
+    async def delete(self, key: OperationKey, *, timeout_s: float) -> None:
+        await self.get(key, timeout_s=timeout_s)
+        del self.kept[key]
+
+
+@dataclass(frozen=True)
+class Submission:
+    new: NewOperation
+    is_synced: bool
+
+
+class FakeDeadLetters:
+    """Keeps letters in memory; `failures` are raised first, one a call, when it is done."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self.kept: dict[str, Letter] = {}
+        self.failures: list[errors.DespachoError] = []
+        self._fleet = fleet
+
+    def add(self, number: int, *, job: job_pb2.Job, image: bytes) -> str:
+        letter_id = f"{1_700_000_000_000 + number}-0"
+        content = job_pb2.DeadLetter(job=job, deliveries=2, reason=errors.JobPoisoned.reason)
+        self.kept[letter_id] = Letter(letter_id, content, len(image) + 300, image)
+        return letter_id
+
+    async def page(self, model: str, *, after: str, count: int) -> LetterPage:
+        del model
+        self._fail()
+        behind = [replace(letter, image=None) for name, letter in self.kept.items() if name > after]
+        found = behind[:count]
+        return LetterPage(found, found[-1].id if len(behind) > count else None)
+
+    async def get(self, model: str, letter_id: str) -> Letter:
+        self._fail()
+        if letter_id not in self.kept:
+            raise errors.DeadLetterNotFound(f"models/{model}/deadLetters/{letter_id}")
+        return self.kept[letter_id]
+
+    async def purge(self, model: str, letter_ids: Sequence[str]) -> int:
+        del model
+        purged = [self.kept.pop(each) for each in letter_ids if each in self.kept]
+        self._fail()
+        return len(purged)
+
+    async def clear(self, model: str) -> int:
+        return await self.purge(model, list(self.kept))
+
+    async def forget(self, model: str) -> bool:
+        if model in self._fleet.views and self._fleet.views[model].ready_workers:
+            raise errors.ModelInUse(f"model {model!r} still has live workers: 1")
+        was_there = self._fleet.forget(model)
+        self._fail()
+        return was_there
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+
 @dataclass
 class FrontEnd:
     relay: FakeRelay
+    operations: FakeOperations
+    letters: FakeDeadLetters
+    link: Link
     fleet: FakeFleet
     address: str
     channel: grpc.aio.Channel
@@ -182,12 +351,30 @@ async def front_end(
     **settings: object,
 ) -> AsyncIterator[FrontEnd]:
     """Run a front-end on a free port, and connect to it."""
-    relay, fleet = FakeRelay(), FakeFleet()
+    relay, operations, fleet = FakeRelay(), FakeOperations(), FakeFleet()
+    letters, link = FakeDeadLetters(fleet), Link()
+    link.restored()
     chosen = ServerSettings.model_validate(
         {"address": "127.0.0.1:0", "drain_s": 0.5, **settings}, by_name=True
     )
     async with (
-        grpc_server(chosen, relay=relay, fleet=fleet, drain_notice_s=drain_notice_s) as address,
+        grpc_server(
+            chosen,
+            relay=relay,
+            operations=operations,
+            admin=Admin(letters, operations, link, fleet),
+            fleet=fleet,
+            drain_notice_s=drain_notice_s,
+        ) as address,
         grpc.aio.insecure_channel(address, options=list(channel_options)) as channel,
     ):
-        yield FrontEnd(relay, fleet, address, channel, PredictionServiceStub(channel))
+        yield FrontEnd(
+            relay,
+            operations,
+            letters,
+            link,
+            fleet,
+            address,
+            channel,
+            PredictionServiceStub(channel),
+        )

@@ -7,9 +7,8 @@
 -- ARGV[2]  consumer group
 -- ARGV[3]  consumer that holds jobs given back
 --
--- Returns  {record, life, now, attempt, is running, position}: the record as HGETALL
---          does; how long it will still be kept and the time now, milliseconds;
---          deliveries so far; 1 while a worker holds it; how many are taken before it
+-- Returns  {record, end of its life, now, attempt, is running, position}: the record
+--          as HGETALL does; times in milliseconds; deliveries so far; 1 while a worker holds it; how many are taken before it
 --          plus one, an estimate, or 0
 --          false when the caller has no such operation
 
@@ -18,7 +17,7 @@ if caller ~= ARGV[1] then return false end
 local record = redis.call('HGETALL', KEYS[1])
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local answer = {record, redis.call('PTTL', KEYS[1]), now_ms, 0, 0, 0}
+local answer = {record, redis.call('PEXPIRETIME', KEYS[1]), now_ms, 0, 0, 0}
 
 local fields = {}
 for i = 1, #record, 2 do fields[record[i]] = record[i + 1] end

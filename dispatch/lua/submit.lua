@@ -50,7 +50,7 @@ redis.call('HSET', KEYS[4], 'operation_bytes', string.format('%.0f', bytes + ton
 redis.call('HSET', KEYS[2], 'caller', ARGV[8], 'fingerprint', ARGV[9], 'job', ARGV[10],
   'entry', entry, 'size', ARGV[4], 'number', number,
   'created', string.format('%.0f', now_ms), 'deadline', deadline_ms, 'ttl', ARGV[6])
-redis.call('PEXPIRE', KEYS[2], life_ms)
+redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', now_ms + life_ms))
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', gone)
 redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms * 1024 + number % 1024), ARGV[7])
 redis.call('PEXPIRE', KEYS[3], life_ms)

@@ -98,6 +98,8 @@ async def test_reflection_lists_what_is_served(front: FrontEnd) -> None:
     services, file = [response async for response in call]
     assert {service.name for service in services.list_services_response.service} == {
         SERVICE,
+        "prediction.v1.AdminService",
+        "google.longrunning.Operations",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -64,6 +66,28 @@ async def test_a_draining_server_finishes_calls_and_refuses_new_ones() -> None:
         assert (await pending).worker == "worker-1"
         async with asyncio.timeout(LIMIT_S):
             await end
+
+
+async def test_a_draining_server_sends_those_who_wait_for_operations_elsewhere() -> None:
+    running = await Stoppable.start()
+    front = running.front
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        submitted = await PredictionServiceStub(channel).SubmitPrediction(
+            pb.SubmitPredictionRequest(image=b"image"), timeout=LIMIT_S
+        )
+        waiting = asyncio.ensure_future(_wait(channel, submitted.name))
+        await front.operations.notice.until(lambda: front.operations.waiting == 1)
+        end = await running.stop(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await waiting
+        assert reason(caught.value) == "DRAINING"
+        async with asyncio.timeout(LIMIT_S):
+            await end
+
+
+async def _wait(channel: grpc.aio.Channel, name: str) -> None:
+    request = operations_pb2.WaitOperationRequest(name=name)
+    await OperationsStub(channel).WaitOperation(request, timeout=LIMIT_S)
 
 
 async def _predict(stub: PredictionServiceStub, image: bytes) -> pb.PredictResponse:

@@ -1,0 +1,83 @@
+"""Wakes those who wait for operations, wherever these end."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+
+import structlog
+
+from dispatch.done_stream import DoneStream
+from dispatch.errors import BrokerUnavailable, OutcomeUnknown
+
+log = structlog.get_logger()
+
+RETRY_PAUSE_S = 0.1
+
+
+class DoneWatch:
+    """One task per model, from the first call on that waits for an operation of it."""
+
+    def __init__(self, stream_of: Callable[[str], DoneStream], tasks: asyncio.TaskGroup) -> None:
+        """Watch nothing yet.
+
+        Args:
+            stream_of: opens the news of a model.
+            tasks: owns the reading tasks.
+        """
+        self._stream_of = stream_of
+        self._owner = tasks
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_watching: dict[str, asyncio.Event] = {}
+        self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
+
+    @contextmanager
+    def expect(self, model: str, operation_id: str) -> Iterator[asyncio.Event]:
+        """Set the event whenever it is worth looking at the operation again."""
+        key = model, operation_id
+        event = asyncio.Event()
+        self._waiting.setdefault(key, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[key].discard(event)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    async def watch(self, model: str) -> None:
+        """Return when the news of a model are being read: what ends later is not missed."""
+        if model not in self._tasks:
+            self._is_watching[model] = asyncio.Event()
+            task = self._owner.create_task(self._read(model), name=f"done:{model}")
+            self._tasks[model] = task
+        await self._is_watching[model].wait()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _read(self, model: str) -> None:
+        async with aclosing(self._stream_of(model)) as stream:
+            while True:
+                try:
+                    await stream.open()
+                    self._is_watching[model].set()
+                    # What ended while nobody read is found by looking.
+                    self._wake_all(model)
+                    while True:
+                        for operation_id in await stream.read():
+                            self._wake(model, operation_id)
+                except (BrokerUnavailable, OutcomeUnknown) as error:
+                    self._is_watching[model].clear()
+                    log.warning("news of operations interrupted", model=model, error=str(error))
+                    await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _wake(self, model: str, operation_id: str) -> None:
+        for event in self._waiting.get((model, operation_id), ()):
+            event.set()
+
+    def _wake_all(self, model: str) -> None:
+        for (each, _), events in self._waiting.items():
+            if each == model:
+                for event in events:
+                    event.set()

@@ -1,0 +1,61 @@
+"""Resource names: what is called `models/{model}/operations/{id}` and the like."""
+
+import re
+from typing import Final
+
+from dispatch.errors import InvalidArgument
+
+# A model is named as `worker/model_spec.py` allows it.
+_MODEL_PART: Final = r"models/(?P<model>[a-z0-9][a-z0-9._-]{0,62})"
+_MODEL: Final = re.compile(_MODEL_PART)
+_CHILD: Final = re.compile(_MODEL_PART + r"/(?P<collection>[a-zA-Z]+)/(?P<id>[a-z0-9-]{1,64})")
+
+ANY_MODEL: Final = "models/-"
+"""The parent of what belongs to any model."""
+
+
+def operation_name(model: str, operation_id: str) -> str:
+    """Return the name of an operation."""
+    return f"models/{model}/operations/{operation_id}"
+
+
+def dead_letter_name(model: str, letter_id: str) -> str:
+    """Return the name of a dead letter."""
+    return f"models/{model}/deadLetters/{letter_id}"
+
+
+def parse_operation(name: str, *, field: str = "name") -> tuple[str, str]:
+    """Return model and id.
+
+    Raises:
+        InvalidArgument: it is not the name of an operation.
+    """
+    return _parse_child(name, "operations", field)
+
+
+def parse_dead_letter(name: str, *, field: str = "name") -> tuple[str, str]:
+    """Return model and id.
+
+    Raises:
+        InvalidArgument: it is not the name of a dead letter.
+    """
+    return _parse_child(name, "deadLetters", field)
+
+
+def parse_model(name: str, *, field: str = "name") -> str:
+    """Return the model of `models/{model}`.
+
+    Raises:
+        InvalidArgument: it is not the name of a model.
+    """
+    match = _MODEL.fullmatch(name)
+    if match is None:
+        raise InvalidArgument(field, f"{field} must be models/{{model}}")
+    return match["model"]
+
+
+def _parse_child(name: str, collection: str, field: str) -> tuple[str, str]:
+    match = _CHILD.fullmatch(name)
+    if match is None or match["collection"] != collection:
+        raise InvalidArgument(field, f"{field} must be models/{{model}}/{collection}/{{id}}")
+    return match["model"], match["id"]

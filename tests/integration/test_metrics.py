@@ -1,0 +1,178 @@
+"""Work that nobody waits for any more is counted where it is avoided, and where it is not.
+
+Everything is real: a Valkey, a front-end process, worker processes. Only the
+model is small.
+"""
+
+import asyncio
+import os
+import socket
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dispatch import keys
+from prediction.v1 import prediction_pb2
+from tests.processes import Process
+from tests.redis_server import RedisServer
+from tests.stack import Colour, Stack, colour_of, request_for
+from tests.worker_process import MODEL
+
+FREE_PORT = "127.0.0.1:0"
+LIMIT_S = 15.0
+
+Call = grpc.aio.UnaryUnaryCall[prediction_pb2.PredictRequest, prediction_pb2.PredictResponse]
+Series = tuple[str, ...]
+
+AVOIDED = {
+    ("avoided", stage, cause)
+    for stage in ("decode", "inference")
+    for cause in ("expired", "cancelled")
+}
+WASTED = {("wasted", "too_late"), ("wasted", "orphaned")}
+
+
+@pytest.fixture
+async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
+    stack = Stack(own_redis, tmp_path)
+    yield stack
+    await stack.close()
+
+
+async def started(stack: Stack, *, inference_ms: float) -> Process:
+    """Start a front-end and a worker; return the worker."""
+    stack.start_server()
+    worker = stack.start_worker(inference_ms=inference_ms, batch=2, metrics_address=FREE_PORT)
+    await stack.until_ready()
+    return worker
+
+
+def page_of(process: Process) -> str:
+    url = process.wait_for_line(r"http://[\w.:]+/metrics").group()
+    with urllib.request.urlopen(url, timeout=LIMIT_S) as response:  # noqa: S310 - our own
+        return str(response.read().decode())
+
+
+def counts(worker: Process) -> dict[Series, int]:
+    """Return what a worker says, without the name of the model."""
+    found: dict[Series, int] = {}
+    for family in text_string_to_metric_families(page_of(worker)):
+        for name, labels, value, *_ in family.samples:
+            if name.startswith("despacho_work_"):
+                assert labels["model"] == MODEL
+                what = name.removeprefix("despacho_work_").removesuffix("_total")
+                stage = [labels["stage"]] if "stage" in labels else []
+                found[what, *stage, labels["cause"]] = int(value)
+    return found
+
+
+def expected(*series: Series) -> dict[Series, int]:
+    """Return that these were counted once, and nothing else."""
+    return {one: int(one in series) for one in AVOIDED | WASTED}
+
+
+async def running(stack: Stack, colour: Colour) -> Call:
+    """Return a call whose image is in the model."""
+    call = stack.stub().Predict(request_for(colour), timeout=30)
+    await stack.until(lambda: stack.inferred()[colour] == 1, LIMIT_S)
+    return call
+
+
+async def test_a_worker_that_wasted_nothing_says_so(stack: Stack) -> None:
+    worker = await started(stack, inference_ms=0)
+    assert colour_of(await stack.stub().Predict(request_for((1, 2, 3)))) == (1, 2, 3)
+    assert counts(worker) == expected()
+
+
+async def test_a_call_cancelled_while_the_model_runs_is_waste(stack: Stack) -> None:
+    worker = await started(stack, inference_ms=1000)
+    call = await running(stack, (1, 2, 3))
+    call.cancel()
+    await stack.until(lambda: counts(worker) == expected(("wasted", "too_late")), LIMIT_S)
+    assert stack.totals() == {"accepted": 1, "cancelled": 1}
+    stack.assert_nothing_is_left()
+
+
+async def test_an_answer_for_a_front_end_that_is_gone_is_waste(stack: Stack) -> None:
+    server = stack.start_server()
+    worker = stack.start_worker(inference_ms=1000, metrics_address=FREE_PORT)
+    await stack.until_ready()
+    call = await running(stack, (1, 2, 3))
+    server.kill()
+    with stack.redis.client() as client:
+        # As it ends by itself, a minute after its owner.
+        assert client.delete(*client.scan_iter(keys.replies(MODEL, "*"))) == 1
+    await stack.until(lambda: counts(worker) == expected(("wasted", "orphaned")), LIMIT_S)
+    assert stack.totals() == {"accepted": 1, "orphaned": 1}
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
+async def test_calls_that_end_behind_another_are_not_inferred(stack: Stack) -> None:
+    worker = await started(stack, inference_ms=2000)
+    stub = stack.stub()
+    first = await running(stack, (1, 2, 3))
+    late = stub.Predict(request_for((4, 5, 6)), timeout=0.5)
+    cancelled = stub.Predict(request_for((7, 8, 9)), timeout=30)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await late
+    # Claimed, as the other was: it does not end in the queue.
+    await stack.until(lambda: is_claimed(stack), LIMIT_S)
+    cancelled.cancel()
+    assert colour_of(await first) == (1, 2, 3)
+    wanted = expected(("avoided", "inference", "expired"), ("avoided", "inference", "cancelled"))
+    await stack.until(lambda: counts(worker) == wanted, LIMIT_S)
+    assert set(stack.inferred()) == {(1, 2, 3)}
+    assert stack.totals() == {"accepted": 3, "completed": 1, "expired": 1, "cancelled": 1}
+
+
+def is_claimed(stack: Stack) -> bool:
+    with stack.redis.client() as client:
+        return all(
+            client.xpending(stream, keys.GROUP)["pending"] == client.xlen(stream)
+            for stream in keys.job_streams(MODEL)
+        )
+
+
+async def test_a_call_that_expires_between_claim_and_decoding_is_not_decoded(
+    stack: Stack, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    stack.start_server()
+    worker = stack.start(
+        [
+            *("-m", "tests.chaos.worker", stack.redis.url, str(stack.journal)),
+            *("--stop-at", "after-claim", "--gate", str(gate)),
+        ],
+        {"WORKER_METRICS_ADDRESS": FREE_PORT},
+    )
+    await stack.until_ready()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stack.stub().Predict(request_for((1, 2, 3)), timeout=1)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await asyncio.to_thread(gate.write_bytes, b"go on")
+    wanted = expected(("avoided", "decode", "expired"))
+    await stack.until(lambda: counts(worker) == wanted, LIMIT_S)
+    assert not stack.inferred()
+
+
+async def test_a_front_end_has_a_page_too(stack: Stack) -> None:
+    server = stack.start_server(metrics_address=FREE_PORT)
+    assert "despacho_work_avoided_total" in await asyncio.to_thread(page_of, server)
+    assert server.terminate() == 0
+
+
+def test_a_front_end_that_cannot_have_its_page_does_not_start(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = stack.start(
+            ["-m", "server"],
+            {"SERVER_ADDRESS": FREE_PORT, "SERVER_METRICS_ADDRESS": address},
+        )
+        assert server.wait() == 2
+    assert f"server: cannot serve metrics at {address}" in server.log

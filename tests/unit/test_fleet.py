@@ -27,7 +27,7 @@ class Store:
         self.looks: dict[str, ModelLook] = {}
 
     def put(self, name: str, *workers: WorkerCard) -> None:
-        self.looks[name] = ModelLook(ModelCard(name=name), workers, 0, 0)
+        self.looks[name] = ModelLook(ModelCard(name=name), workers, 0, 0, 0)
 
     async def models(self) -> list[str]:
         return sorted(self.looks)

@@ -55,7 +55,8 @@ class FakeFleet:
     """One model, always there."""
 
     def get(self, name: str) -> ModelView:
-        return ModelView(ModelCard(name=name), 1, 0, ("1",), queue_depth=100, drain_per_s=10.0)
+        card = ModelCard(name=name)
+        return ModelView(card, 1, 0, ("1",), queue_depth=100, queued_operations=0, drain_per_s=10.0)
 
     def check_can_answer(self, name: str) -> None:
         assert name

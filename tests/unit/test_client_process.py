@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from client import Client
 from tests.fake_front_end import LIMIT_S, FakeFrontEnd
+from tests.fake_operations import FakeOperations
 
 DESPACHO = (sys.executable, "-m", "client.cli")
 
@@ -80,6 +82,38 @@ def test_ctrl_c_cancels_and_exits_with_130(
         assert process.stderr.read() == b""
     assert process.returncode == 130
     assert server.call_ended.wait(LIMIT_S)
+
+
+def test_ctrl_c_ends_waiting_with_130_and_not_the_operation() -> None:
+    with FakeOperations() as server, Client(server.target) as client:
+        name = client.submit(b"slow").name
+        server.call_ended.clear()
+        waiting = [*DESPACHO, "wait", "--server", server.target, name]
+        with subprocess.Popen(waiting, stderr=subprocess.PIPE) as process:
+            assert server.slow_arrived.wait(LIMIT_S)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        assert process.returncode == 130
+        assert not client.operation(name).is_done
+
+
+def test_submit_and_wait_make_a_pipeline(folder: Path) -> None:
+    with FakeOperations() as server:
+        arguments = ("--server", server.target)
+        with subprocess.Popen(
+            [*DESPACHO, "submit", *arguments, str(folder)], stdout=subprocess.PIPE
+        ) as submitting:
+            done = subprocess.run(
+                [*DESPACHO, "wait", "--json", *arguments, "-"],
+                stdin=submitting.stdout,
+                capture_output=True,
+                check=True,
+                timeout=LIMIT_S,
+            )
+    assert submitting.returncode == 0
+    assert done.stdout.count(b'"label": "cat"') == 500
+    assert f'"image": "{folder}/000.jpg"'.encode() in done.stdout
 
 
 def test_progress_is_shown_on_a_terminal_only(server: FakeFrontEnd, folder: Path) -> None:

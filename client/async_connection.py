@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -42,11 +43,13 @@ class Connection:
         self._credentials = credentials
         self._max_image_bytes = max_image_bytes
         self._over = over
+        self._closed = asyncio.Event()
         self.patience: Callable[[float], Patience] = Patience
         """Makes the bookkeeping of one call's time."""
 
     async def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
+        self._closed.set()
         if "_channel" in self.__dict__:
             await self._channel.close()
 
@@ -129,8 +132,15 @@ class Connection:
             await self.rest(pause_s)
 
     async def rest(self, pause_s: float) -> None:
-        """Do nothing for a while."""
-        await asyncio.sleep(pause_s)
+        """Do nothing for a while.
+
+        Raises:
+            Cancelled: `close` was called in another task.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._closed.wait()
+                raise Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:

@@ -100,6 +100,29 @@ async def test_closing_the_client_does_not_cancel_the_task(
         await predicting
 
 
+async def test_closing_wakes_who_rests(server: FakeOperations) -> None:
+    # With the real clock: the hint is 2.5 s, and nobody may wait that long.
+    server.refusals = [FULL] * 99
+    client = AsyncClient(server.target)
+    resting = asyncio.Event()
+    rest = client._connection.rest
+
+    async def noted_rest(pause_s: float) -> None:
+        resting.set()
+        await rest(pause_s * 1000)
+
+    client._connection.rest = noted_rest  # type: ignore[method-assign]
+    predicting = asyncio.create_task(client.predict(b"cat"))
+    await asyncio.wait_for(resting.wait(), LIMIT_S)
+    await client.close()
+    with pytest.raises(Cancelled):
+        await predicting
+
+
+async def test_a_rest_ends_by_itself() -> None:
+    await AsyncClient()._connection.rest(0)
+
+
 async def test_when_the_time_is_over_the_operation_is_returned_as_it_is(
     server: FakeOperations, client: AsyncClient, clock: RestingClock
 ) -> None:

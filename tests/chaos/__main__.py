@@ -13,8 +13,9 @@ from tests.chaos.rows import ROWS, Row, run
 from tests.chaos.worker import BREAKS
 
 # Each of these puts its rows on the list, in the order of the table.
-for module in ("rows_worker", "rows_broker", "rows_front_end", "rows_load", "rows_model"):
-    import_module(f"tests.chaos.{module}")
+MODULES = ("worker", "broker", "front_end", "operations", "load", "model")
+for module in MODULES:
+    import_module(f"tests.chaos.rows_{module}")
 
 RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"
 

@@ -43,7 +43,8 @@ def remains(client: "redis.Redis", model: str) -> dict[str, int]:
         found[stream] = client.xlen(stream)
         if found[stream] or client.exists(stream):
             found[f"{stream} pending"] = client.xpending(stream, keys.GROUP)["pending"]
-    found["bytes"] = int(client.hget(keys.load(model), "bytes") or 0)
+    for name in ("bytes", "operation_bytes"):
+        found[name] = int(client.hget(keys.load(model), name) or 0)
     for key in client.scan_iter(match=keys.replies("*", "*").replace("{*}", "*"), count=1000):
         # That of a dead front-end is read by nobody, and goes when its time comes.
         if client.pttl(key) > keys.REPLIES_TTL_MS - RENEWED_MS:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from despacho.job.v1.job_pb2 import Job, Reply
 
 JOBS = re.compile(rb"despacho:\{[^}]*\}:jobs:")
+OPERATION = re.compile(rb"despacho:\{[^}]*\}:operation:")
 REPLIES = re.compile(rb"despacho:\{[^}]*\}:replies:")
 
 
@@ -43,6 +44,9 @@ def read_journal(folder: Path) -> Journal:
 
 
 def _note(journal: Journal, command: list[bytes]) -> None:
+    if command[0].upper() == b"HSET" and OPERATION.match(command[1]) and b"reply" in command:
+        reply = Reply.FromString(command[command.index(b"reply") + 1])
+        journal.published[reply.job_id] += 1
     if len(command) < 5 or command[0].upper() != b"XADD":
         return
     if JOBS.match(command[1]):

@@ -19,6 +19,7 @@ from prediction.v1 import prediction_pb2_grpc
 from tests.chaos.books import Books, audit
 from tests.chaos.crowd import Call, Crowd
 from tests.chaos.proxy import Proxy
+from tests.chaos.submitters import Submitters
 from tests.processes import Process
 from tests.redis_server import RedisServer, free_port
 from tests.stack import Stack
@@ -116,9 +117,9 @@ class Rig(Stack):
         self._proxies.close()
         await asyncio.to_thread(self.redis.stop)
 
-    def front_end(self, *, url: str = "", **settings: object) -> FrontEnd:
+    def front_end(self, *, url: str = "", address: str = "", **settings: object) -> FrontEnd:
         """Start a front-end; `crowd` and `until_ready` mean the one started last."""
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = address or f"127.0.0.1:{free_port()}"
         environment = {
             "REDIS_URL": url or self.redis.url,
             "SERVER_ADDRESS": self.address,
@@ -161,6 +162,12 @@ class Rig(Stack):
         crowd = self.crowd_type(self.stub(), honest=honest)
         self._crowds.append(crowd)
         return crowd
+
+    def submitters(self) -> Submitters:
+        """Return callers who submit at the front-end started last."""
+        submitters = Submitters(self.stub())
+        self._crowds.append(submitters)
+        return submitters
 
     def stub_with(
         self, options: list[tuple[str, int]]

@@ -14,6 +14,8 @@ from worker.engine import UInt8Array
 _OPERATIONS: Final = (Priority.OPERATION,)
 
 HOLD_MAX_S: Final = 0.05
+"""A caller who is not back by then is not asking as fast as it is answered."""
+
 HOLDS_IN_A_ROW: Final = 3
 """So operations get at least every fourth batch that no call is ready for."""
 

@@ -13,7 +13,8 @@ class InHand:
     """Bounded by images and bytes; a suspect is alone in it.
 
     Calls find room whatever operations are held, and operations fill what calls leave.
-    So there may be as many operations as calls beside each other, and no more.
+    So there may be twice as many as the limits say, and for a while thrice when others have
+    given operations back.
     """
 
     def __init__(self, *, max_jobs: int, max_bytes: int) -> None:

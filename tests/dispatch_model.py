@@ -2,10 +2,12 @@
 
 import enum
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from despacho.job.v1.job_pb2 import Reply
 from dispatch.job_store import QueueLimits, size_bytes
-from dispatch.jobs import Outcome, Priority, Submission
+from dispatch.jobs import CALL_PRIORITIES, Completion, Outcome, Priority, Submission
 
 RELEASED = "released"
 """Who holds the jobs that were given back."""
@@ -40,10 +42,15 @@ class ModelJob:
     admission: int = 0
     """Its position among all that were admitted."""
 
+    entry_id: str = ""
+    """The name that Redis gave its entry."""
+
     owner: str = ""
     deliveries: int = 0
     is_lease_over: bool = False
     was_claimed: bool = False
+    reply: Reply | None = None
+    """The one that was published."""
 
     @property
     def id(self) -> str:
@@ -72,7 +79,7 @@ class DispatchModel:
     def __init__(self, limits: QueueLimits, *, dead_letter_max_bytes: int) -> None:
         self.limits = limits
         self.dead_letter_max_bytes = dead_letter_max_bytes
-        self.jobs: dict[str, ModelJob] = {}
+        self.jobs: list[ModelJob] = []
         self.totals: Counter[str] = Counter()
         self.is_front_end_there = True
         self.published: list[str] = []
@@ -85,7 +92,8 @@ class DispatchModel:
 
     def add(self, submission: Submission) -> ModelJob:
         """Make a job that nothing has happened to."""
-        job = self.jobs[submission.job.id] = ModelJob(submission)
+        job = ModelJob(submission)
+        self.jobs.append(job)
         return job
 
     def at(self, place: Place, priority: Priority | None = None) -> list[ModelJob]:
@@ -93,7 +101,7 @@ class DispatchModel:
         return [
             job
             for each in Priority
-            for job in sorted(self.jobs.values(), key=lambda job: job.admission)
+            for job in sorted(self.jobs, key=lambda job: job.admission)
             if job.place is place and job.submission.priority is each and priority in (None, each)
         ]
 
@@ -101,26 +109,33 @@ class DispatchModel:
         """Return the jobs that have an entry."""
         return [*self.at(Place.WAITING, priority), *self.at(Place.CLAIMED, priority)]
 
+    def calls_in_flight(self) -> list[ModelJob]:
+        """Return the jobs that have an entry and a caller who waits for them."""
+        return [job for priority in CALL_PRIORITIES for job in self.in_flight(priority)]
+
     def load_bytes(self) -> int:
-        """Return what is admitted and not retired."""
-        return sum(job.size_bytes for job in self.in_flight())
+        """Return what is admitted of calls and not retired."""
+        return sum(job.size_bytes for job in self.calls_in_flight())
 
     def is_full(self) -> bool:
-        """Whether no more jobs are admitted, however small."""
-        return len(self.in_flight()) >= self.limits.jobs
+        """Whether no more calls are admitted, however small."""
+        return len(self.calls_in_flight()) >= self.limits.jobs
 
     def enqueue(self, job: ModelJob) -> str:
         """Admit a job; return the limit that refuses it, or an empty string."""
         if job.key is not Key.NONE:
             return ""
-        jobs = len(self.in_flight())
         if self.is_full():
             return "jobs"
-        if jobs and self.load_bytes() + job.size_bytes > self.limits.size_bytes:
+        if self.calls_in_flight() and self.load_bytes() + job.size_bytes > self.limits.size_bytes:
             return "bytes"
-        self.totals["accepted"] += 1
-        job.place, job.key, job.admission = Place.WAITING, Key.ENTRY, self.totals["accepted"]
+        job.key = Key.ENTRY
+        self._admit(job)
         return ""
+
+    def _admit(self, job: ModelJob) -> None:
+        self.totals["accepted"] += 1
+        job.place, job.admission = Place.WAITING, self.totals["accepted"]
 
     def cancel(self, job: ModelJob, outcome: Outcome) -> None:
         """Retire a job that can be found, or mark it as not to be admitted."""
@@ -134,9 +149,11 @@ class DispatchModel:
         self.is_front_end_there = False
         self.unread.clear()
 
-    def claim(self, worker: str, room: int) -> list[ModelJob]:
+    def claim(
+        self, worker: str, room: int, priorities: Sequence[Priority] = tuple(Priority)
+    ) -> list[ModelJob]:
         """Give the first that wait to a worker."""
-        taken = self.at(Place.WAITING)[:room]
+        taken = [job for each in priorities for job in self.at(Place.WAITING, each)][:room]
         for job in taken:
             job.place = Place.CLAIMED
             self._give(job, worker, attempt=1)
@@ -195,31 +212,40 @@ class DispatchModel:
             self._give(job, RELEASED, attempt=job.deliveries - 1)
         return is_held
 
-    def complete(self, job: ModelJob, outcome: Outcome) -> bool:
-        """Answer a job, whoever holds it; return whether the reply was published."""
+    def complete(self, job: ModelJob, reply: Reply, outcome: Outcome) -> Completion:
+        """Answer a job, whoever holds it."""
         if job.place is not Place.CLAIMED:
-            return False
-        is_orphan = not self.is_front_end_there and outcome is not Outcome.EXPIRED
+            return Completion.TOO_LATE
+        is_orphan = not self.is_expected(job) and outcome is not Outcome.EXPIRED
         self._retire(job, Outcome.ORPHANED if is_orphan else outcome)
-        return self._publish(job)
+        return self._publish(job, reply)
 
-    def quarantine(self, job: ModelJob) -> bool:
-        """Set a job aside; return whether the reply was published."""
+    def quarantine(self, job: ModelJob, reply: Reply) -> Completion:
+        """Set a job aside, whoever holds it."""
         if job.place is not Place.CLAIMED:
-            return False
+            return Completion.TOO_LATE
         self._retire(job, Outcome.POISONED)
         if job.size_bytes <= self.dead_letter_max_bytes:
             self.dead.append(job)
         while sum(letter.size_bytes for letter in self.dead) > self.dead_letter_max_bytes:
             self.dead.pop(0)
-        return self._publish(job)
+        return self._publish(job, reply)
 
     def _retire(self, job: ModelJob, outcome: Outcome) -> None:
         job.place = Place.RETIRED
         self.totals[outcome.value] += 1
 
-    def _publish(self, job: ModelJob) -> bool:
-        if self.is_front_end_there:
-            self.published.append(job.id)
-            self.unread.append(job.id)
+    def _publish(self, job: ModelJob, reply: Reply) -> Completion:
+        if not self.is_expected(job):
+            return Completion.ORPHANED
+        self._deliver(job, reply)
+        return Completion.PUBLISHED
+
+    def is_expected(self, job: ModelJob) -> bool:  # noqa: ARG002 - not all jobs are calls
+        """Whether somebody is there who takes its reply."""
         return self.is_front_end_there
+
+    def _deliver(self, job: ModelJob, reply: Reply) -> None:
+        job.reply = reply
+        self.published.append(job.id)
+        self.unread.append(job.id)

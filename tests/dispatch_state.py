@@ -18,8 +18,8 @@ class DispatchState:
     entries: dict[Priority, list[str]]
     """Ids of the jobs in each stream, in order."""
 
-    sizes: list[int]
-    """The size field of each entry."""
+    sizes: dict[Priority, list[int]]
+    """The size field of each entry, in order."""
 
     pending: dict[str, tuple[str, int]]
     """Entry id to the worker that holds it and how often it was delivered."""
@@ -44,13 +44,19 @@ class DispatchState:
         pipe.xrange(keys.replies(model, server_id))
         pipe.xrange(keys.dead(model))
         *streams, load, totals, replies, dead = pipe.execute()
-        entries = [fields for found in streams[::2] for _, fields in found]
+        entries = {
+            priority: [fields for _, fields in found]
+            for priority, found in zip(Priority, streams[::2], strict=True)
+        }
         return cls(
             entries={
-                priority: [Job.FromString(fields[b"job"]).id for _, fields in found]
-                for priority, found in zip(Priority, streams[::2], strict=True)
+                priority: [Job.FromString(fields[b"job"]).id for fields in found]
+                for priority, found in entries.items()
             },
-            sizes=[int(fields[b"size"]) for fields in entries],
+            sizes={
+                priority: [int(fields[b"size"]) for fields in found]
+                for priority, found in entries.items()
+            },
             pending={
                 each["message_id"].decode(): (each["consumer"].decode(), each["times_delivered"])
                 for found in streams[1::2]

@@ -26,11 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
+from despacho.job.v1.job_pb2 import DeadLetter, Failure, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys
 from dispatch.errors import QueueFull
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation, QueueLimits, size_bytes
-from dispatch.jobs import CALL_PRIORITIES, Claim, Completion, Outcome, Priority, Room, Submission
+from dispatch.jobs import CALL_PRIORITIES, Claim, Outcome, Priority, Room, Submission
 from dispatch.work_queue import LEASE_S, WorkQueue
 from tests.dispatch_model import DispatchModel, Key, ModelJob, Place
 from tests.dispatch_state import DispatchState, keys_against_their_page
@@ -101,7 +101,6 @@ class DispatchMachine(RuleBasedStateMachine):
         self.published: dict[tuple[int, bytes], str] = {}
         """Job of each reply that was ever seen in the stream."""
 
-        self.entry_ids: dict[str, str] = {}
         self.workers_started = 0
         self.workers = {slot: self.new_worker(slot) for slot in SLOTS}
 
@@ -119,10 +118,14 @@ class DispatchMachine(RuleBasedStateMachine):
         finally:
             for worker in self.workers.values():
                 worker.queue.close()
-            self.loop.run(self.replies.aclose())
-            self.loop.run(self.store.__aexit__(None, None, None))
+            self.loop.run(self.close())
             self.loop.close()
             self.redis.close()
+
+    async def close(self) -> None:
+        """Close the connections of the front-end."""
+        await self.replies.aclose()
+        await self.store.__aexit__(None, None, None)
 
     # --- What a front-end does ------------------------------------------------
 
@@ -146,7 +149,7 @@ class DispatchMachine(RuleBasedStateMachine):
         if job.key is Key.ENTRY:
             where = self.redis.get(keys.job(MODEL, job.id))
             assert isinstance(where, bytes)
-            self.entry_ids[job.id] = where.decode().partition(" ")[2]
+            job.entry_id = where.decode().partition(" ")[2]
 
     @rule(target=jobs, priority=priorities, image_bytes=image_sizes)
     def a_call_arrives(self, priority: Priority, image_bytes: int) -> ModelJob:
@@ -155,7 +158,7 @@ class DispatchMachine(RuleBasedStateMachine):
         return job
 
     # Earlier it would fill the queue and leave no room for anything else to happen.
-    @precondition(lambda self: 3 <= len(self.model.in_flight()) < LIMITS.jobs)
+    @precondition(lambda self: 3 <= len(self.model.calls_in_flight()) < LIMITS.jobs)
     @rule(target=jobs, priority=priorities, beyond_bytes=st.integers(-1, 1))
     def a_call_arrives_at_the_limit(self, priority: Priority, beyond_bytes: int) -> ModelJob:
         overhead_bytes = size_bytes(self.new_job(priority, 0).submission)
@@ -214,9 +217,18 @@ class DispatchMachine(RuleBasedStateMachine):
         worker.hand += claims
         return list(claims)
 
-    def claim(self, worker: Worker, room: int) -> list[Claim]:
-        claims = worker.queue.claim(CALL_PRIORITIES, Room(room, ROOM_BYTES), block=False)
-        return self.take_in_hand(worker, claims, self.model.claim(worker.name, room))
+    def claim(
+        self, worker: Worker, room: int, priorities: Sequence[Priority] = tuple(Priority)
+    ) -> list[Claim]:
+        claims = worker.queue.claim(priorities, Room(room, ROOM_BYTES), block=False)
+        return self.take_in_hand(worker, claims, self.model.claim(worker.name, room, priorities))
+
+    def job_of(self, claim: Claim) -> ModelJob:
+        return next(
+            job
+            for job in self.model.jobs
+            if job.entry_id == claim.entry_id and job.submission.priority is claim.priority
+        )
 
     @precondition(lambda self: self.model.at(Place.WAITING))
     @rule(target=claims, slot=slots, room=rooms)
@@ -230,7 +242,7 @@ class DispatchMachine(RuleBasedStateMachine):
         name = self.workers[slot].name
         for stream in keys.job_streams(MODEL):
             self.redis.xreadgroup(keys.GROUP, name, {stream: ">"})
-        self.model.claim(name, LIMITS.jobs)
+        self.model.claim(name, sys.maxsize)
 
     @precondition(lambda self: self.model.at(Place.CLAIMED))
     @rule(slot=slots)
@@ -239,7 +251,7 @@ class DispatchMachine(RuleBasedStateMachine):
         lost = {
             claim.entry_id
             for claim in worker.hand
-            if not self.model.renew(self.model.jobs[claim.job.id], worker.name)
+            if not self.model.renew(self.job_of(claim), worker.name)
         }
         assert worker.queue.renew(worker.hand) == lost
         worker.hand = [claim for claim in worker.hand if claim.entry_id not in lost]
@@ -254,8 +266,8 @@ class DispatchMachine(RuleBasedStateMachine):
     def set_idle(self, job: ModelJob, idle_ms: int) -> None:
         """Let a claim look as if it had been renewed that long ago."""
         stream = keys.jobs(MODEL, job.submission.priority)
-        entry_id = self.entry_ids[job.id]
-        self.redis.xclaim(stream, keys.GROUP, job.owner, 0, [entry_id], idle=idle_ms, justid=True)
+        entries = (job.entry_id,)
+        self.redis.xclaim(stream, keys.GROUP, job.owner, 0, entries, idle=idle_ms, justid=True)
 
     @precondition(lambda self: self.model.at(Place.CLAIMED))
     @rule(slot=slots)
@@ -320,17 +332,18 @@ class DispatchMachine(RuleBasedStateMachine):
         self.end(claim, outcome)
 
     def end(self, claim: Claim, outcome: Outcome) -> None:
-        job = self.model.jobs[claim.job.id]
+        job = self.job_of(claim)
         queue = self.workers[SLOTS[0]].queue  # which connection it comes from means nothing
-        reply = Reply(job_id=job.id, attempt=claim.attempt)
+        # No two are the same, so that one that takes another's place is noticed.
+        failure = Failure(reason=uuid4().hex)
+        reply = Reply(job_id=job.id, attempt=claim.attempt, failure=failure)
         if claim.attempt < MAX_DELIVERIES:
-            published = queue.complete([(claim, reply, outcome)])
-            is_published = self.model.complete(job, outcome)
-            assert (published == [Completion.PUBLISHED]) is is_published
+            (came_to,) = queue.complete([(claim, reply, outcome)])
+            assert came_to is self.model.complete(job, reply, outcome)
         else:
             letter = DeadLetter(job=claim.job, deliveries=claim.attempt)
             came_to = queue.quarantine(claim, reply, letter, DEAD_LETTER_MAX_BYTES)
-            assert (came_to is Completion.PUBLISHED) is self.model.quarantine(job)
+            assert came_to is self.model.quarantine(job, reply)
         for worker in self.workers.values():
             worker.hand = [each for each in worker.hand if each is not claim]
 
@@ -339,7 +352,7 @@ class DispatchMachine(RuleBasedStateMachine):
     def a_worker_gives_back(self, slot: str, count: int) -> None:
         worker = self.workers[slot]
         given = worker.hand[:count]
-        was_held = [self.model.give_back(self.model.jobs[c.job.id], worker.name) for c in given]
+        was_held = [self.model.give_back(self.job_of(claim), worker.name) for claim in given]
         assert worker.queue.give_back(given) == sum(was_held)
         worker.hand = worker.hand[count:]
 
@@ -388,18 +401,18 @@ class DispatchMachine(RuleBasedStateMachine):
     def assert_the_books_balance(self, state: DispatchState) -> None:
         ended = Counter(state.totals)
         accepted = ended.pop("accepted", 0)
-        assert accepted == ended.total() + len(state.sizes)
+        assert accepted == ended.total() + sum(map(len, state.entries.values()))
         assert state.totals == self.model.totals
-        assert sum(state.sizes) == self.model.load_bytes()
-        assert state.load.get("bytes", 0) == sum(state.sizes)
+        calls_bytes = sum(sum(state.sizes[priority]) for priority in CALL_PRIORITIES)
+        assert calls_bytes == self.model.load_bytes()
+        assert state.load.get("bytes", 0) == calls_bytes
 
     def assert_each_job_is_in_its_place_and_has_one_owner(self, state: DispatchState) -> None:
         for priority in Priority:
             expected = sorted(self.model.in_flight(priority), key=lambda job: job.admission)
             assert state.entries[priority] == [job.id for job in expected]
         assert state.pending == {
-            self.entry_ids[job.id]: (job.owner, job.deliveries)
-            for job in self.model.at(Place.CLAIMED)
+            job.entry_id: (job.owner, job.deliveries) for job in self.model.at(Place.CLAIMED)
         }
 
     def assert_replies_are_published_once_and_never_after_a_cancel(
@@ -419,7 +432,7 @@ class DispatchMachine(RuleBasedStateMachine):
             assert state.load["dead_bytes"] == sum(job.size_bytes for job in self.model.dead)
 
     def assert_missing_jobs_are_told_from_those_in_flight(self) -> None:
-        known = self.model.jobs
+        known = {job.id: job for job in self.model.jobs}
         missing = set(self.loop.run(self.store.missing(MODEL, list(known))))
         found = {job.id for job in known.values() if job.key is Key.ENTRY and job.is_in_flight}
         # One cancelled while it waited is not told from those behind it; nobody asks for it.
@@ -451,9 +464,7 @@ class DispatchMachine(RuleBasedStateMachine):
         assert not any(state.entries.values())
         assert not state.pending
         assert state.load.get("bytes", 0) == 0
-        assert state.totals.get("accepted", 0) == sum(
-            job.is_retired for job in self.model.jobs.values()
-        )
+        assert state.totals.get("accepted", 0) == sum(job.is_retired for job in self.model.jobs)
         assert list(keys_against_their_page(self.redis)) == []
 
 

@@ -167,7 +167,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """End an operation, if it has not ended already.
 
         Returns:
-            1 if no worker had it, 2 if one has lost it by this, 0 if it had ended.
+            1 if no worker had it, 2 if one had or gave it back, 0 if it had ended.
 
         Raises:
             OperationNotFound: the caller has none of this name.
@@ -254,23 +254,24 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             )
             if not _checked(entries):
                 break
-            ((_, values),) = entries
+            ((entry_id, values),) = entries
             fields = dict(zip(values[::2], values[1::2], strict=True))
             now_ms = int(_checked(now)[0]) * 1000
             if int(fields[b"deadline"]) + overdue_s * 1000 > now_ms:
                 break
-            if not await self._end_entry(model, fields[b"job"]):
+            if not await self._end_entry(model, entry_id, fields):
                 break
             count += 1
         return count
 
-    async def _end_entry(self, model: str, encoded_job: bytes) -> bool:
-        job_id = Job.FromString(encoded_job).id
+    async def _end_entry(self, model: str, entry_id: bytes, fields: dict[bytes, bytes]) -> bool:
+        job_id = Job.FromString(fields[b"job"]).id
         (caller,) = await self._shared.call(("HGET", keys.operation(model, job_id), "caller"))
-        if _checked(caller) is None:
-            return False
-        key = OperationKey(model, job_id, caller.decode())
-        (code,) = await self._shared.call(_end_command(key, Outcome.EXPIRED))
+        # Without a record it is nobody's, and would keep those behind it from their end.
+        key = OperationKey(model, job_id, (_checked(caller) or b"").decode())
+        (code,) = await self._shared.call(
+            _end_command(key, Outcome.EXPIRED, entry=(entry_id, fields[b"size"]))
+        )
         return int(_checked(code)) > 0
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
@@ -304,7 +305,9 @@ def _look_command(key: OperationKey) -> Command:
     )
 
 
-def _end_command(key: OperationKey, outcome: Outcome) -> Command:
+def _end_command(
+    key: OperationKey, outcome: Outcome, *, entry: tuple[bytes, bytes] = (b"", b"0")
+) -> Command:
     error = _ENDINGS[outcome]
     reply = Reply(job_id=key.id, failure=Failure(reason=error.reason, message=str(error)))
     return scripts.END_OPERATION.call(
@@ -317,7 +320,7 @@ def _end_command(key: OperationKey, outcome: Outcome) -> Command:
         ],
         (
             *(keys.GROUP, key.caller, outcome.value, reply.SerializeToString(), key.id),
-            *(keys.DONE_MAX, keys.DONE_TTL_MS),
+            *(keys.DONE_MAX, keys.DONE_TTL_MS, *entry),
         ),
     )
 

@@ -12,12 +12,22 @@
 -- ARGV[5]  id of the operation
 -- ARGV[6]  how many ended operations are remembered
 -- ARGV[7]  how long they are, milliseconds
+-- ARGV[8]  entry id of the job, whose record may be gone; empty: the record says it
+-- ARGV[9]  size of that entry, bytes
 --
 -- Returns  1  ended now, and no worker had it
---          2  ended now, in the hands of a worker
+--          2  ended now; it was claimed, or given back
 --          0  it had ended already, or its deadline has not passed
 --         -1  the caller has no such operation
 
+if ARGV[8] ~= '' and redis.call('HGET', KEYS[2], 'entry') ~= ARGV[8] then
+  -- Nobody can fetch it any more, and without workers nobody else retires it.
+  local acked = redis.call('XACK', KEYS[1], ARGV[1], ARGV[8])
+  if redis.call('XDEL', KEYS[1], ARGV[8]) + acked == 0 then return 0 end
+  redis.call('HINCRBY', KEYS[3], 'operation_bytes', -ARGV[9])
+  redis.call('HINCRBY', KEYS[4], ARGV[3], 1)
+  return 1 + acked
+end
 if redis.call('HGET', KEYS[2], 'caller') ~= ARGV[2] then return -1 end
 if redis.call('HEXISTS', KEYS[2], 'ended') == 1 then return 0 end
 local now = redis.call('TIME')

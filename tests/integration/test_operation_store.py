@@ -317,6 +317,45 @@ async def test_those_long_overdue_are_swept_even_if_nobody_looks(
     assert_balanced(redis_server)
 
 
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_one_whose_record_is_gone_keeps_none_behind_it_from_its_end(
+    redis_server: RedisServer, queue: WorkQueue, *, is_claimed: bool
+) -> None:
+    async with opened(redis_server, replace(LIMITS, deadline_s=0.001)) as store:
+        forgotten, behind = new(), new()
+        await submit(store, forgotten)
+        await submit(store, behind)
+        claims = take(queue, 1) if is_claimed else []
+        with redis_server.client() as client:
+            client.delete(keys.operation(MODEL, forgotten.key.id))
+        async with asyncio.timeout(5):
+            while counts(redis_server).get("expired", 0) < 2:
+                await store.end_overdue(MODEL, overdue_s=0)
+        assert (await store.get(behind.key)).progress is Progress.DONE
+        with pytest.raises(OperationNotFound):
+            await store.get(forgotten.key)
+    assert queue.complete([answer(claim) for claim in claims]) == [Completion.TOO_LATE] * len(
+        claims
+    )
+    assert_balanced(redis_server)
+
+
+async def test_one_submitted_again_after_its_record_was_lost_is_not_ended_for_the_old_one(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    async with opened(redis_server, replace(LIMITS, deadline_s=0.001)) as hasty:
+        await submit(hasty, new(request_id="1"))
+        again = new(request_id="1")
+        with redis_server.client() as client:
+            client.delete(keys.operation(MODEL, again.key.id))
+        await submit(store, again)
+        async with asyncio.timeout(5):
+            while counts(redis_server).get("expired", 0) < 1:
+                await store.end_overdue(MODEL, overdue_s=0)
+    assert (await store.get(again.key)).progress is Progress.QUEUED
+    assert_balanced(redis_server)
+
+
 async def test_a_list_comes_in_pages_with_the_newest_first(store: OperationStore) -> None:
     submitted = [new() for _ in range(5)]
     for operation in submitted:

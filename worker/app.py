@@ -24,6 +24,7 @@ from worker.intake import Intake
 from worker.keeper import Keeper
 from worker.loop import Loop
 from worker.operations_intake import OperationsIntake
+from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.settings import WorkerSettings
 from worker.sieve import Sieve
@@ -72,9 +73,11 @@ class Worker:
         self._in_hand = InHand(max_jobs=2 * card.max_batch_size, max_bytes=settings.max_claim_bytes)
         self._keeper = Keeper(self._queue, self._in_hand, card)
         self._publisher = Publisher(self._queue, self._in_hand)
+        self._politeness = Politeness(card.max_batch_size)
         self._ready = ReadyQueue(
             max_batch_size=card.max_batch_size,
             max_wait_s=settings.max_batch_wait_ms / 1000,
+            politeness=self._politeness,
         )
         self._sieve = Sieve(self._queue, self._in_hand, self._publisher)
         self._decoders = Decoders(
@@ -119,6 +122,7 @@ class Worker:
             in_hand=self._in_hand,
             sieve=self._sieve,
             ready=self._ready,
+            politeness=self._politeness,
             publisher=self._publisher,
             engine=engine,
             card=self._served.card,

@@ -10,6 +10,7 @@ from typing import Final
 
 from dispatch.jobs import CALL_PRIORITIES, Claim, Priority
 from worker.engine import UInt8Array
+from worker.politeness import Politeness
 
 _OPERATIONS: Final = (Priority.OPERATION,)
 
@@ -49,6 +50,7 @@ class ReadyQueue:
         *,
         max_batch_size: int,
         max_wait_s: float,
+        politeness: Politeness,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin empty.
@@ -56,6 +58,7 @@ class ReadyQueue:
         Args:
             max_batch_size: most images in a batch.
             max_wait_s: how long the first image of a batch waits for those on their way.
+            politeness: limits batches of operations while calls are about.
             clock: seconds.
         """
         self._max_batch_size = max_batch_size
@@ -64,6 +67,7 @@ class ReadyQueue:
         self._coming = Counter[Priority]()
         self._changed = threading.Condition()
         self._is_closed = False
+        self._politeness = politeness
         self._clock = clock
         self._calls_taken_at: float | None = None
         self._holds = 0
@@ -116,12 +120,14 @@ class ReadyQueue:
         )
 
     def _next_calls(self) -> list[Prepared]:
-        batch = self._taken(CALL_PRIORITIES)
+        batch = self._taken(CALL_PRIORITIES, self._max_batch_size)
         self._calls_taken_at = self._clock() if batch else None
+        if batch:
+            self._politeness.call_came()
         return batch
 
     def _next_operations(self) -> list[Prepared]:
-        batch = self._taken(_OPERATIONS)
+        batch = self._taken(_OPERATIONS, self._politeness.batch_size())
         if batch:
             self._holds = 0
         return batch
@@ -145,10 +151,10 @@ class ReadyQueue:
     def _expected(self, priorities: Iterable[Priority]) -> int:
         return sum(self._coming[priority] for priority in priorities)
 
-    def _taken(self, priorities: Iterable[Priority]) -> list[Prepared]:
+    def _taken(self, priorities: Iterable[Priority], most: int) -> list[Prepared]:
         """Remove and return a batch, the first priorities first."""
         lines = [self._items[priority] for priority in priorities]
-        batch = list(islice(chain.from_iterable(lines), self._max_batch_size))
+        batch = list(islice(chain.from_iterable(lines), most))
         for item in batch:
             self._items[item.claim.priority].popleft()
         return batch

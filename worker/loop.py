@@ -12,6 +12,7 @@ from dispatch.work_queue import WorkQueue
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array
 from worker.in_hand import InHand
+from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.replies import Ended, answered, not_inferred
 from worker.sieve import Sieve
@@ -29,6 +30,7 @@ class Loop:
         in_hand: InHand,
         sieve: Sieve,
         ready: ReadyQueue,
+        politeness: Politeness,
         publisher: Publisher,
         engine: Engine,
         card: ModelCard,
@@ -37,6 +39,7 @@ class Loop:
         self._in_hand = in_hand
         self._sieve = sieve
         self._ready = ready
+        self._politeness = politeness
         self._publisher = publisher
         self._engine = engine
         self._card = card
@@ -79,7 +82,9 @@ class Loop:
                 return [not_inferred(self._queue.worker, batch[0].claim)]
             # One bad image must not take its neighbours along.
             return [ended for item in batch for ended in self._answers([item])]
-        inference_us = round((time.monotonic() - started) * 1e6)
+        inference_s = time.monotonic() - started
+        self._politeness.note(len(batch), inference_s)
+        inference_us = round(inference_s * 1e6)
         log.debug("batch", size=len(batch), inference_us=inference_us)
         return [
             answered(

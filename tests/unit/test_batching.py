@@ -1,6 +1,7 @@
 """How decoded images become batches."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +12,7 @@ from despacho.job.v1.job_pb2 import Job
 from dispatch.jobs import Claim, Priority
 from worker import batching
 from worker.batching import HOLDS_IN_A_ROW, Prepared, ReadyQueue
+from worker.politeness import Politeness
 
 LIMIT_S = 5.0
 HIGH, NORMAL, LOW, OPERATION = Priority
@@ -61,18 +63,36 @@ class Clock:
         return thread
 
 
+class NeverPolite(Politeness):
+    """Does not know that calls are about: a rule of its own, tested elsewhere."""
+
+    def call_came(self) -> None:
+        """Forget it."""
+
+
+def ready_queue(
+    max_batch_size: int, *, max_wait_s: float, clock: Callable[[], float] = time.monotonic
+) -> ReadyQueue:
+    return ReadyQueue(
+        max_batch_size=max_batch_size,
+        max_wait_s=max_wait_s,
+        politeness=NeverPolite(max_batch_size),
+        clock=clock,
+    )
+
+
 def queue_with(clock: Clock, *, max_batch_size: int = 8) -> ReadyQueue:
-    return ReadyQueue(max_batch_size=max_batch_size, max_wait_s=0, clock=clock)
+    return ready_queue(max_batch_size, max_wait_s=0, clock=clock)
 
 
 def test_a_batch_is_what_is_there() -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=LIMIT_S)
+    ready = ready_queue(8, max_wait_s=LIMIT_S)
     put(ready, 1, 2, 3)
     assert numbers(ready.next_batch()) == [1, 2, 3]
 
 
 def test_a_batch_is_never_larger_than_the_limit() -> None:
-    ready = ReadyQueue(max_batch_size=2, max_wait_s=LIMIT_S)
+    ready = ready_queue(2, max_wait_s=LIMIT_S)
     put(ready, 1, 2, 3)
     assert numbers(ready.next_batch()) == [1, 2]
     assert numbers(ready.next_batch()) == [3]
@@ -80,7 +100,7 @@ def test_a_batch_is_never_larger_than_the_limit() -> None:
 
 @pytest.mark.parametrize("priority", [NORMAL, OPERATION])
 def test_a_batch_waits_for_images_that_are_being_decoded(priority: Priority) -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=LIMIT_S)
+    ready = ready_queue(8, max_wait_s=LIMIT_S)
     put(ready, 1, priority=priority)
     ready.expect(claim(2, priority))
     late = threading.Thread(target=ready.put, args=[prepared(2, priority)])
@@ -91,7 +111,7 @@ def test_a_batch_waits_for_images_that_are_being_decoded(priority: Priority) -> 
 
 @pytest.mark.parametrize("priority", [NORMAL, OPERATION])
 def test_a_batch_does_not_wait_for_an_image_that_does_not_come(priority: Priority) -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=60)
+    ready = ready_queue(8, max_wait_s=60)
     put(ready, 1)
     ready.expect(claim(2, priority))
     late = threading.Thread(target=ready.give_up, args=[claim(2, priority)])
@@ -101,14 +121,14 @@ def test_a_batch_does_not_wait_for_an_image_that_does_not_come(priority: Priorit
 
 
 def test_a_batch_waits_no_longer_than_it_may() -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=0.001)
+    ready = ready_queue(8, max_wait_s=0.001)
     put(ready, 1)
     ready.expect(claim(2))
     assert numbers(ready.next_batch()) == [1]
 
 
 def test_the_higher_priority_goes_first() -> None:
-    ready = ReadyQueue(max_batch_size=3, max_wait_s=LIMIT_S)
+    ready = ready_queue(3, max_wait_s=LIMIT_S)
     put(ready, 1, 2, priority=LOW)
     put(ready, 3, 4, priority=NORMAL)
     put(ready, 5, priority=HIGH)
@@ -118,7 +138,7 @@ def test_the_higher_priority_goes_first() -> None:
 
 @pytest.mark.parametrize("priority", [HIGH, NORMAL, LOW])
 def test_a_batch_of_calls_is_not_filled_up_with_operations(priority: Priority) -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=LIMIT_S)
+    ready = ready_queue(8, max_wait_s=LIMIT_S)
     put(ready, 1, 2, priority=OPERATION)
     put(ready, 3, priority=priority)
     assert numbers(ready.next_batch()) == [3]
@@ -126,14 +146,14 @@ def test_a_batch_of_calls_is_not_filled_up_with_operations(priority: Priority) -
 
 
 def test_a_batch_of_calls_does_not_wait_for_operations() -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=60)
+    ready = ready_queue(8, max_wait_s=60)
     put(ready, 1)
     ready.expect(claim(2, OPERATION))
     assert numbers(ready.next_batch()) == [1]
 
 
 def test_operations_wait_for_a_call_that_is_being_decoded() -> None:
-    ready = ReadyQueue(max_batch_size=2, max_wait_s=LIMIT_S)
+    ready = ready_queue(2, max_wait_s=LIMIT_S)
     put(ready, 1, 2, priority=OPERATION)
     ready.expect(claim(3))
     late = threading.Thread(target=ready.put, args=[prepared(3)])
@@ -143,7 +163,7 @@ def test_operations_wait_for_a_call_that_is_being_decoded() -> None:
 
 
 def test_operations_wait_no_longer_than_a_batch_may() -> None:
-    ready = ReadyQueue(max_batch_size=2, max_wait_s=0.001)
+    ready = ready_queue(2, max_wait_s=0.001)
     put(ready, 1, 2, priority=OPERATION)
     ready.expect(claim(3))
     assert numbers(ready.next_batch()) == [1, 2]
@@ -217,7 +237,7 @@ def test_operations_are_not_held_when_there_was_no_call(monkeypatch: pytest.Monk
 
 
 def test_a_closed_queue_is_emptied_and_then_over() -> None:
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=LIMIT_S)
+    ready = ready_queue(8, max_wait_s=LIMIT_S)
     put(ready, 1)
     put(ready, 2, priority=OPERATION)
     ready.expect(claim(3))
@@ -225,3 +245,14 @@ def test_a_closed_queue_is_emptied_and_then_over() -> None:
     assert numbers(ready.next_batch()) == [1]
     assert numbers(ready.next_batch()) == [2]
     assert ready.next_batch() is None
+
+
+def test_operations_beside_calls_come_in_polite_batches() -> None:
+    politeness = Politeness(8)
+    ready = ReadyQueue(max_batch_size=8, max_wait_s=0, politeness=politeness)
+    put(ready, *range(10, 18), priority=OPERATION)
+    put(ready, 1)
+    assert numbers(ready.next_batch()) == [1]
+    politeness.note(1, 1.0)
+    politeness.note(2, 1.25)
+    assert numbers(ready.next_batch()) == [10, 11, 12]

@@ -14,6 +14,7 @@ from worker.batching import Prepared, ReadyQueue
 from worker.decoders import Decoders
 from worker.engine import UInt8Array
 from worker.in_hand import InHand
+from worker.politeness import Politeness
 from worker.replies import Ended
 from worker.sieve import Sieve
 
@@ -46,7 +47,7 @@ class House:
         self._decode = decode
         self.publisher = Publisher()
         self.in_hand = InHand(max_jobs=100, max_bytes=100)
-        self.ready = ReadyQueue(max_batch_size=8, max_wait_s=60)
+        self.ready = ReadyQueue(max_batch_size=8, max_wait_s=60, politeness=Politeness(8))
         queue = Queue()
         sieve = Sieve(queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
         self.decoders = Decoders(

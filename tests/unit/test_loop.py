@@ -13,6 +13,7 @@ from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
 from worker.in_hand import InHand
 from worker.loop import Loop
+from worker.politeness import Politeness
 from worker.replies import Ended
 from worker.sieve import Sieve
 
@@ -73,7 +74,8 @@ class House:
         self.in_hand = InHand(max_jobs=100, max_bytes=100)
 
     def run(self, *items: Prepared) -> dict[int, Outcome]:
-        ready = ReadyQueue(max_batch_size=8, max_wait_s=0)
+        politeness = Politeness(8)
+        ready = ReadyQueue(max_batch_size=8, max_wait_s=0, politeness=politeness)
         for item in items:
             self.in_hand.add([item.claim])
             ready.expect(item.claim)
@@ -86,6 +88,7 @@ class House:
             in_hand=self.in_hand,
             sieve=sieve,
             ready=ready,
+            politeness=politeness,
             publisher=self.publisher,  # type: ignore[arg-type]
             engine=self.engine,
             card=card,

@@ -1,7 +1,7 @@
 """The front-ends' door to operations: submit, look, list, cancel, delete."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final
@@ -43,17 +43,25 @@ _ENDINGS: Final = {
 }
 
 
+OnSpared = Callable[[str, Outcome], None]
+"""Takes the model and how the operation ended."""
+
+
 class OperationStore(AbstractAsyncContextManager["OperationStore"]):
     """Typed access for one front-end process; `run` must run."""
 
-    def __init__(self, url: str, limits: OperationLimits) -> None:
+    def __init__(
+        self, url: str, limits: OperationLimits, *, on_spared: OnSpared | None = None
+    ) -> None:
         """Connect when needed.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`.
             limits: what operations of one model may take up.
+            on_spared: told of each that was ended here before a worker had it.
         """
         self._limits = limits
+        self._on_spared = on_spared
         self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._shared = SharedLine(self._line, self._exchange)
         # WAITAOF blocks its connection, so that others should not use it.
@@ -98,20 +106,22 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
 
     def _submit_command(self, new: NewOperation, size_bytes: int) -> Command:
         limits, key = self._limits, new.key
-        return scripts.SUBMIT.call(
-            [
-                keys.jobs(key.model, Priority.OPERATION),
-                keys.operation(key.model, key.id),
-                keys.operations(key.model, key.caller),
-                keys.load(key.model),
-                keys.totals(key.model),
-            ],
-            (
-                *(limits.jobs, limits.size_bytes, limits.kept, size_bytes),
-                *(round(limits.deadline_s * 1000), round(limits.ttl_s * 1000)),
-                *(key.id, key.caller, new.fingerprint()),
-                *(new.job.SerializeToString(), new.image),
-            ),
+        return _in_order(
+            scripts.SUBMIT.call(
+                [
+                    keys.jobs(key.model, Priority.OPERATION),
+                    keys.operation(key.model, key.id),
+                    keys.operations(key.model, key.caller),
+                    keys.load(key.model),
+                    keys.totals(key.model),
+                ],
+                (
+                    *(limits.jobs, limits.size_bytes, limits.kept, size_bytes),
+                    *(round(limits.deadline_s * 1000), round(limits.ttl_s * 1000)),
+                    *(key.id, key.caller, new.fingerprint()),
+                    *(new.job.SerializeToString(), new.image),
+                ),
+            )
         )
 
     def _check_admitted(self, new: NewOperation, code: Any) -> None:
@@ -160,7 +170,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         operation = _parsed(key, look)
         if not operation.is_overdue:
             return operation
-        _, look = await self._shared.call(_end_command(key, Outcome.EXPIRED), _look_command(key))
+        code, look = await self._shared.call(_end_command(key, Outcome.EXPIRED), _look_command(key))
+        self._noted_end(key, Outcome.EXPIRED, code)
         return _parsed(key, look)
 
     async def cancel(self, key: OperationKey) -> int:
@@ -175,9 +186,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             OutcomeUnknown: repeat it.
         """
         (code,) = await self._shared.call(_end_command(key, Outcome.CANCELLED))
-        if _checked(code) == -1:
-            raise _not_found(key)
-        return int(code)
+        return self._noted_end(key, Outcome.CANCELLED, code)
 
     async def delete(self, key: OperationKey) -> int:
         """Forget an operation; one that has not ended is cancelled, as nobody can fetch it.
@@ -195,10 +204,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             _end_command(key, Outcome.CANCELLED),
             scripts.DELETE_OPERATION.call(names, (key.caller, key.id)),
         )
-        if _checked(code) == -1:
-            raise _not_found(key)
         _checked(deleted)
-        return int(code)
+        return self._noted_end(key, Outcome.CANCELLED, code)
 
     async def page(self, model: str, caller: str, *, before: int, count: int) -> OperationPage:
         """Return a caller's operations of a model, the newest first.
@@ -272,7 +279,14 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         (code,) = await self._shared.call(
             _end_command(key, Outcome.EXPIRED, entry=(entry_id, fields[b"size"]))
         )
-        return int(_checked(code)) > 0
+        return code != -1 and self._noted_end(key, Outcome.EXPIRED, code) > 0
+
+    def _noted_end(self, key: OperationKey, outcome: Outcome, code: Any) -> int:
+        if _checked(code) == -1:
+            raise _not_found(key)
+        if code == 1 and self._on_spared is not None:
+            self._on_spared(key.model, outcome)
+        return int(code)
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
         timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
@@ -310,19 +324,27 @@ def _end_command(
 ) -> Command:
     error = _ENDINGS[outcome]
     reply = Reply(job_id=key.id, failure=Failure(reason=error.reason, message=str(error)))
-    return scripts.END_OPERATION.call(
-        [
-            keys.jobs(key.model, Priority.OPERATION),
-            keys.operation(key.model, key.id),
-            keys.load(key.model),
-            keys.totals(key.model),
-            keys.done(key.model),
-        ],
-        (
-            *(keys.GROUP, key.caller, outcome.value, reply.SerializeToString(), key.id),
-            *(keys.DONE_MAX, keys.DONE_TTL_MS, *entry),
-        ),
+    return _in_order(
+        scripts.END_OPERATION.call(
+            [
+                keys.jobs(key.model, Priority.OPERATION),
+                keys.operation(key.model, key.id),
+                keys.load(key.model),
+                keys.totals(key.model),
+                keys.done(key.model),
+            ],
+            (
+                *(keys.GROUP, key.caller, outcome.value, reply.SerializeToString(), key.id),
+                *(keys.DONE_MAX, keys.DONE_TTL_MS, *entry),
+            ),
+        )
     )
+
+
+def _in_order(script: Command) -> Command:
+    # By its digest alone, what follows in the same round trip (a look, WAITAOF) would
+    # come before it whenever Redis has forgotten the script.
+    return scripts.in_full(script)
 
 
 def _parsed(key: OperationKey, look: Any) -> Operation:

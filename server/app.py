@@ -12,6 +12,7 @@ from uuid import uuid4
 from dispatch.dead_letters import DeadLetters
 from dispatch.done_stream import DoneStream
 from dispatch.job_store import JobStore, QueueLimits
+from dispatch.jobs import Outcome
 from dispatch.link import Link
 from dispatch.operation_store import OperationStore
 from dispatch.operations import OperationLimits
@@ -67,10 +68,15 @@ async def serve(
         reader = ReplyReader(store, link, pending, tasks)
         stack.callback(reader.stop)
         writer = Writer(store, link, pending)
+
+        async def listen(model: str) -> None:
+            await reader.listen(model)
+            metrics.begin_at_zero(model, ("queue",), infers=False)
+
         fleet = Fleet(
             store,
             link,
-            reader.listen,
+            listen,
             default_model=settings.default_model,
             no_worker_grace_s=settings.no_worker_grace_s,
         )
@@ -84,6 +90,7 @@ async def serve(
                     deadline_s=settings.operation_deadline_s,
                     ttl_s=settings.operation_ttl_s,
                 ),
+                on_spared=spared,
             )
         )
         letters = await stack.enter_async_context(
@@ -106,6 +113,17 @@ async def serve(
         )
         on_ready(address)
         await stop.wait()
+
+
+def spared(model: str, outcome: Outcome) -> None:
+    """Count a job that was retired before a worker had it."""
+    metrics.count_avoided(model, "queue", _CAUSES[outcome])
+
+
+_CAUSES: Final[dict[Outcome, metrics.Unwanted]] = {
+    Outcome.CANCELLED: "cancelled",
+    Outcome.EXPIRED: "expired",
+}
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@
 -- ARGV[3]     outcome: cancelled or expired
 -- ARGV[4]     how long to refuse a late enqueue of the same job, milliseconds
 --
--- Returns  1  retired
+-- Returns  1  retired, and no worker had it
+--          2  retired, in the hands of a worker
 --          0  it was never admitted, or is retired already
 
 local where = redis.call('GET', KEYS[4])
@@ -29,4 +30,4 @@ local deleted = redis.call('XDEL', stream, entry) == 1
 if not claimed and not deleted then return 0 end
 redis.call('HINCRBY', KEYS[5], 'bytes', -ARGV[2])
 redis.call('HINCRBY', KEYS[6], ARGV[3], 1)
-return 1
+return claimed and 2 or 1

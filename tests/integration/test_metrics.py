@@ -13,13 +13,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import OperationsStub
 from prometheus_client.parser import text_string_to_metric_families
 
 from dispatch import keys
 from prediction.v1 import prediction_pb2
 from tests.processes import Process
 from tests.redis_server import RedisServer
-from tests.stack import Colour, Stack, colour_of, request_for
+from tests.stack import STALL, Colour, Stack, colour_of, image_of, request_for
 from tests.worker_process import MODEL
 
 FREE_PORT = "127.0.0.1:0"
@@ -165,6 +167,19 @@ async def test_a_front_end_has_a_page_too(stack: Stack) -> None:
     server = stack.start_server(metrics_address=FREE_PORT)
     assert "despacho_work_avoided_total" in await asyncio.to_thread(page_of, server)
     assert server.terminate() == 0
+
+
+async def test_an_operation_cancelled_in_the_queue_was_avoided(stack: Stack) -> None:
+    server = stack.start_server(metrics_address=FREE_PORT)
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    request = prediction_pb2.SubmitPredictionRequest(model=MODEL, image=image_of((1, 2, 3)))
+    submitted = await stack.stub().SubmitPrediction(request)
+    cancel = operations_pb2.CancelOperationRequest(name=submitted.name)
+    await OperationsStub(stack.channel()).CancelOperation(cancel)
+    zero = {("avoided", "queue", cause): 0 for cause in ("expired", "cancelled")}
+    assert await asyncio.to_thread(counts, server) == {**zero, ("avoided", "queue", "cancelled"): 1}
 
 
 def test_a_front_end_that_cannot_have_its_page_does_not_start(stack: Stack) -> None:

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprediction/v1/prediction.proto\x12\rprediction.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x94\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x08priority\x18\x05 \x01(\x0e\x32\x17.prediction.v1.Priority\x12\x16\n\x0einclude_scores\x18\x06 \x01(\x08\"\xc2\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12.\n\x0bpredictions\x18\x04 \x03(\x0b\x32\x19.prediction.v1.Prediction\x12\x0e\n\x06scores\x18\x05 \x03(\x02\x12%\n\x06timing\x18\x06 \x01(\x0b\x32\x15.prediction.v1.Timing\x12\x0e\n\x06worker\x18\x07 \x01(\t\"<\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"\xda\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\"F\n\x14PredictStreamRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.prediction.v1.PredictRequest\"\x91\x01\n\x15PredictStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.prediction.v1.PredictResponseH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa1\x01\n\x17SubmitPredictionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x16\n\x0einclude_scores\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12-\n\ndurability\x18\x06 \x01(\x0e\x32\x19.prediction.v1.Durability\"\xa3\x02\n\x12PredictionMetadata\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.prediction.v1.PredictionState\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x65stimated_position\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.prediction.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.prediction.v1.Model\"\xd8\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x05 \x01(\x05\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0cinput_height\x18\x07 \x01(\x05\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.prediction.v1.ModelState\x12\x14\n\x0clive_workers\x18\t \x01(\x05\x12\x13\n\x0bqueue_depth\x18\n \x01(\x03\x12\x31\n\x0e\x65stimated_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rlive_versions\x18\x0c \x03(\t\x12\x16\n\x0emax_batch_size\x18\r \x01(\x05\x12\x19\n\x11queued_operations\x18\x0e \x01(\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*t\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x19\n\x15MODEL_STATE_NO_WORKER\x10\x03*W\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_WRITTEN\x10\x01\x12\x15\n\x11\x44URABILITY_SYNCED\x10\x02*\x89\x01\n\x0fPredictionState\x12 \n\x1cPREDICTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PREDICTION_STATE_QUEUED\x10\x01\x12\x1c\n\x18PREDICTION_STATE_RUNNING\x10\x02\x12\x19\n\x15PREDICTION_STATE_DONE\x10\x03\x32\xe3\x03\n\x11PredictionService\x12H\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\x12^\n\rPredictStream\x12#.prediction.v1.PredictStreamRequest\x1a$.prediction.v1.PredictStreamResponse(\x01\x30\x01\x12\x83\x01\n\x10SubmitPrediction\x12&.prediction.v1.SubmitPredictionRequest\x1a\x1d.google.longrunning.Operation\"(\xca\x41%\n\x0fPredictResponse\x12\x12PredictionMetadata\x12Q\n\nListModels\x12 .prediction.v1.ListModelsRequest\x1a!.prediction.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprediction/v1/prediction.proto\x12\rprediction.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x94\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x08priority\x18\x05 \x01(\x0e\x32\x17.prediction.v1.Priority\x12\x16\n\x0einclude_scores\x18\x06 \x01(\x08\"\xc2\x01\n\x0fPredictResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12.\n\x0bpredictions\x18\x04 \x03(\x0b\x32\x19.prediction.v1.Prediction\x12\x0e\n\x06scores\x18\x05 \x03(\x02\x12%\n\x06timing\x18\x06 \x01(\x0b\x32\x15.prediction.v1.Timing\x12\x0e\n\x06worker\x18\x07 \x01(\t\"<\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63lass_id\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"\xda\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\"\xb5\x01\n\x13PredictBatchRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06images\x18\x02 \x03(\x0b\x32\x19.prediction.v1.BatchImage\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x08priority\x18\x05 \x01(\x0e\x32\x17.prediction.v1.Priority\x12\x16\n\x0einclude_scores\x18\x06 \x01(\x08\"/\n\nBatchImage\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x9f\x01\n\x14PredictBatchResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x32\n\x08response\x18\x03 \x01(\x0b\x32\x1e.prediction.v1.PredictResponseH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"`\n\x14PredictUploadRequest\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1c.prediction.v1.UploadOptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x99\x01\n\rUploadOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12)\n\x08priority\x18\x04 \x01(\x0e\x32\x17.prediction.v1.Priority\x12\x16\n\x0einclude_scores\x18\x05 \x01(\x08\x12\x13\n\x0btotal_bytes\x18\x06 \x01(\x03\"I\n\x15PredictUploadResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1e.prediction.v1.PredictResponse\"F\n\x14PredictStreamRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.prediction.v1.PredictRequest\"\x91\x01\n\x15PredictStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.prediction.v1.PredictResponseH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa1\x01\n\x17SubmitPredictionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x16\n\x0einclude_scores\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12-\n\ndurability\x18\x06 \x01(\x0e\x32\x19.prediction.v1.Durability\"\xa3\x02\n\x12PredictionMetadata\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.prediction.v1.PredictionState\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x65stimated_position\x18\x07 \x01(\x03\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.prediction.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.prediction.v1.Model\"\xd8\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x05 \x01(\x05\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0cinput_height\x18\x07 \x01(\x05\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.prediction.v1.ModelState\x12\x14\n\x0clive_workers\x18\t \x01(\x05\x12\x13\n\x0bqueue_depth\x18\n \x01(\x03\x12\x31\n\x0e\x65stimated_wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rlive_versions\x18\x0c \x03(\t\x12\x16\n\x0emax_batch_size\x18\r \x01(\x05\x12\x19\n\x11queued_operations\x18\x0e \x01(\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*t\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x19\n\x15MODEL_STATE_NO_WORKER\x10\x03*W\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_WRITTEN\x10\x01\x12\x15\n\x11\x44URABILITY_SYNCED\x10\x02*\x89\x01\n\x0fPredictionState\x12 \n\x1cPREDICTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PREDICTION_STATE_QUEUED\x10\x01\x12\x1c\n\x18PREDICTION_STATE_RUNNING\x10\x02\x12\x19\n\x15PREDICTION_STATE_DONE\x10\x03\x32\x9c\x05\n\x11PredictionService\x12H\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\x12Y\n\x0cPredictBatch\x12\".prediction.v1.PredictBatchRequest\x1a#.prediction.v1.PredictBatchResponse0\x01\x12\\\n\rPredictUpload\x12#.prediction.v1.PredictUploadRequest\x1a$.prediction.v1.PredictUploadResponse(\x01\x12^\n\rPredictStream\x12#.prediction.v1.PredictStreamRequest\x1a$.prediction.v1.PredictStreamResponse(\x01\x30\x01\x12\x83\x01\n\x10SubmitPrediction\x12&.prediction.v1.SubmitPredictionRequest\x1a\x1d.google.longrunning.Operation\"(\xca\x41%\n\x0fPredictResponse\x12\x12PredictionMetadata\x12Q\n\nListModels\x12 .prediction.v1.ListModelsRequest\x1a!.prediction.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,14 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['SubmitPrediction']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['SubmitPrediction']._serialized_options = b'\312A%\n\017PredictResponse\022\022PredictionMetadata'
-  _globals['_PRIORITY']._serialized_start=2003
-  _globals['_PRIORITY']._serialized_end=2097
-  _globals['_MODELSTATE']._serialized_start=2099
-  _globals['_MODELSTATE']._serialized_end=2215
-  _globals['_DURABILITY']._serialized_start=2217
-  _globals['_DURABILITY']._serialized_end=2304
-  _globals['_PREDICTIONSTATE']._serialized_start=2307
-  _globals['_PREDICTIONSTATE']._serialized_end=2444
+  _globals['_PRIORITY']._serialized_start=2727
+  _globals['_PRIORITY']._serialized_end=2821
+  _globals['_MODELSTATE']._serialized_start=2823
+  _globals['_MODELSTATE']._serialized_end=2939
+  _globals['_DURABILITY']._serialized_start=2941
+  _globals['_DURABILITY']._serialized_end=3028
+  _globals['_PREDICTIONSTATE']._serialized_start=3031
+  _globals['_PREDICTIONSTATE']._serialized_end=3168
   _globals['_PREDICTREQUEST']._serialized_start=177
   _globals['_PREDICTREQUEST']._serialized_end=325
   _globals['_PREDICTRESPONSE']._serialized_start=328
@@ -53,24 +53,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTION']._serialized_end=584
   _globals['_TIMING']._serialized_start=587
   _globals['_TIMING']._serialized_end=805
-  _globals['_PREDICTSTREAMREQUEST']._serialized_start=807
-  _globals['_PREDICTSTREAMREQUEST']._serialized_end=877
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=880
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1025
-  _globals['_SUBMITPREDICTIONREQUEST']._serialized_start=1028
-  _globals['_SUBMITPREDICTIONREQUEST']._serialized_end=1189
-  _globals['_PREDICTIONMETADATA']._serialized_start=1192
-  _globals['_PREDICTIONMETADATA']._serialized_end=1483
-  _globals['_LISTMODELSREQUEST']._serialized_start=1485
-  _globals['_LISTMODELSREQUEST']._serialized_end=1504
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1506
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1564
-  _globals['_GETMODELREQUEST']._serialized_start=1566
-  _globals['_GETMODELREQUEST']._serialized_end=1597
-  _globals['_GETMODELRESPONSE']._serialized_start=1599
-  _globals['_GETMODELRESPONSE']._serialized_end=1654
-  _globals['_MODEL']._serialized_start=1657
-  _globals['_MODEL']._serialized_end=2001
-  _globals['_PREDICTIONSERVICE']._serialized_start=2447
-  _globals['_PREDICTIONSERVICE']._serialized_end=2930
+  _globals['_PREDICTBATCHREQUEST']._serialized_start=808
+  _globals['_PREDICTBATCHREQUEST']._serialized_end=989
+  _globals['_BATCHIMAGE']._serialized_start=991
+  _globals['_BATCHIMAGE']._serialized_end=1038
+  _globals['_PREDICTBATCHRESPONSE']._serialized_start=1041
+  _globals['_PREDICTBATCHRESPONSE']._serialized_end=1200
+  _globals['_PREDICTUPLOADREQUEST']._serialized_start=1202
+  _globals['_PREDICTUPLOADREQUEST']._serialized_end=1298
+  _globals['_UPLOADOPTIONS']._serialized_start=1301
+  _globals['_UPLOADOPTIONS']._serialized_end=1454
+  _globals['_PREDICTUPLOADRESPONSE']._serialized_start=1456
+  _globals['_PREDICTUPLOADRESPONSE']._serialized_end=1529
+  _globals['_PREDICTSTREAMREQUEST']._serialized_start=1531
+  _globals['_PREDICTSTREAMREQUEST']._serialized_end=1601
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1604
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1749
+  _globals['_SUBMITPREDICTIONREQUEST']._serialized_start=1752
+  _globals['_SUBMITPREDICTIONREQUEST']._serialized_end=1913
+  _globals['_PREDICTIONMETADATA']._serialized_start=1916
+  _globals['_PREDICTIONMETADATA']._serialized_end=2207
+  _globals['_LISTMODELSREQUEST']._serialized_start=2209
+  _globals['_LISTMODELSREQUEST']._serialized_end=2228
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2230
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2288
+  _globals['_GETMODELREQUEST']._serialized_start=2290
+  _globals['_GETMODELREQUEST']._serialized_end=2321
+  _globals['_GETMODELRESPONSE']._serialized_start=2323
+  _globals['_GETMODELRESPONSE']._serialized_end=2378
+  _globals['_MODEL']._serialized_start=2381
+  _globals['_MODEL']._serialized_end=2725
+  _globals['_PREDICTIONSERVICE']._serialized_start=3171
+  _globals['_PREDICTIONSERVICE']._serialized_end=3839
 # @@protoc_insertion_point(module_scope)

@@ -338,6 +338,226 @@ class Timing(_message.Message):
 Global___Timing: _TypeAlias = Timing  # noqa: Y015
 
 @_typing.final
+class PredictBatchRequest(_message.Message):
+    """Asks for the labels of many images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    INCLUDE_SCORES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model, as in `PredictRequest.model`."""
+    top_k: _builtins.int
+    """As in `PredictRequest.top_k`."""
+    request_id: _builtins.str
+    """Names the batch in logs, and the images that have no `request_id`. At most
+    128 printable ASCII characters; made by the server if empty. Not an
+    idempotency key.
+    """
+    priority: Global___Priority.ValueType
+    """How soon the images matter."""
+    include_scores: _builtins.bool
+    """As in `PredictRequest.include_scores`; for each image."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchImage]:
+        """The images. 1 to 256 of them."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        images: _abc.Iterable[Global___BatchImage] | None = ...,
+        top_k: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
+        include_scores: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "include_scores", b"include_scores", "model", b"model", "priority", b"priority", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictBatchRequest: _TypeAlias = PredictBatchRequest  # noqa: Y015
+
+@_typing.final
+class BatchImage(_message.Message):
+    """One image of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """Encoded image, as in `PredictRequest.image`."""
+    request_id: _builtins.str
+    """As in `PredictRequest.request_id`. Empty: that of the batch, a hyphen and the
+    index, such as `b7-0`. Need not be unique: answers are matched by `index`.
+    """
+    def __init__(
+        self,
+        *,
+        image: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchImage: _TypeAlias = BatchImage  # noqa: Y015
+
+@_typing.final
+class PredictBatchResponse(_message.Message):
+    """The outcome of one image of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which of `PredictBatchRequest.images` this answers, counted from 0. Each is
+    answered once, unless the call ends with an error.
+    """
+    request_id: _builtins.str
+    """The `request_id` of the image."""
+    @_builtins.property
+    def response(self) -> Global___PredictResponse:
+        """Its labels."""
+
+    @_builtins.property
+    def failure(self) -> _status_pb2.Status:
+        """Why it failed; the same code and details that
+        `PredictionService.Predict` would have given.
+        """
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        response: Global___PredictResponse | None = ...,
+        failure: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "index", b"index", "outcome", b"outcome", "request_id", b"request_id", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___PredictBatchResponse: _TypeAlias = PredictBatchResponse  # noqa: Y015
+
+@_typing.final
+class PredictUploadRequest(_message.Message):
+    """A part of an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the encoded image; the chunks together are what
+    `PredictRequest.image` would have been. Any size, also none; 64 KiB to
+    1 MiB cost least.
+    """
+    @_builtins.property
+    def options(self) -> Global___UploadOptions:
+        """What is wanted. Required in the first message, and only there."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___UploadOptions | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "options", b"options", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "options", b"options", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["options", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___PredictUploadRequest: _TypeAlias = PredictUploadRequest  # noqa: Y015
+
+@_typing.final
+class UploadOptions(_message.Message):
+    """What is wanted of an image that comes in chunks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    INCLUDE_SCORES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in `PredictRequest.model`."""
+    top_k: _builtins.int
+    """As in `PredictRequest.top_k`."""
+    request_id: _builtins.str
+    """As in `PredictRequest.request_id`."""
+    priority: Global___Priority.ValueType
+    """How soon it matters."""
+    include_scores: _builtins.bool
+    """As in `PredictRequest.include_scores`."""
+    total_bytes: _builtins.int
+    """Size of the encoded image, bytes; 0: not known. One that is too large is then
+    refused before its first chunk, and one that was cut short is noticed.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
+        include_scores: _builtins.bool = ...,
+        total_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_scores", b"include_scores", "model", b"model", "priority", b"priority", "request_id", b"request_id", "top_k", b"top_k", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadOptions: _TypeAlias = UploadOptions  # noqa: Y015
+
+@_typing.final
+class PredictUploadResponse(_message.Message):
+    """The labels of an image that came in chunks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___PredictResponse:
+        """Its labels."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___PredictResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictUploadResponse: _TypeAlias = PredictUploadResponse  # noqa: Y015
+
+@_typing.final
 class PredictStreamRequest(_message.Message):
     """One image of a stream."""
 

@@ -46,6 +46,16 @@ class PredictionServiceStub:
                 request_serializer=prediction_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
                 response_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.PredictBatch = channel.unary_stream(
+                '/prediction.v1.PredictionService/PredictBatch',
+                request_serializer=prediction_dot_v1_dot_prediction__pb2.PredictBatchRequest.SerializeToString,
+                response_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictBatchResponse.FromString,
+                _registered_method=True)
+        self.PredictUpload = channel.stream_unary(
+                '/prediction.v1.PredictionService/PredictUpload',
+                request_serializer=prediction_dot_v1_dot_prediction__pb2.PredictUploadRequest.SerializeToString,
+                response_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictUploadResponse.FromString,
+                _registered_method=True)
         self.PredictStream = channel.stream_stream(
                 '/prediction.v1.PredictionService/PredictStream',
                 request_serializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamRequest.SerializeToString,
@@ -86,6 +96,49 @@ class PredictionServiceServicer:
         when no such model was ever served, `RESOURCE_EXHAUSTED` when the queue is
         full, `UNAVAILABLE` when no worker or no broker can be reached, and
         `DEADLINE_EXCEEDED` when no worker answered in time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictBatch(self, request, context):
+        """Labels many images that come in one message.
+
+        Each answer is sent as soon as it is ready, in any order; `index` says whose
+        it is. A bad image fails alone and the call goes on; what is wrong with the
+        options, which all images share, ends the call before any is labelled, and so
+        does a message with no images or more than 256.
+
+        The whole message may have 17 MiB (`SERVER_MAX_IMAGE_BYTES` and 1 MiB more);
+        a larger one is refused by the transport, with `RESOURCE_EXHAUSTED` and no
+        reason: send it in parts, or over `PredictionService.PredictStream`. At most
+        64 images of a call are in flight (`SERVER_STREAM_WINDOW`), counting answers
+        that the caller has not taken. All images share the deadline of the call.
+
+        Safe to retry. A call that ends with an error has labelled what it answered;
+        only the other images need to be sent again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictUpload(self, request_iterator, context):
+        """Labels one image that comes in chunks.
+
+        The first message has the options, all others have a chunk; the image is
+        complete when the caller ends the stream. For an image that is still being
+        received or made while it is sent; one that is there goes over
+        `PredictionService.Predict` with less effort.
+
+        The deadline counts from the beginning of the upload. Safe to retry.
+
+        Fails as `PredictionService.Predict` does, as soon as it is known that it
+        must: the rest of the stream is then not read. Moreover it fails with
+        `INVALID_ARGUMENT` when a message is not the one that is due or the size is
+        not the announced one, with `DEADLINE_EXCEEDED` when the image is not complete
+        in time, with `RESOURCE_EXHAUSTED` when this server is receiving too many bytes
+        at once (`SERVER_MAX_RECEIVING_BYTES`), and with `UNAVAILABLE` when it shuts down
+        before the image is complete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +212,16 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     request_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictRequest.FromString,
                     response_serializer=prediction_dot_v1_dot_prediction__pb2.PredictResponse.SerializeToString,
             ),
+            'PredictBatch': grpc.unary_stream_rpc_method_handler(
+                    servicer.PredictBatch,
+                    request_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictBatchRequest.FromString,
+                    response_serializer=prediction_dot_v1_dot_prediction__pb2.PredictBatchResponse.SerializeToString,
+            ),
+            'PredictUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.PredictUpload,
+                    request_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictUploadRequest.FromString,
+                    response_serializer=prediction_dot_v1_dot_prediction__pb2.PredictUploadResponse.SerializeToString,
+            ),
             'PredictStream': grpc.stream_stream_rpc_method_handler(
                     servicer.PredictStream,
                     request_deserializer=prediction_dot_v1_dot_prediction__pb2.PredictStreamRequest.FromString,
@@ -213,6 +276,60 @@ class PredictionService:
             '/prediction.v1.PredictionService/Predict',
             prediction_dot_v1_dot_prediction__pb2.PredictRequest.SerializeToString,
             prediction_dot_v1_dot_prediction__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/prediction.v1.PredictionService/PredictBatch',
+            prediction_dot_v1_dot_prediction__pb2.PredictBatchRequest.SerializeToString,
+            prediction_dot_v1_dot_prediction__pb2.PredictBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/prediction.v1.PredictionService/PredictUpload',
+            prediction_dot_v1_dot_prediction__pb2.PredictUploadRequest.SerializeToString,
+            prediction_dot_v1_dot_prediction__pb2.PredictUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

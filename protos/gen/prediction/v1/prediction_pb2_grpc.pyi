@@ -56,6 +56,41 @@ class PredictionServiceStub:
     full, `UNAVAILABLE` when no worker or no broker can be reached, and
     `DEADLINE_EXCEEDED` when no worker answered in time.
     """
+    PredictBatch: _grpc.UnaryStreamMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]
+    """Labels many images that come in one message.
+
+    Each answer is sent as soon as it is ready, in any order; `index` says whose
+    it is. A bad image fails alone and the call goes on; what is wrong with the
+    options, which all images share, ends the call before any is labelled, and so
+    does a message with no images or more than 256.
+
+    The whole message may have 17 MiB (`SERVER_MAX_IMAGE_BYTES` and 1 MiB more);
+    a larger one is refused by the transport, with `RESOURCE_EXHAUSTED` and no
+    reason: send it in parts, or over `PredictionService.PredictStream`. At most
+    64 images of a call are in flight (`SERVER_STREAM_WINDOW`), counting answers
+    that the caller has not taken. All images share the deadline of the call.
+
+    Safe to retry. A call that ends with an error has labelled what it answered;
+    only the other images need to be sent again.
+    """
+    PredictUpload: _grpc.StreamUnaryMultiCallable[_prediction_pb2.PredictUploadRequest, _prediction_pb2.PredictUploadResponse]
+    """Labels one image that comes in chunks.
+
+    The first message has the options, all others have a chunk; the image is
+    complete when the caller ends the stream. For an image that is still being
+    received or made while it is sent; one that is there goes over
+    `PredictionService.Predict` with less effort.
+
+    The deadline counts from the beginning of the upload. Safe to retry.
+
+    Fails as `PredictionService.Predict` does, as soon as it is known that it
+    must: the rest of the stream is then not read. Moreover it fails with
+    `INVALID_ARGUMENT` when a message is not the one that is due or the size is
+    not the announced one, with `DEADLINE_EXCEEDED` when the image is not complete
+    in time, with `RESOURCE_EXHAUSTED` when this server is receiving too many bytes
+    at once (`SERVER_MAX_RECEIVING_BYTES`), and with `UNAVAILABLE` when it shuts down
+    before the image is complete.
+    """
     PredictStream: _grpc.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]
     """Labels many images over one call.
 
@@ -121,6 +156,41 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     when no such model was ever served, `RESOURCE_EXHAUSTED` when the queue is
     full, `UNAVAILABLE` when no worker or no broker can be reached, and
     `DEADLINE_EXCEEDED` when no worker answered in time.
+    """
+    PredictBatch: _aio.UnaryStreamMultiCallable[_prediction_pb2.PredictBatchRequest, _prediction_pb2.PredictBatchResponse]  # type: ignore[assignment]
+    """Labels many images that come in one message.
+
+    Each answer is sent as soon as it is ready, in any order; `index` says whose
+    it is. A bad image fails alone and the call goes on; what is wrong with the
+    options, which all images share, ends the call before any is labelled, and so
+    does a message with no images or more than 256.
+
+    The whole message may have 17 MiB (`SERVER_MAX_IMAGE_BYTES` and 1 MiB more);
+    a larger one is refused by the transport, with `RESOURCE_EXHAUSTED` and no
+    reason: send it in parts, or over `PredictionService.PredictStream`. At most
+    64 images of a call are in flight (`SERVER_STREAM_WINDOW`), counting answers
+    that the caller has not taken. All images share the deadline of the call.
+
+    Safe to retry. A call that ends with an error has labelled what it answered;
+    only the other images need to be sent again.
+    """
+    PredictUpload: _aio.StreamUnaryMultiCallable[_prediction_pb2.PredictUploadRequest, _prediction_pb2.PredictUploadResponse]  # type: ignore[assignment]
+    """Labels one image that comes in chunks.
+
+    The first message has the options, all others have a chunk; the image is
+    complete when the caller ends the stream. For an image that is still being
+    received or made while it is sent; one that is there goes over
+    `PredictionService.Predict` with less effort.
+
+    The deadline counts from the beginning of the upload. Safe to retry.
+
+    Fails as `PredictionService.Predict` does, as soon as it is known that it
+    must: the rest of the stream is then not read. Moreover it fails with
+    `INVALID_ARGUMENT` when a message is not the one that is due or the size is
+    not the announced one, with `DEADLINE_EXCEEDED` when the image is not complete
+    in time, with `RESOURCE_EXHAUSTED` when this server is receiving too many bytes
+    at once (`SERVER_MAX_RECEIVING_BYTES`), and with `UNAVAILABLE` when it shuts down
+    before the image is complete.
     """
     PredictStream: _aio.StreamStreamMultiCallable[_prediction_pb2.PredictStreamRequest, _prediction_pb2.PredictStreamResponse]  # type: ignore[assignment]
     """Labels many images over one call.
@@ -190,6 +260,53 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         when no such model was ever served, `RESOURCE_EXHAUSTED` when the queue is
         full, `UNAVAILABLE` when no worker or no broker can be reached, and
         `DEADLINE_EXCEEDED` when no worker answered in time.
+        """
+
+    @_abc_1.abstractmethod
+    def PredictBatch(
+        self,
+        request: _prediction_pb2.PredictBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_prediction_pb2.PredictBatchResponse], _abc.AsyncIterator[_prediction_pb2.PredictBatchResponse]]:
+        """Labels many images that come in one message.
+
+        Each answer is sent as soon as it is ready, in any order; `index` says whose
+        it is. A bad image fails alone and the call goes on; what is wrong with the
+        options, which all images share, ends the call before any is labelled, and so
+        does a message with no images or more than 256.
+
+        The whole message may have 17 MiB (`SERVER_MAX_IMAGE_BYTES` and 1 MiB more);
+        a larger one is refused by the transport, with `RESOURCE_EXHAUSTED` and no
+        reason: send it in parts, or over `PredictionService.PredictStream`. At most
+        64 images of a call are in flight (`SERVER_STREAM_WINDOW`), counting answers
+        that the caller has not taken. All images share the deadline of the call.
+
+        Safe to retry. A call that ends with an error has labelled what it answered;
+        only the other images need to be sent again.
+        """
+
+    @_abc_1.abstractmethod
+    def PredictUpload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_prediction_pb2.PredictUploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_pb2.PredictUploadResponse, _abc.Awaitable[_prediction_pb2.PredictUploadResponse]]:
+        """Labels one image that comes in chunks.
+
+        The first message has the options, all others have a chunk; the image is
+        complete when the caller ends the stream. For an image that is still being
+        received or made while it is sent; one that is there goes over
+        `PredictionService.Predict` with less effort.
+
+        The deadline counts from the beginning of the upload. Safe to retry.
+
+        Fails as `PredictionService.Predict` does, as soon as it is known that it
+        must: the rest of the stream is then not read. Moreover it fails with
+        `INVALID_ARGUMENT` when a message is not the one that is due or the size is
+        not the announced one, with `DEADLINE_EXCEEDED` when the image is not complete
+        in time, with `RESOURCE_EXHAUSTED` when this server is receiving too many bytes
+        at once (`SERVER_MAX_RECEIVING_BYTES`), and with `UNAVAILABLE` when it shuts down
+        before the image is complete.
         """
 
     @_abc_1.abstractmethod

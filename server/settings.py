@@ -53,11 +53,16 @@ class ServerSettings(BaseSettings):
     max_in_flight_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
     """Most bytes of images that this process waits for, over all models."""
 
+    max_receiving_bytes: Annotated[int, Field(ge=1)] = 256 * MIB
+    """Most bytes of images that this process has received and does not wait for yet: of
+    uploads in progress and of batches, over all calls; apart from `SERVER_MAX_IN_FLIGHT_BYTES`."""
+
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 4096
     """Most calls in progress on one connection."""
 
     stream_window: Annotated[int, Field(ge=1)] = 64
-    """Images of one `PredictStream` in flight before the server stops reading."""
+    """Images of one `PredictStream` or `PredictBatch` in flight, answers that were not taken
+    included, before the server goes on to the next."""
 
     operations_max_jobs: Annotated[int, Field(ge=1)] = 100_000
     """Most operations waiting or being worked on, per model, over all servers; apart from

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -10,20 +10,23 @@ import grpc
 from google.longrunning import operations_pb2
 
 from despacho.job.v1 import job_pb2
-from dispatch.errors import Draining, InvalidArgument
+from dispatch.errors import Draining, ExpiredInQueue, InvalidArgument
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceServicer
-from server import cancellation, validation
+from server import validation
+from server.batch import Batch
 from server.call_record import CURRENT, CallRecord, new_request_id
 from server.deadline import Deadline, with_margin
-from server.error_mapping import status_and_log
 from server.gate import Gate
+from server.labelling import Labelling, Options, outcome
 from server.operation_messages import to_operation
 from server.operations import ANONYMOUS
 from server.ports import Fleet, Operations, Relay
+from server.receiving import Receiving
 from server.settings import ServerSettings
 from server.stream_window import StreamWindow
-from server.translate import to_model, to_response
+from server.translate import to_model
+from server.upload import Upload
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -49,7 +52,10 @@ class PredictionService(PredictionServiceServicer):
         gate: Gate,
     ) -> None:
         self._settings = settings
-        self._relay = relay
+        self._labelling = Labelling(
+            max_image_bytes=settings.max_image_bytes, relay=relay, fleet=fleet
+        )
+        self._receiving = Receiving(max_bytes=settings.max_receiving_bytes)
         self._operations = operations
         self._fleet = fleet
         self._gate = gate
@@ -60,9 +66,52 @@ class PredictionService(PredictionServiceServicer):
         deadline = Deadline(self._settings, context)
         validation.check_request_id(request.request_id)
         call.request_id = request.request_id or call.request_id
-        return await self._predict(
-            request, call, request_id=call.request_id, timeout_s=deadline.remaining_s()
+        options = self._labelling.options(request, call)
+        return await self._labelling.label(
+            request.image,
+            options,
+            call,
+            request_id=call.request_id,
+            timeout_s=deadline.remaining_s(),
         )
+
+    async def PredictBatch(
+        self, request: pb.PredictBatchRequest, context: Context
+    ) -> AsyncIterator[pb.PredictBatchResponse]:
+        """Label the images of one message."""
+        call = CURRENT.get()
+        remaining_s = _counted_down(Deadline(self._settings, context))
+        validation.check_batch_count(len(request.images))
+        validation.check_request_id(request.request_id)
+        call.request_id = request.request_id or call.request_id
+        options = self._labelling.options(request, call)
+        with self._receiving.share() as share:
+            # The message stays until its last image is answered.
+            share.add(request.ByteSize())
+            batch = Batch(request, self._labelling, options, call, remaining_s)
+            async with aclosing(batch.responses(window=self._settings.stream_window)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def PredictUpload(
+        self, request_iterator: AsyncIterator[pb.PredictUploadRequest], context: Context
+    ) -> pb.PredictUploadResponse:
+        """Label one image that comes in chunks."""
+        call = CURRENT.get()
+        remaining_s = _counted_down(Deadline(self._settings, context))
+        with self._receiving.share() as share:
+            upload = Upload(
+                aiter(request_iterator), share, max_bytes=self._settings.max_image_bytes
+            )
+            try:
+                async with asyncio.timeout(with_margin(remaining_s())):
+                    options, image = await self._gate.unless_closed(self._receive(upload, call))
+            except TimeoutError as error:
+                raise ExpiredInQueue("the image was not complete before the deadline") from error
+        response = await self._labelling.label(
+            image, options, call, request_id=call.request_id, timeout_s=remaining_s()
+        )
+        return pb.PredictUploadResponse(response=response)
 
     async def PredictStream(
         self, request_iterator: AsyncIterator[pb.PredictStreamRequest], context: Context
@@ -129,42 +178,30 @@ class PredictionService(PredictionServiceServicer):
     ) -> pb.PredictStreamResponse:
         """Answer one image of a stream; its failure is its own."""
         request_id = item.request.request_id or new_request_id()
-        try:
+
+        async def labels() -> pb.PredictResponse:
             if not item.HasField("request"):
                 raise InvalidArgument("request", "the message has no request")
             validation.check_request_id(request_id)
-            response = await self._predict(
-                item.request, call, request_id=request_id, timeout_s=timeout_s
+            options = self._labelling.options(item.request, call)
+            return await self._labelling.label(
+                item.request.image, options, call, request_id=request_id, timeout_s=timeout_s
             )
-        except asyncio.CancelledError as error:
-            if cancellation.was_asked_for():
-                raise
-            failure: BaseException = error
-        except Exception as error:  # noqa: BLE001 - one image must not end the stream
-            failure = error
-        else:
-            return pb.PredictStreamResponse(request_id=request_id, response=response)
-        call.failed_images += 1
-        status = status_and_log(failure, call)
-        return pb.PredictStreamResponse(request_id=request_id, failure=status)
 
-    async def _predict(
-        self, request: pb.PredictRequest, call: CallRecord, *, request_id: str, timeout_s: float
-    ) -> pb.PredictResponse:
-        arrived_s = time.monotonic()
-        priority = validation.to_priority(request.priority)
-        top_k = validation.to_top_k(request.top_k)
-        validation.check_image(request.image, max_bytes=self._settings.max_image_bytes)
-        job = job_pb2.Job(
-            request_id=request_id,
-            model=self._fleet.resolve(request.model),
-            top_k=top_k,
-            include_scores=request.include_scores,
-            traceparent=call.traceparent,
-        )
-        call.model = job.model
-        reply = await self._relay.predict(
-            job, request.image, priority=priority, timeout_s=timeout_s
-        )
-        call.images += 1
-        return to_response(reply, job, total_s=time.monotonic() - arrived_s)
+        result = await outcome(labels(), call)
+        if isinstance(result, pb.PredictResponse):
+            return pb.PredictStreamResponse(request_id=request_id, response=result)
+        return pb.PredictStreamResponse(request_id=request_id, failure=result)
+
+    async def _receive(self, upload: Upload, call: CallRecord) -> tuple[Options, bytes]:
+        """Return what is wanted of an image, and the image; refuse it as soon as possible."""
+        wanted = await upload.options()
+        validation.check_request_id(wanted.request_id)
+        call.request_id = wanted.request_id or call.request_id
+        return self._labelling.options(wanted, call), await upload.image()
+
+
+def _counted_down(deadline: Deadline) -> Callable[[], float]:
+    """Return what says how long the caller will still wait, counted from now on."""
+    ends_s = time.monotonic() + deadline.remaining_s()
+    return lambda: max(0.0, ends_s - time.monotonic())

@@ -19,6 +19,9 @@ DEFAULT_TOP_K: Final = 5
 MAX_REQUEST_ID_CHARS: Final = 128
 """Longest request id, characters."""
 
+MAX_BATCH_IMAGES: Final = 256
+"""Most images in one message; the size of the message bounds them, too."""
+
 PRIORITIES: Final = {
     pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
     pb.PRIORITY_HIGH: Priority.HIGH,
@@ -50,6 +53,36 @@ def check_image(image: bytes, *, max_bytes: int) -> None:
         raise errors.ImageTooLarge(
             f"the image has {len(image)} bytes; the limit is {max_bytes} bytes"
         )
+
+
+def check_batch_count(count: int) -> None:
+    """Accept 1 to `MAX_BATCH_IMAGES` images in one message.
+
+    Raises:
+        InvalidArgument: there are fewer or more.
+    """
+    if not 1 <= count <= MAX_BATCH_IMAGES:
+        raise errors.InvalidArgument(
+            "images", f"the batch has {count} images; it must have 1 to {MAX_BATCH_IMAGES}"
+        )
+
+
+def to_total_bytes(total_bytes: int, *, max_bytes: int) -> int:
+    """Return the size that an upload announces; 0: it does not.
+
+    Raises:
+        InvalidArgument: it is negative.
+        ImageTooLarge: it is above `max_bytes`.
+    """
+    if total_bytes < 0:
+        raise errors.InvalidArgument(
+            "total_bytes", f"total_bytes is {total_bytes}; it must not be negative"
+        )
+    if total_bytes > max_bytes:
+        raise errors.ImageTooLarge(
+            f"the image has {total_bytes} bytes; the limit is {max_bytes} bytes"
+        )
+    return total_bytes
 
 
 def to_top_k(top_k: int) -> int:

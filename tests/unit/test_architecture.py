@@ -27,7 +27,7 @@ ONLY_IN: dict[str, list[str]] = {
     "prometheus_client": ["telemetry"],
 }
 
-STUBS = {"prediction", "despacho"}
+STUBS = {"prediction", "despacho", "inference"}
 FOREIGN_TO_CLIENT = {"despacho"}  # what lies in Redis is none of a client's business
 
 

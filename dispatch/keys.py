@@ -1,5 +1,7 @@
 """Names of every Redis key, and what lives there.
 
+"Permanent" is what lives until its model is forgotten.
+
     despacho:models                     SET     models ever announced; permanent
     despacho:{model}:card               STRING  ModelCard announced last; permanent
     despacho:{model}:workers            SET     names of workers; permanent, the dead are pruned

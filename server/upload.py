@@ -50,6 +50,9 @@ class Upload:
     async def image(self) -> bytes:
         """Return all chunks together; there may be none.
 
+        The end of the stream may also be that the caller has gone: gRPC cancels the
+        call in the next moment, and with it the job of what may be half an image.
+
         Raises:
             InvalidArgument: a message is no chunk, or the size is not the announced one.
             ImageTooLarge: the limit was passed.

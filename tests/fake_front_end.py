@@ -198,6 +198,33 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
                 response.failure.CopyFrom(refusal.status)
             yield response
 
+    def PredictBatch(self, request: prediction_pb2.PredictBatchRequest, context: Any) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "the client has no use for it")
+
+    def PredictUpload(
+        self, request_iterator: Iterator[prediction_pb2.PredictUploadRequest], context: Any
+    ) -> prediction_pb2.PredictUploadResponse:
+        self._begin(context)
+        options = next(request_iterator).options
+        request = prediction_pb2.PredictRequest(
+            model=options.model,
+            top_k=options.top_k,
+            request_id=options.request_id,
+            priority=options.priority,
+            include_scores=options.include_scores,
+        )
+        try:
+            for part in request_iterator:
+                request.image += part.chunk
+                if request.image.startswith(b"bad"):
+                    raise BAD
+            self.requests.append(request)
+            self._wait_if_slow(request)
+            return prediction_pb2.PredictUploadResponse(response=answer(request))
+        except Refusal as refusal:
+            refusal.abort(context)
+            raise
+
     def SubmitPrediction(
         self, request: prediction_pb2.SubmitPredictionRequest, context: Any
     ) -> Any:

@@ -66,6 +66,7 @@ class FakeRelay:
 
     def __init__(self) -> None:
         self.failures: dict[bytes, BaseException] = {}
+        self.scores = [0.1, 0.9]
         self.submitted: list[Submitted] = []
         self.cancelled: list[bytes] = []
         self.notice = Notice()
@@ -96,7 +97,7 @@ class FakeRelay:
             answer=job_pb2.Answer(
                 model_version="1.0",
                 labels=[job_pb2.Label(name="cat", class_id=281, score=0.9)],
-                scores=[0.1, 0.9] if job.include_scores else [],
+                scores=self.scores if job.include_scores else [],
                 queue_us=1_500,
                 decode_us=2_000_000,
                 inference_us=30,

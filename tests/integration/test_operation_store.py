@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from redis.client import Monitor
 
 from despacho.job.v1.job_pb2 import Answer, DeadLetter, Failure, Job, Reply
 from dispatch import keys
@@ -84,6 +85,21 @@ def counts(server: RedisServer) -> dict[str, int]:
         return {name.decode(): int(n) for name, n in client.hgetall(keys.totals(MODEL)).items()}
 
 
+def knows_what_is_on_disk(server: RedisServer) -> bool:
+    """Whether it has WAITAOF; Valkey says which Redis it is like."""
+    with server.client() as client:
+        version = str(client.info("server")["redis_version"])
+    return tuple(map(int, version.split(".")[:2])) >= (7, 2)
+
+
+def heard_until(monitor: Monitor, last: str) -> Iterator[dict[str, str]]:
+    """Yield what a server did, the commands of scripts too."""
+    for heard in monitor.listen():
+        if heard["command"] == last:
+            return
+        yield heard
+
+
 def assert_balanced(server: RedisServer) -> None:
     totals = counts(server)
     with server.client() as client:
@@ -133,6 +149,32 @@ async def test_repeating_a_submission_finds_the_same_operation(
     afterwards = await submit(store, new(request_id=request_id))
     assert afterwards.progress is Progress.DONE
     assert take(queue) == []
+
+
+async def test_what_was_submitted_is_seen_though_redis_has_forgotten_some_scripts(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    known = new()
+    await submit(store, known)
+    with redis_server.client() as client:
+        client.script_flush()
+    await store.get(known.key)  # now it knows again how to look, and nothing else
+    assert (await submit(store, new())).progress is Progress.QUEUED
+
+
+async def test_one_that_is_overdue_is_seen_as_ended_though_redis_has_forgotten_some_scripts(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    known, operation = new(), new()
+    await submit(store, known)
+    async with opened(redis_server, replace(LIMITS, deadline_s=0.001)) as hasty:
+        deadline_ms = (await submit(hasty, operation)).deadline_ms
+    with redis_server.client() as client:
+        client.script_flush()
+    async with asyncio.timeout(5):
+        while (await store.get(known.key)).now_ms <= deadline_ms:
+            pass
+    assert (await store.get(operation.key)).progress is Progress.DONE
 
 
 async def test_a_trace_is_not_part_of_the_content(store: OperationStore) -> None:
@@ -419,9 +461,37 @@ async def test_the_end_is_news_for_whoever_reads(
     await news.aclose()
 
 
-async def test_synced_is_accepted_when_the_disk_has_it(store: OperationStore) -> None:
-    accepted = await asyncio.gather(*(store.submit(new(), is_synced=True) for _ in range(3)))
-    assert {each.progress for each in accepted} == {Progress.QUEUED}
+async def test_synced_is_accepted_when_the_disk_has_it_and_refused_where_none_can_tell(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    submissions = [store.submit(new(), is_synced=True) for _ in range(3)]
+    outcomes = await asyncio.gather(*submissions, return_exceptions=True)
+    if knows_what_is_on_disk(redis_server):
+        progress = {each.progress for each in outcomes if isinstance(each, Operation)}
+        assert progress == {Progress.QUEUED}
+        assert counts(redis_server) == {"accepted": 3}
+    else:
+        assert {type(each) for each in outcomes} == {DurabilityUnavailable}
+        assert counts(redis_server) == {}
+    assert (await submit(store, new())).progress is Progress.QUEUED
+
+
+@pytest.mark.parametrize("has_forgotten", [False, True])
+async def test_the_disk_is_asked_after_the_submission(
+    redis_server: RedisServer, store: OperationStore, *, has_forgotten: bool
+) -> None:
+    await submit(store, new())
+    with redis_server.client() as client, client.monitor() as monitor:
+        if has_forgotten:
+            client.script_flush()
+        with suppress(DurabilityUnavailable):
+            await store.submit(new(), is_synced=True)
+        client.echo("end")
+        seen = [each["command"].split()[0] for each in heard_until(monitor, "ECHO end")]
+    if knows_what_is_on_disk(redis_server):
+        assert seen.index("XADD") < len(seen) - 1 - seen[::-1].index("WAITAOF")
+    else:
+        assert "XADD" not in seen
 
 
 async def test_synced_is_refused_where_there_is_no_append_only_file(

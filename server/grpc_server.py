@@ -11,12 +11,14 @@ from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_ser
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
-from server import admin_service, health
+from server import admin_service, health, inference_service
 from server.admin import Admin
 from server.admin_service import AdminService
 from server.gate import Gate
+from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
 from server.operations_service import OperationsService
 from server.ports import Fleet, Operations, Relay
@@ -113,12 +115,16 @@ async def grpc_server(
         OperationsService(settings, operations=operations, fleet=fleet, gate=gate), server
     )
     add_AdminServiceServicer_to_server(AdminService(settings, admin=admin, fleet=fleet), server)
+    add_GRPCInferenceServiceServicer_to_server(
+        InferenceService(settings, relay=relay, fleet=fleet, gate=gate), server
+    )
     async with health.HealthService(fleet) as health_service:
         add_HealthServicer_to_server(health_service, server)
         reflection.enable_server_reflection(
             (
                 health.SERVICE,
                 admin_service.SERVICE,
+                inference_service.SERVICE,
                 "google.longrunning.Operations",
                 "grpc.health.v1.Health",
                 reflection.SERVICE_NAME,

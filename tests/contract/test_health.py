@@ -99,6 +99,7 @@ async def test_reflection_lists_what_is_served(front: FrontEnd) -> None:
     assert {service.name for service in services.list_services_response.service} == {
         SERVICE,
         "prediction.v1.AdminService",
+        "inference.GRPCInferenceService",
         "google.longrunning.Operations",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -1348,8 +1348,8 @@ class InferStatistics(_message.Message):
 
     @_builtins.property
     def fail(self) -> Global___StatisticDuration:
-        """Requests that were given to workers and then failed. Of a request that the
-        caller gave up nothing is counted.
+        """Requests that obeyed the rules and failed. One that breaks a rule is not
+        counted, nor one that its caller gave up.
         """
 
     @_builtins.property

@@ -256,14 +256,15 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         count = 0
         while count < SWEEP_COUNT:
             # The first is the oldest, and so the first whose deadline passes.
-            now, entries = await self._shared.call(
+            time, entries = await self._shared.call(
                 ("TIME",), ("XRANGE", stream, "-", "+", "COUNT", 1)
             )
             if not _checked(entries):
                 break
             ((entry_id, values),) = entries
             fields = dict(zip(values[::2], values[1::2], strict=True))
-            now_ms = int(_checked(now)[0]) * 1000
+            seconds, microseconds = map(int, _checked(time))
+            now_ms = seconds * 1000 + microseconds // 1000
             if int(fields[b"deadline"]) + overdue_s * 1000 > now_ms:
                 break
             if not await self._end_entry(model, entry_id, fields):

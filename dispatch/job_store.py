@@ -16,13 +16,17 @@ from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import Outcome, Priority, Submission
 from dispatch.line import Line
 from dispatch.reply_stream import ReplyStream
-from dispatch.scripts import Command
+from dispatch.scripts import Argument, Command
 
 REPLY_TIMEOUT_S = 0.9
 """A broker that is silent for this long is away: callers hear within 1 s."""
 
 SLOWEST_BYTES_PER_S = 8 * 1024 * 1024
 """A link to the broker that is slower than this counts as broken."""
+
+BATCH_JOBS = 64
+BATCH_BYTES = 1024 * 1024
+"""At most one image above this is admitted in one call of a script, which blocks Redis."""
 
 _INDEX = {priority: index for index, priority in enumerate(Priority, start=1)}
 
@@ -99,8 +103,32 @@ def size_bytes(submission: Submission) -> int:
     return len(submission.image) + submission.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
 
 
+def _batches(operations: Sequence[Operation]) -> list[Cancel | list[Enqueue]]:
+    """Return what each command does: one cancel, or several enqueues of one model.
+
+    They stay in order, but for jobs of different models, which know nothing of each other.
+    """
+    batches: list[Cancel | list[Enqueue]] = []
+    # Of each model, the batch that more may join, and the bytes of its images.
+    growing: dict[str, tuple[list[Enqueue], int]] = {}
+    for operation in operations:
+        if isinstance(operation, Cancel):
+            # No later job of the model may join those before it.
+            growing.pop(operation.model, None)
+            batches.append(operation)
+            continue
+        model = operation.submission.job.model
+        batch, bytes_before = growing.get(model, ([], 0))
+        if not batch or len(batch) == BATCH_JOBS or bytes_before >= BATCH_BYTES:
+            batch, bytes_before = [], 0
+            batches.append(batch)
+        batch.append(operation)
+        growing[model] = batch, bytes_before + len(operation.submission.image)
+    return batches
+
+
 def _job_keys(model: str, job_id: str) -> list[str]:
-    """Return the keys of the scripts `enqueue` and `cancel`."""
+    """Return the keys of the script `cancel`."""
     return [
         *keys.call_streams(model),
         keys.job(model, job_id),
@@ -152,55 +180,59 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             OutcomeUnknown: each operation may or may not have been done; repeat them.
         """
         now = time.monotonic()
-        commands = [self._command(each, now) for each in operations]
+        batches = _batches(operations)
         sent_bytes = sum(
-            size_bytes(each.submission) for each in operations if isinstance(each, Enqueue)
+            len(each.submission.image) for each in operations if isinstance(each, Enqueue)
         )
         replies = await self._writes.call(
-            *commands, timeout_s=REPLY_TIMEOUT_S + sent_bytes / SLOWEST_BYTES_PER_S
+            *(self._command(batch, now) for batch in batches),
+            timeout_s=REPLY_TIMEOUT_S + sent_bytes / SLOWEST_BYTES_PER_S,
         )
-        return [
-            self._refusal(operation, reply)
-            for operation, reply in zip(operations, replies, strict=True)
-        ]
+        refusals: dict[Operation, DespachoError] = {}
+        for batch, reply in zip(batches, replies, strict=True):
+            if not isinstance(batch, Cancel):
+                # An error is that of the whole batch: nothing of it was done.
+                answers = reply if isinstance(reply, list) else [reply] * len(batch)
+                for enqueue, answer in zip(batch, answers, strict=True):
+                    refusal = self._refusal(enqueue.submission.job.model, answer)
+                    if refusal is not None:
+                        refusals[enqueue] = refusal
+        return [refusals.get(operation) for operation in operations]
 
-    def _command(self, operation: Operation, now: float) -> Command:
-        if isinstance(operation, Cancel):
+    def _command(self, batch: "Cancel | list[Enqueue]", now: float) -> Command:
+        if isinstance(batch, Cancel):
             return scripts.CANCEL.call(
-                _job_keys(operation.model, operation.job_id),
-                (keys.GROUP, operation.size_bytes, operation.outcome.value, operation.late_ms),
+                _job_keys(batch.model, batch.job_id),
+                (keys.GROUP, batch.size_bytes, batch.outcome.value, batch.late_ms),
             )
-        submission = operation.submission
-        job = submission.job
-        return scripts.ENQUEUE.call(
-            _job_keys(job.model, job.id),
-            (
+        model = batch[0].submission.job.model
+        names = [*keys.job_streams(model), keys.load(model), keys.totals(model)]
+        arguments: list[Argument] = [self._limits.jobs, self._limits.size_bytes, keys.JOB_GRACE_MS]
+        for enqueue in batch:
+            submission = enqueue.submission
+            names.append(keys.job(model, submission.job.id))
+            job = submission.job.SerializeToString()
+            arguments += (
                 _INDEX[submission.priority],
-                self._limits.jobs,
-                self._limits.size_bytes,
-                size_bytes(submission),
+                len(submission.image) + len(job) + keys.ENTRY_OVERHEAD_BYTES,
                 max(1, round((submission.answer_by - now) * 1000)),
-                keys.JOB_GRACE_MS,
-                job.SerializeToString(),
+                job,
                 submission.image,
-            ),
-        )
+            )
+        return scripts.ENQUEUE.call(names, arguments)
 
-    def _refusal(self, operation: Operation, reply: Any) -> DespachoError | None:
-        if isinstance(operation, Cancel):
-            return None
-        model = operation.submission.job.model
-        if isinstance(reply, OutOfMemoryError):
+    def _refusal(self, model: str, answer: Any) -> DespachoError | None:
+        if isinstance(answer, OutOfMemoryError):
             return QueueFull(f"model:{model}/memory", "the broker's memory is full")
-        if isinstance(reply, ResponseError):
+        if isinstance(answer, ResponseError):
             refusal = BrokerUnavailable("the broker refused the image")
-            refusal.__cause__ = reply  # for the log; it is not the caller's business
+            refusal.__cause__ = answer  # for the log; it is not the caller's business
             return refusal
-        if reply == -1:
+        if answer == -1:
             return QueueFull(
                 f"model:{model}/jobs", f"{self._limits.jobs} images are waiting already"
             )
-        if reply == -2:  # noqa: PLR2004 - as enqueue.lua says
+        if answer == -2:  # noqa: PLR2004 - as enqueue.lua says
             return QueueFull(
                 f"model:{model}/bytes",
                 f"{self._limits.size_bytes} bytes of images are waiting already",

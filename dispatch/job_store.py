@@ -206,7 +206,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
                 (keys.GROUP, batch.size_bytes, batch.outcome.value, batch.late_ms),
             )
         model = batch[0].submission.job.model
-        names = [*keys.job_streams(model), keys.load(model), keys.totals(model)]
+        names = [*keys.call_streams(model), keys.load(model), keys.totals(model)]
         arguments: list[Argument] = [self._limits.jobs, self._limits.size_bytes, keys.JOB_GRACE_MS]
         for enqueue in batch:
             submission = enqueue.submission

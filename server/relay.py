@@ -1,9 +1,9 @@
 """From a validated request to its reply: register, send, wait."""
 
 import asyncio
+import os
 import time
 from typing import Final
-from uuid import uuid4
 
 from despacho.job.v1.job_pb2 import Failure, Job, Reply
 from dispatch import errors
@@ -20,6 +20,9 @@ less, so that the caller sees our reason and not its own timer."""
 MOST_RETRY_S: Final = 30.0
 LEAST_RETRY_S: Final = 0.05
 
+STAYS_FULL_S: Final = 0.020
+"""Most that a full queue is believed to stay full without asking Redis again."""
+
 _BY_REASON: Final = {leaf.reason: leaf for leaf in errors.leaves()}
 
 
@@ -33,6 +36,9 @@ class Relay:
         self._pending = pending
         self._writer = writer
         self._server_id = server_id
+        self._full: dict[str, tuple[float, str]] = {}
+        """Of each model whose queue was full: until when Redis is not asked again, and what
+        it said."""
 
     async def predict(
         self, job: Job, image: bytes, *, priority: Priority, timeout_s: float
@@ -54,7 +60,8 @@ class Relay:
             InvalidImage, InferenceFailed, JobPoisoned: what the worker said.
         """
         self._fleet.check_can_answer(job.model)
-        job.id = uuid4().hex
+        self._check_may_have_room(job.model)
+        job.id = os.urandom(16).hex()
         job.reply_to = self._server_id
         margin_s = min(MARGIN_S, MARGIN_SHARE * timeout_s)
         submission = Submission(job, image, priority, time.monotonic() + timeout_s - margin_s)
@@ -75,11 +82,28 @@ class Relay:
                     raise
         except errors.QueueFull as refusal:
             refusal.retry_after_s = self._room_in_s(job.model)
+            if refusal.subject == _jobs_of(job.model):
+                self._note_full(job.model, str(refusal))
             raise
 
     def give_up(self) -> None:
         """Fail all calls that still wait: this server stops now."""
         self._pending.fail_all(lambda: errors.Draining("this server stopped before an answer came"))
+
+    def _check_may_have_room(self, model: str) -> None:
+        """Refuse what Redis would refuse: in a flood, asking it is most of the work."""
+        if model not in self._full:
+            return
+        until, message = self._full[model]
+        if time.monotonic() < until:
+            raise errors.QueueFull(_jobs_of(model), message, retry_after_s=self._room_in_s(model))
+        del self._full[model]
+
+    def _note_full(self, model: str, message: str) -> None:
+        # Not longer than it takes one job to end: a place that is free should not wait.
+        drain_per_s = self._fleet.get(model).drain_per_s
+        one_job_s = STAYS_FULL_S if drain_per_s is None else 1 / drain_per_s
+        self._full[model] = time.monotonic() + min(STAYS_FULL_S, one_job_s), message
 
     def _room_in_s(self, model: str) -> float:
         """Estimate when a tenth of the queue will have drained, seconds."""
@@ -88,6 +112,11 @@ class Relay:
             return 1.0
         wait_s = view.queue_depth / 10 / view.drain_per_s
         return min(MOST_RETRY_S, max(LEAST_RETRY_S, wait_s))
+
+
+def _jobs_of(model: str) -> str:
+    """Return what `QueueFull.subject` calls the limit on jobs."""
+    return f"model:{model}/jobs"
 
 
 def _answered(reply: Reply) -> Reply:

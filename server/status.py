@@ -5,6 +5,7 @@ caller can do about the error.
 """
 
 import math
+import random
 from typing import Final
 
 import grpc
@@ -88,8 +89,10 @@ def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...
     retry = error_details_pb2.RetryInfo()
     for detail in status.details:
         if detail.Unpack(retry):
-            # Obeyed by gRPC's own retries, which do not read RetryInfo.
-            pushback_ms = retry.retry_delay.ToMilliseconds()
+            # Obeyed by gRPC's own retries, which do not read RetryInfo and add no jitter:
+            # those refused in the same moment must not come back in the same moment.
+            spread = 1 + random.random() / 2  # noqa: S311 - not for secrets
+            pushback_ms = round(retry.retry_delay.ToMilliseconds() * spread)
             trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
     return tuple(trailers)
 

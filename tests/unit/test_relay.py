@@ -21,6 +21,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.sent: list[Operation] = []
+        self.sends = 0
         self.failure: errors.DespachoError | None = None
         self.refusal: errors.DespachoError | None = None
         self.on_enqueue: Callable[[Job], object] = lambda _job: None
@@ -38,6 +39,7 @@ class FakeStore:
         if self.failure is not None:
             raise self.failure
         self.sent += operations
+        self.sends += 1
         self.grew.set()
         for operation in operations:
             if isinstance(operation, Enqueue):
@@ -54,9 +56,12 @@ class FakeStore:
 class FakeFleet:
     """One model, always there."""
 
+    drain_per_s = 10.0
+
     def get(self, name: str) -> ModelView:
         card = ModelCard(name=name)
-        return ModelView(card, 1, 0, ("1",), queue_depth=100, queued_operations=0, drain_per_s=10.0)
+        rate = self.drain_per_s
+        return ModelView(card, 1, 0, ("1",), queue_depth=100, queued_operations=0, drain_per_s=rate)
 
     def check_can_answer(self, name: str) -> None:
         assert name
@@ -134,6 +139,50 @@ async def test_a_refusal_says_when_to_come_back() -> None:
             await house.predict()
         # A tenth of 100 jobs, at 10 a second.
         assert caught.value.retry_after_s == pytest.approx(1.0)
+
+
+async def test_jobs_of_many_callers_are_sent_together() -> None:
+    async with House() as house:
+        house.store.on_enqueue = house.answer
+        await asyncio.gather(*(house.predict() for _ in range(50)))
+        assert (len(house.store.sent), house.store.sends) == (50, 1)
+
+
+async def test_a_full_queue_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.relay.STAYS_FULL_S", 3600)
+    monkeypatch.setattr(FakeFleet, "drain_per_s", 1e-9)
+    async with House() as house:
+        house.store.refusal = errors.QueueFull("model:m/jobs", "full")
+        for _ in range(3):
+            with pytest.raises(errors.QueueFull, match="full") as caught:
+                await house.predict()
+            assert caught.value.subject == "model:m/jobs"
+            assert caught.value.retry_after_s == 30
+        assert len(house.store.sent) == 1
+
+
+@pytest.mark.parametrize("subject", ["model:m/bytes", "model:m/memory"])
+async def test_a_limit_that_a_smaller_image_may_pass_is_asked_each_time(
+    subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.relay.STAYS_FULL_S", 3600)
+    async with House() as house:
+        house.store.refusal = errors.QueueFull(subject, "full")
+        for _ in range(2):
+            with pytest.raises(errors.QueueFull):
+                await house.predict()
+        assert len(house.store.sent) == 2
+
+
+async def test_a_queue_that_was_full_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.relay.STAYS_FULL_S", 0)
+    async with House() as house:
+        house.store.refusal = errors.QueueFull("model:m/jobs", "full")
+        with pytest.raises(errors.QueueFull):
+            await house.predict()
+        house.store.refusal = None
+        house.store.on_enqueue = house.answer
+        assert (await house.predict()).answer.batch_size == 1
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -14,23 +13,39 @@ from server.call_record import CallRecord
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
-def logged(record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
-    """Log the call when it has ended, however it ended."""
-    # Read now: a connection that is gone has no peer.
-    peer = context.peer()
-    status = grpc.StatusCode.OK
-    try:
-        yield
-    except grpc.aio.AbortError:
-        status = context.code()
-        raise
-    except (asyncio.CancelledError, grpc.aio.BaseError):
-        is_late = context.time_remaining() == 0
-        status = grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
-        raise
-    finally:
-        write_line(record, status, peer=peer)
+class Logged:
+    """Logs the call when it has ended, however it ended.
+
+    A class, as a generator would be one more frame for each call to go through.
+    """
+
+    __slots__ = ("_context", "_peer", "_record")
+
+    def __init__(self, record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._record = record
+        self._context = context
+        # Read now: a connection that is gone has no peer.
+        self._peer = context.peer()
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the line."""
+        write_line(self._record, self._status(exc), peer=self._peer)
+
+    def _status(self, error: BaseException | None) -> grpc.StatusCode:
+        if isinstance(error, grpc.aio.AbortError):
+            return self._context.code()
+        if isinstance(error, (asyncio.CancelledError, grpc.aio.BaseError)):
+            is_late = self._context.time_remaining() == 0
+            return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
+        return grpc.StatusCode.OK
 
 
 def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> None:

@@ -1,9 +1,7 @@
 """Turns whatever a call raises into a status, once and for all calls."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -29,34 +27,34 @@ def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Statu
     return to_status(error)
 
 
-@asynccontextmanager
-async def errors_as_status(
-    record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]
-) -> AsyncIterator[None]:
-    """End the call with the status of whatever is raised inside.
+async def end_call(
+    error: BaseException, record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]
+) -> NoReturn:
+    """End the call with the status of what its handler raised.
 
-    The request id goes into the trailers and not into the initial metadata: a call
-    whose initial metadata has been received is committed, so sending it would
-    switch off the retries of every gRPC client.
+    Raises:
+        AbortError: by which gRPC knows that the call has its status.
+        BaseError, CancelledError: `error`, if it is no failure of ours.
     """
-    try:
-        yield
-    except grpc.aio.BaseError:
+    if isinstance(error, grpc.aio.BaseError):
         # gRPC's own: the call has its status already, or the connection is gone.
-        raise
-    except asyncio.CancelledError as error:
-        if cancellation.was_asked_for():
-            raise
-        failure: BaseException = error
-    except Exception as error:  # noqa: BLE001 - the last line of defence
-        failure = error
-    else:
-        context.set_trailing_metadata(((REQUEST_ID_KEY, record.request_id),))
-        return
-    status = status_and_log(failure, record)
+        raise error
+    if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
+        raise error
+    status = status_and_log(error, record)
     record.reason = reason_of(status)
     await context.abort(
         CODES[status.code],
         status.message,
         (*to_trailers(status), (REQUEST_ID_KEY, record.request_id)),
     )
+
+
+def end_well(record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Add what a caller is told at the end of a call that went well.
+
+    The request id goes into the trailers and not into the initial metadata: a call
+    whose initial metadata has been received is committed, so sending it would
+    switch off the retries of every gRPC client.
+    """
+    context.set_trailing_metadata(((REQUEST_ID_KEY, record.request_id),))

@@ -3,23 +3,23 @@
 From the outside in: the access log, the mapping of errors, the gate.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from dispatch.errors import InvalidArgument
-from server.access_log import logged, write_line
+from server.access_log import Logged, write_line
 from server.call_record import CURRENT, CallRecord
-from server.error_mapping import errors_as_status
+from server.error_mapping import end_call, end_well
 from server.gate import Gate
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # In quotes: generic only for type checkers.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Around = Callable[[Context], AbstractAsyncContextManager[None]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -27,6 +27,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._wrapped: dict[str, Handler] = {}
+        """By the name of a method that exists: made once, as it is the same for all calls."""
 
     async def intercept_service(
         self,
@@ -35,24 +37,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> "Handler | None":
         """Return the handler of the call with everything around it."""
         record = CallRecord.of(handler_call_details)
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            # gRPC answers by itself, and leaves no trace of it.
-            write_line(record, grpc.StatusCode.UNIMPLEMENTED, peer="")
-            return None
-        return wrapped(handler, lambda context: self._around(record, context))
-
-    @asynccontextmanager
-    async def _around(self, record: CallRecord, context: Context) -> AsyncIterator[None]:
+        wrapper = self._wrapped.get(record.method)
+        if wrapper is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                # gRPC answers by itself, and leaves no trace of it.
+                write_line(record, grpc.StatusCode.UNIMPLEMENTED, peer="")
+                return None
+            wrapper = self._wrapped[record.method] = wrapped(handler, self._gate)
+        # The handler runs in this same task.
         CURRENT.set(record)
-        with logged(record, context):
-            async with errors_as_status(record, context):
-                self._gate.admit(record, context)
-                yield
+        return wrapper
 
 
-def wrapped(handler: Handler, around: Around) -> Handler:
-    """Return `handler` with `around` around it.
+def wrapped(handler: Handler, gate: Gate) -> Handler:
+    """Return `handler` with everything around it.
 
     The request is parsed inside, because gRPC answers an unparsable one with the
     text of an exception of ours.
@@ -63,22 +62,30 @@ def wrapped(handler: Handler, around: Around) -> Handler:
     parse = parser(handler.request_deserializer)
 
     async def respond(request: Any, context: Context) -> Any:
-        async with around(context):
-            return await behaviour(
-                request if handler.request_streaming else parse(request), context
-            )
+        record = CURRENT.get()
+        with Logged(record, context):
+            try:
+                gate.admit(record, context)
+                response = await behaviour(
+                    request if handler.request_streaming else parse(request), context
+                )
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
+                await end_call(error, record, context)
+            end_well(record, context)
+            return response
 
     async def stream(request: Any, context: Context) -> None:
-        async with around(context):
-            responses = behaviour(request if handler.request_streaming else parse(request), context)
-            if not hasattr(responses, "__aiter__"):
-                await responses  # it writes to the context by itself
-                return
-            # gRPC would iterate over the generator and, when the caller goes away
-            # while it writes, leave it to the garbage collector, with all its tasks.
-            async with aclosing(responses):
-                async for response in responses:
-                    await context.write(response)
+        record = CURRENT.get()
+        with Logged(record, context):
+            try:
+                gate.admit(record, context)
+                await write_all(
+                    behaviour(request if handler.request_streaming else parse(request), context),
+                    context,
+                )
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
+                await end_call(error, record, context)
+            end_well(record, context)
 
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -88,6 +95,18 @@ def wrapped(handler: Handler, around: Around) -> Handler:
     }[handler.request_streaming, handler.response_streaming]
     wrapper: Any = stream if handler.response_streaming else respond
     return make(wrapper, parse if handler.request_streaming else None, handler.response_serializer)
+
+
+async def write_all(responses: Any, context: Context) -> None:
+    """Write what a streaming handler returned; some write to the context by themselves."""
+    if not hasattr(responses, "__aiter__"):
+        await responses
+        return
+    # gRPC would iterate over the generator and, when the caller goes away while it
+    # writes, leave it to the garbage collector, with all its tasks.
+    async with aclosing(responses):
+        async for response in responses:
+            await context.write(response)
 
 
 def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:

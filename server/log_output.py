@@ -1,0 +1,52 @@
+"""Where the log lines of a front-end go: to standard error, many in one write.
+
+A write gives other threads their turn, so one for each call would cost more than the
+line itself.
+"""
+
+import asyncio
+import sys
+from typing import Final, TextIO
+
+WAIT_S: Final = 0.02
+"""Longest that a line waits for others, seconds; so much is lost if the process is killed."""
+
+
+class BatchingLogger:
+    """Takes rendered lines; structlog calls the method that is named for the level."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def info(self, line: str) -> None:
+        """Write a line soon."""
+        self._lines.append(line)
+        if self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(WAIT_S, self.flush)
+            except RuntimeError:
+                self.flush()  # no loop runs: at the start, at the end, or in another thread
+
+    debug = info
+
+    def warning(self, line: str) -> None:
+        """Write a line now, after those before it: a problem may be the last word."""
+        self._lines.append(line)
+        self.flush()
+
+    error = critical = warning
+
+    def flush(self) -> None:
+        """Write what waits."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+
+
+OUTPUT: Final = BatchingLogger(sys.stderr)

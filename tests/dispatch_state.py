@@ -32,6 +32,9 @@ class DispatchState:
     dead: list[tuple[str, int, bytes]]
     """Job id, size and image of each dead letter."""
 
+    done: list[str]
+    """Ids of operations in the stream that says which have ended."""
+
     @classmethod
     def read(cls, client: "redis.Redis", model: str, server_id: str) -> "DispatchState":
         """Read it in one transaction."""
@@ -43,7 +46,8 @@ class DispatchState:
         pipe.hgetall(keys.totals(model))
         pipe.xrange(keys.replies(model, server_id))
         pipe.xrange(keys.dead(model))
-        *streams, load, totals, replies, dead = pipe.execute()
+        pipe.xrange(keys.done(model))
+        *streams, load, totals, replies, dead, done = pipe.execute()
         entries = {
             priority: [fields for _, fields in found]
             for priority, found in zip(Priority, streams[::2], strict=True)
@@ -75,13 +79,14 @@ class DispatchState:
                 )
                 for _, fields in dead
             ],
+            done=[fields[b"operation"].decode() for _, fields in done],
         )
 
 
 def keys_against_their_page(client: "redis.Redis") -> Iterator[str]:
     """Yield each key that is not as `dispatch/keys.py` says: its name, its type or its life."""
     page = re.findall(
-        r"^ {4}(despacho:\S+) +([A-Z]+) +(.*(?:\n {5,}.*)*)", keys.__doc__ or "", re.MULTILINE
+        r"^ {4}(despacho:\S+)\s+([A-Z]+) +(.*(?:\n {5,}.*)*)", keys.__doc__ or "", re.MULTILINE
     )
     for key in client.scan_iter():
         name, kind = key.decode(), client.type(key)

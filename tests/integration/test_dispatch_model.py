@@ -93,6 +93,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.server = server
         self.redis = server.client()
         self.redis.flushall()
+        self.redis.script_flush()
         self.loop = asyncio.Runner()
         self.store = JobStore(server.url, SERVER, LIMITS)
         self.replies = self.store.replies(MODEL)

@@ -16,8 +16,13 @@
     ├── NotPossible             the system is in no state to do that
     │   ├── DurabilityUnavailable
     │   └── ModelInUse
+    ├── Unauthenticated         nobody knows who calls
+    │   ├── CredentialsMissing
+    │   └── CredentialsInvalid
+    ├── ScopeMissing            the caller is known, and may not do that
     ├── Retryable               the same request may succeed later; has `retry_after_s`
     │   ├── QueueFull           a limit on waiting jobs or bytes is reached
+    │   ├── RateLimited         a limit on this caller is reached
     │   └── Unavailable         something is missing for now
     │       ├── NoWorker
     │       ├── ModelLoading
@@ -145,6 +150,28 @@ class ModelInUse(NotPossible):
     reason = "MODEL_IN_USE"
 
 
+class Unauthenticated(DespachoError):
+    """The server wants to know who calls, and does not."""
+
+
+class CredentialsMissing(Unauthenticated):
+    """The call has no API key."""
+
+    reason = "CREDENTIALS_MISSING"
+
+
+class CredentialsInvalid(Unauthenticated):
+    """The API key is nobody's, or what was sent is not one."""
+
+    reason = "CREDENTIALS_INVALID"
+
+
+class ScopeMissing(DespachoError):
+    """The API key is good, and not for this."""
+
+    reason = "SCOPE_MISSING"
+
+
 class Retryable(DespachoError):
     """The same request may succeed later."""
 
@@ -163,6 +190,17 @@ class QueueFull(Retryable):
         super().__init__(message, retry_after_s=retry_after_s)
         self.subject = subject
         """Which limit was reached, such as `model:efficientnet-lite0/jobs`."""
+
+
+class RateLimited(Retryable):
+    """The caller has used up what it may use for now."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, subject: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.subject = subject
+        """Which limit was reached, such as `key:camera-1/requests_per_s`."""
 
 
 class Unavailable(Retryable):

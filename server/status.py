@@ -41,7 +41,11 @@ CODE: Final[dict[type[errors.DespachoError], grpc.StatusCode]] = {
     errors.DeadLetterNotFound: grpc.StatusCode.NOT_FOUND,
     errors.DurabilityUnavailable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CredentialsMissing: grpc.StatusCode.UNAUTHENTICATED,
+    errors.CredentialsInvalid: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ScopeMissing: grpc.StatusCode.PERMISSION_DENIED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NoWorker: grpc.StatusCode.UNAVAILABLE,
     errors.ModelLoading: grpc.StatusCode.UNAVAILABLE,
     errors.BrokerUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -76,7 +80,7 @@ def to_status(error: BaseException) -> status_pb2.Status:
         details.append(_resource_info(error))
     elif isinstance(error, errors.Retryable):
         details.append(_retry_info(error.retry_after_s))
-    if isinstance(error, errors.QueueFull):
+    if isinstance(error, errors.QueueFull | errors.RateLimited):
         details.append(_quota_failure(error.subject, message))
     return _status(CODE[type(error)], message, *details)
 

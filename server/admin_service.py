@@ -19,7 +19,6 @@ from server.admin import Admin
 from server.call_record import CURRENT
 from server.deadline import Deadline, with_margin
 from server.operation_messages import to_operation
-from server.operations import ANONYMOUS
 from server.operations_service import page_size
 from server.ports import Fleet
 from server.settings import ServerSettings
@@ -77,7 +76,7 @@ class AdminService(AdminServiceServicer):
         operation = await self._admin.replay(
             model,
             letter_id,
-            caller=ANONYMOUS,
+            caller=CURRENT.get().caller,
             traceparent=CURRENT.get().traceparent,
             timeout_s=self._timeout_s(context),
         )

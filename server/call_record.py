@@ -17,6 +17,9 @@ REQUEST_ID_KEY: Final = "x-request-id"
 TRACEPARENT_KEY: Final = "traceparent"
 """Metadata: the W3C trace context of the caller."""
 
+ANONYMOUS: Final = "anonymous"
+"""Who a caller is that does not say."""
+
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?P<trace_id>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -32,6 +35,9 @@ class CallRecord:
 
     traceparent: str = ""
     """The caller's trace context; empty if there is none or it is not one."""
+
+    caller: str = ANONYMOUS
+    """Name of its API key, or subject of its certificate; owns the operations it submits."""
 
     model: str = ""
     """The model that was asked, in a stream the last one; empty until known."""

@@ -22,10 +22,6 @@ from server.ports import Fleet
 from server.room import room_in_s
 from server.surely import PAUSE_S, surely
 
-# Callers are told apart when they have credentials.
-ANONYMOUS: Final = "anonymous"
-"""Owner of the operations of callers who do not say who they are."""
-
 LOOK_AGAIN_S: Final = 10.0
 """A wait looks this often although nothing was heard, should news ever be lost."""
 

@@ -16,7 +16,6 @@ from server.call_record import CURRENT
 from server.deadline import Deadline, with_margin
 from server.gate import Gate
 from server.operation_messages import to_operation
-from server.operations import ANONYMOUS
 from server.ports import Fleet, Operations
 from server.settings import ServerSettings
 
@@ -78,7 +77,7 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
                 continue
             page = await self._operations.page(
                 each,
-                ANONYMOUS,
+                CURRENT.get().caller,
                 before=before if each == model else _NEWEST,
                 count=count - len(response.operations),
                 timeout_s=timeout_s,
@@ -112,8 +111,9 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
 
 def _key(name: str) -> OperationKey:
     model, operation_id = names.parse_operation(name)
-    CURRENT.get().model = model
-    return OperationKey(model, operation_id, ANONYMOUS)
+    call = CURRENT.get()
+    call.model = model
+    return OperationKey(model, operation_id, call.caller)
 
 
 def page_size(wanted: int) -> int:

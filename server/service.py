@@ -20,7 +20,6 @@ from server.deadline import Deadline, with_margin
 from server.gate import Gate
 from server.labelling import Labelling, Options, outcome
 from server.operation_messages import to_operation
-from server.operations import ANONYMOUS
 from server.ports import Fleet, Operations, Relay
 from server.receiving import Receiving
 from server.settings import ServerSettings
@@ -150,7 +149,7 @@ class PredictionService(PredictionServiceServicer):
         operation = await self._operations.submit(
             job,
             request.image,
-            caller=ANONYMOUS,
+            caller=call.caller,
             request_id=request_id,
             is_synced=is_synced,
             timeout_s=with_margin(deadline.remaining_s()),

@@ -12,7 +12,7 @@ from dispatch import errors
 from prediction.v1 import admin_pb2 as pb
 from prediction.v1 import prediction_pb2
 from prediction.v1.admin_pb2_grpc import AdminServiceStub
-from server.operations import ANONYMOUS
+from server.call_record import ANONYMOUS
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
 from tests.stack import details_of, reason_of
 

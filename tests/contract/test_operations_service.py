@@ -15,7 +15,7 @@ from despacho.job.v1 import job_pb2
 from dispatch import errors
 from dispatch.operations import OperationKey
 from prediction.v1 import prediction_pb2 as pb
-from server.operations import ANONYMOUS
+from server.call_record import ANONYMOUS
 from tests.front_end import LIMIT_S, MODEL, FakeView, FrontEnd, front_end
 from tests.stack import details_of, details_of_status, reason_of
 

@@ -201,6 +201,18 @@ class PredictionService(PredictionServiceServicer):
 
 
 def _counted_down(deadline: Deadline) -> Callable[[], float]:
-    """Return what says how long the caller will still wait, counted from now on."""
-    ends_s = time.monotonic() + deadline.remaining_s()
-    return lambda: max(0.0, ends_s - time.monotonic())
+    """Return what says how long the caller will still wait, counted from now on.
+
+    It says 0 as soon as what is begun would hardly be answered before the margin.
+    When the first images of a batch run out of time, the next ones would otherwise
+    be queued for what is left of it, and the next ones after them.
+    """
+    total_s = deadline.remaining_s()
+    ends_s = time.monotonic() + total_s
+    too_late_s = 2 * (total_s - with_margin(total_s))
+
+    def remaining_s() -> float:
+        left_s = ends_s - time.monotonic()
+        return left_s if left_s > too_late_s else 0.0
+
+    return remaining_s

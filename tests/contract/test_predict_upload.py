@@ -226,10 +226,9 @@ async def test_the_deadline_counts_from_the_beginning_of_the_upload(front: Front
     assert 29 < default < 30
 
 
-@pytest.mark.parametrize("timeout_s", [None, 0.4])
-async def test_an_upload_that_is_too_slow_ends_at_the_deadline(timeout_s: float | None) -> None:
+async def test_an_upload_that_is_too_slow_ends_at_the_deadline() -> None:
     async with front_end(default_deadline_s=0.2) as front:
-        call = front.stub.PredictUpload(timeout=timeout_s)
+        call = front.stub.PredictUpload()
         await call.write(options())
         await call.write(chunk(b"x"))
         error = await refusal_of(call)

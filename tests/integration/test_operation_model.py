@@ -5,6 +5,7 @@ operations as they take calls, so that all that can happen to a claim happens to
 """
 
 import asyncio
+import enum
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -33,6 +34,7 @@ from tests.dispatch_state import DispatchState
 from tests.integration.test_dispatch_model import (
     DEAD_LETTER_MAX_BYTES,
     LIMITS,
+    MAX_DELIVERIES,
     MODEL,
     TIMEOUT_S,
     DispatchMachine,
@@ -64,6 +66,14 @@ Answered = TypeVar("Answered")
 
 callers = st.sampled_from(CALLERS)
 some_priorities = st.sampled_from([CALL_PRIORITIES, (Priority.OPERATION,)])
+
+
+class Record(enum.Enum):
+    """What becomes of a record while a worker has the job."""
+
+    KEPT = enum.auto()
+    LOST = enum.auto()
+    REPLACED = enum.auto()
 
 
 class OperationMachine(DispatchMachine):
@@ -217,6 +227,26 @@ class OperationMachine(DispatchMachine):
         self, slot: str, room: int, priorities: tuple[Priority, ...]
     ) -> Any:
         return multiple(*self.claim(self.workers[slot], room, priorities))
+
+    # Several steps in one, as chance alone seldom puts them together.
+    @precondition(lambda self: self.model.at(Place.WAITING, Priority.OPERATION))
+    @rule(target=operations, slot=slots, record=st.sampled_from(Record), is_poison=st.booleans())
+    def a_worker_claims_and_ends_an_operation(
+        self, slot: str, record: Record, *, is_poison: bool
+    ) -> Any:
+        (claim,) = self.claim(self.workers[slot], 1, (Priority.OPERATION,))
+        operation = self.job_of(claim)
+        assert isinstance(operation, ModelOperation)
+        added: Any = multiple()
+        if record is not Record.KEPT:
+            self.a_record_is_lost(operation, is_over=False)
+        if record is Record.REPLACED:
+            added = self.an_operation_is_submitted_again(operation)
+        if is_poison:
+            claim = replace(claim, attempt=MAX_DELIVERIES)
+        for _ in range(2):  # as if the first reply of Redis had been lost
+            self.end(claim, Outcome.COMPLETED)
+        return added
 
     # --- What time does -------------------------------------------------------
 

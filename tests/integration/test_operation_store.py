@@ -325,8 +325,11 @@ async def test_a_poisonous_operation_ends_and_becomes_a_dead_letter(
     seen = await store.get(operation.key)
     assert seen.reply is not None
     assert seen.reply.failure.reason == "JOB_POISONED"
+    assert seen.ended_ms is not None
+    assert 59_000 < seen.expires_ms - seen.ended_ms <= 61_000
     with redis_server.client() as client:
         assert client.xlen(keys.dead(MODEL)) == 1
+        assert client.pttl(keys.done(MODEL)) > 0
     assert_balanced(redis_server)
 
 
@@ -367,6 +370,14 @@ async def test_those_long_overdue_are_swept_even_if_nobody_looks(
             await store.end_overdue(MODEL, overdue_s=0)
     assert (await store.get(kept.key)).progress is Progress.QUEUED
     assert_balanced(redis_server)
+
+
+async def test_redis_alone_decides_that_a_deadline_has_passed(store: OperationStore) -> None:
+    operation = new()
+    await submit(store, operation)
+    # As a front-end would that takes the time to be much later.
+    assert await store.end_overdue(MODEL, overdue_s=-2 * LIMITS.deadline_s) == 0
+    assert (await store.get(operation.key)).progress is Progress.QUEUED
 
 
 @pytest.mark.parametrize("is_claimed", [False, True])

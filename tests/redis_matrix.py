@@ -26,6 +26,8 @@ REQUIREMENTS: Final = ROOT / "tests" / "requirements-matrix.txt"
 TESTS: Final = (
     "tests/integration/test_dispatch.py",
     "tests/integration/test_dispatch_model.py",
+    "tests/integration/test_operation_model.py",
+    "tests/integration/test_operation_store.py",
 )
 SETTINGS: Final = {
     "appendonly": "yes",

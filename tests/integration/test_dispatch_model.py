@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from despacho.job.v1.job_pb2 import DeadLetter, Failure, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys
-from dispatch.errors import QueueFull
+from dispatch.errors import DespachoError, QueueFull
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation, QueueLimits, size_bytes
 from dispatch.jobs import CALL_PRIORITIES, Claim, Outcome, Priority, Room, Submission
 from dispatch.work_queue import LEASE_S, WorkQueue
@@ -79,6 +79,14 @@ class Worker:
         # Connected for longer than a lease, so that it may judge others.
         self.queue._reachable_since -= LEASE_S + 1
         self.queue.announce(WorkerCard(worker=name), ModelCard(name=MODEL), has_changed=True)
+
+
+def limit_of(refusal: DespachoError | None) -> str:
+    """Return the limit that refused an operation, or an empty string."""
+    if refusal is None:
+        return ""
+    assert isinstance(refusal, QueueFull)
+    return refusal.subject.rpartition("/")[2]
 
 
 class DispatchMachine(RuleBasedStateMachine):
@@ -138,15 +146,15 @@ class DispatchMachine(RuleBasedStateMachine):
     def send(self, operation: Operation) -> str:
         """Send an operation; return the limit that refused it, or an empty string."""
         (refusal,) = self.loop.run(self.store.send([operation]))
-        if refusal is None:
-            return ""
-        assert isinstance(refusal, QueueFull)
-        return refusal.subject.rpartition("/")[2]
+        return limit_of(refusal)
 
     def enqueue(self, job: ModelJob) -> None:
         if job.key is Key.ENDED:
             return  # its caller was answered long ago, so nobody enqueues it again
         assert self.send(Enqueue(job.submission)) == self.model.enqueue(job)
+        self.note_entry_id(job)
+
+    def note_entry_id(self, job: ModelJob) -> None:
         if job.key is Key.ENTRY:
             where = self.redis.get(keys.job(MODEL, job.id))
             assert isinstance(where, bytes)
@@ -157,6 +165,18 @@ class DispatchMachine(RuleBasedStateMachine):
         job = self.new_job(priority, image_bytes)
         self.enqueue(job)
         return job
+
+    @precondition(lambda self: len(self.model.in_flight()) < LIMITS.jobs)
+    @rule(target=jobs, each=st.lists(st.tuples(priorities, image_sizes), min_size=2, max_size=4))
+    def calls_arrive_together(self, each: list[tuple[Priority, int]]) -> Any:
+        """Send jobs as one batch, in which the first one is sent once more."""
+        new = [self.new_job(priority, image_bytes) for priority, image_bytes in each]
+        sent = [*new, new[0]]
+        refusals = self.loop.run(self.store.send([Enqueue(job.submission) for job in sent]))
+        for job, refusal in zip(sent, refusals, strict=True):
+            assert limit_of(refusal) == self.model.enqueue(job)
+            self.note_entry_id(job)
+        return multiple(*new)
 
     # Earlier it would fill the queue and leave no room for anything else to happen.
     @precondition(lambda self: 3 <= len(self.model.calls_in_flight()) < LIMITS.jobs)

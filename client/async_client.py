@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -15,6 +15,7 @@ from . import wire
 from .async_admin import Admin
 from .async_connection import Connection
 from .async_operations import OperationMethods
+from .chunks import AsyncChunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
@@ -109,6 +110,62 @@ class AsyncClient(OperationMethods):
                 request_id=request.request_id,
             )
         )
+
+    async def predict_upload(
+        self,
+        chunks: AsyncChunks,
+        *,
+        total_bytes: int = 0,
+        model: str = "",
+        top_k: int = DEFAULT_TOP_K,
+        priority: Priority = Priority.NORMAL,
+        include_scores: bool = False,
+        request_id: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> PredictionResult:
+        """Label one image that is sent while it is being received or made.
+
+        Tried again by gRPC while the server is unavailable; not while it is
+        overloaded, as the chunks are gone. What they raise is raised here, and
+        nothing is labelled.
+
+        Args:
+            chunks: a binary file, or bytes in parts of any size; synchronous or not.
+            total_bytes: size of the image if it is known. Then one that is too
+                large is refused at once, and one that was cut short, too.
+            model: as in `predict`.
+            top_k: as in `predict`.
+            priority: as in `predict`.
+            include_scores: as in `predict`.
+            request_id: as in `predict`.
+            timeout_s: longest wait, the upload included.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        options = wire.upload_options(
+            model=model,
+            top_k=top_k,
+            priority=priority,
+            include_scores=include_scores,
+            request_id=request_id or wire.new_request_id(),
+            total_bytes=total_bytes,
+        )
+        feed = Feed(options)
+        # A method that takes a stream is called like one that takes a request.
+        method: Any = self._connection.predictions.PredictUpload
+        try:
+            response: prediction_pb2.PredictUploadResponse = await self._connection.call(
+                method,
+                feed.parts_async(chunks),
+                timeout_s=timeout_s,
+                request_id=options.request_id,
+            )
+        except DespachoError:
+            feed.check()
+            raise
+        feed.check()
+        return wire.prediction_result(response.response)
 
     async def predict_stream(
         self,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from prediction.v1 import prediction_pb2
 
 from . import wire
+from .chunks import Chunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
@@ -107,6 +108,63 @@ class Client(OperationMethods):
                 request_id=request.request_id,
             )
         )
+
+    def predict_upload(
+        self,
+        chunks: Chunks,
+        *,
+        total_bytes: int = 0,
+        model: str = "",
+        top_k: int = DEFAULT_TOP_K,
+        priority: Priority = Priority.NORMAL,
+        include_scores: bool = False,
+        request_id: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> PredictionResult:
+        """Label one image that is sent while it is being received or made.
+
+        Tried again by gRPC while the server is unavailable; not while it is
+        overloaded, as the chunks are gone. What they raise is raised here, and
+        nothing is labelled.
+
+        Args:
+            chunks: a binary file, or bytes in parts of any size; read in another thread,
+                which they may keep until they end, however the call does.
+            total_bytes: size of the image if it is known. Then one that is too
+                large is refused at once, and one that was cut short, too.
+            model: as in `predict`.
+            top_k: as in `predict`.
+            priority: as in `predict`.
+            include_scores: as in `predict`.
+            request_id: as in `predict`.
+            timeout_s: longest wait, the upload included.
+
+        Raises:
+            DespachoError: one of its subclasses.
+        """
+        options = wire.upload_options(
+            model=model,
+            top_k=top_k,
+            priority=priority,
+            include_scores=include_scores,
+            request_id=request_id or wire.new_request_id(),
+            total_bytes=total_bytes,
+        )
+        feed = Feed(options)
+        # A method that takes a stream is called like one that takes a request.
+        method: Any = self._connection.predictions.PredictUpload
+        try:
+            response: prediction_pb2.PredictUploadResponse = self._connection.call(
+                method,
+                feed.parts(chunks),
+                timeout_s=timeout_s,
+                request_id=options.request_id,
+            )
+        except DespachoError:
+            feed.check()
+            raise
+        feed.check()
+        return wire.prediction_result(response.response)
 
     def predict_stream(
         self,

@@ -64,6 +64,26 @@ def predict_request(
     )
 
 
+def upload_options(
+    *,
+    model: str,
+    top_k: int,
+    priority: Priority,
+    include_scores: bool,
+    request_id: str,
+    total_bytes: int,
+) -> prediction_pb2.UploadOptions:
+    """Build the first part of an upload."""
+    return prediction_pb2.UploadOptions(
+        model=model,
+        top_k=top_k,
+        priority=_PRIORITY[priority],
+        include_scores=include_scores,
+        request_id=request_id,
+        total_bytes=total_bytes,
+    )
+
+
 def prediction_result(response: prediction_pb2.PredictResponse) -> PredictionResult:
     """Read the answer for one image."""
     timing = response.timing

@@ -67,6 +67,7 @@ BAD = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNDECODABLE", "not an ima
 FULL = Refusal(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "the queue is full", retry_after_s=2.5
 )
+NO_CHUNK = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "no chunk", field="chunk")
 CRASH = Refusal(grpc.StatusCode.INTERNAL, "INFERENCE_FAILED", "the model raised")
 NO_MODEL = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model named 'nope'")
 NO_WORKER = Refusal(
@@ -134,6 +135,8 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
         self.attempt_count = 0
         self.stream_count = 0
         self.requests: list[prediction_pb2.PredictRequest] = []
+        self.chunk_sizes: list[int] = []
+        self.announced_bytes = 0
         self.slow_arrived = threading.Event()
         self.call_ended = threading.Event()
         self.may_read = threading.Event()
@@ -206,6 +209,7 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
     ) -> prediction_pb2.PredictUploadResponse:
         self._begin(context)
         options = next(request_iterator).options
+        self.announced_bytes = options.total_bytes
         request = prediction_pb2.PredictRequest(
             model=options.model,
             top_k=options.top_k,
@@ -215,7 +219,10 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
         )
         try:
             for part in request_iterator:
+                if part.WhichOneof("part") != "chunk":
+                    raise NO_CHUNK
                 request.image += part.chunk
+                self.chunk_sizes.append(len(part.chunk))
                 if request.image.startswith(b"bad"):
                     raise BAD
             self.requests.append(request)

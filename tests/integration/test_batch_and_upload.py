@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from client import AsyncClient
 from prediction.v1 import prediction_pb2
 from tests.redis_server import RedisServer
 from tests.stack import (
@@ -149,7 +150,10 @@ async def test_an_upload_in_chunks_is_the_image(stack: Stack) -> None:
             parts = upload_of(image, chunk_bytes, total_bytes=total_bytes)
             answer = await stub.PredictUpload(iter(parts), timeout=30)
             assert colour_of(answer.response) == (9, 8, 7)
-    assert stack.totals() == {"accepted": 6, "completed": 6}
+    async with AsyncClient(stack.address) as client:
+        result = await client.predict_upload([image[:9], image[9:]], total_bytes=len(image))
+    assert [label.label for label in result.labels] == list(LABELS)
+    assert stack.totals() == {"accepted": 7, "completed": 7}
     stack.assert_nothing_is_left()
 
 

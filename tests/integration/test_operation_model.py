@@ -69,7 +69,7 @@ some_priorities = st.sampled_from([CALL_PRIORITIES, (Priority.OPERATION,)])
 
 
 class Record(enum.Enum):
-    """What becomes of a record while a worker has the job."""
+    """What becomes of a record while its job is in the stream."""
 
     KEPT = enum.auto()
     LOST = enum.auto()
@@ -144,9 +144,18 @@ class OperationMachine(DispatchMachine):
     def an_operation_arrives(self, caller: str, image_bytes: int) -> Any:
         return self.submit(self.new_operation(caller, image_bytes))
 
-    @rule(target=operations, caller=callers)
-    def an_operation_without_time_arrives(self, caller: str) -> Any:
-        return self.submit(self.new_operation(caller, 1), HASTY)
+    @rule(target=operations, caller=callers, record=st.sampled_from(Record))
+    def an_operation_without_time_arrives(self, caller: str, record: Record) -> Any:
+        added = self.submit(self.new_operation(caller, 1), HASTY)
+        return self.have_record(added, record) if isinstance(added, ModelOperation) else added
+
+    def have_record(self, operation: ModelOperation, record: Record) -> Any:
+        """Let this become of its record; return what a rule adds to `operations`."""
+        if record is not Record.KEPT:
+            self.a_record_is_lost(operation, is_over=False)
+        if record is Record.REPLACED:
+            return self.an_operation_is_submitted_again(operation)
+        return operation
 
     @precondition(
         lambda self: self.model.operation_bytes() and not self.model.are_operations_full(PATIENT)
@@ -237,11 +246,7 @@ class OperationMachine(DispatchMachine):
         (claim,) = self.claim(self.workers[slot], 1, (Priority.OPERATION,))
         operation = self.job_of(claim)
         assert isinstance(operation, ModelOperation)
-        added: Any = multiple()
-        if record is not Record.KEPT:
-            self.a_record_is_lost(operation, is_over=False)
-        if record is Record.REPLACED:
-            added = self.an_operation_is_submitted_again(operation)
+        added = self.have_record(operation, record)
         if is_poison:
             claim = replace(claim, attempt=MAX_DELIVERIES)
         for _ in range(2):  # as if the first reply of Redis had been lost

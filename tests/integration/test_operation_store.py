@@ -247,6 +247,22 @@ async def test_a_caller_may_keep_only_so_many(store: OperationStore, queue: Work
     await submit(store, new())
 
 
+async def test_those_whose_time_is_over_do_not_count_against_a_caller(
+    redis_server: RedisServer,
+) -> None:
+    over, kept = new(), new()
+    index = keys.operations(MODEL, over.key.caller)
+    life_ms = (LIMITS.deadline_s + LIMITS.ttl_s) * 1000
+    async with opened(redis_server, replace(LIMITS, kept=1)) as store:
+        await submit(store, over)
+        with redis_server.client() as client:
+            client.delete(keys.operation(MODEL, over.key.id))
+            # A score is a time in units of 1/1024 ms.
+            client.zincrby(index, -(life_ms + 1) * 1024, over.key.id)
+            await submit(store, kept)
+            assert client.zrange(index, 0, -1) == [kept.key.id.encode()]
+
+
 async def test_one_cancelled_in_the_queue_is_never_taken(
     redis_server: RedisServer, store: OperationStore, queue: WorkQueue
 ) -> None:

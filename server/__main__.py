@@ -10,10 +10,12 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
+from server.api_keys import BadKeysFile
 from server.app import serve
 from server.grpc_server import CannotListen
 from server.log_output import OUTPUT
 from server.settings import ServerSettings
+from server.tls import BadCertificate
 from telemetry import logs
 from telemetry.refusal import explained
 
@@ -53,7 +55,7 @@ def main() -> int:
     code = 0
     try:
         uvloop.run(run(settings))
-    except* CannotListen as group:
+    except* (CannotListen, BadCertificate, BadKeysFile) as group:
         # A group, because the running parts form one, and end it together.
         code = complain("; ".join(map(str, group.exceptions)))
     return code

@@ -57,6 +57,7 @@ def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> Non
         method=record.method,
         request_id=record.request_id,
         trace_id=record.trace_id,
+        caller=record.caller,
         model=record.model,
         status=status.name,
         reason=record.reason,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -15,15 +16,19 @@ from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
 from server import admin_service, health, inference_service
+from server.addresses import is_private
 from server.admin import Admin
 from server.admin_service import AdminService
+from server.api_keys import ApiKeys
 from server.gate import Gate
+from server.guard import Guard
 from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
 from server.operations_service import OperationsService
 from server.ports import Fleet, Operations, Relay
 from server.service import PredictionService
 from server.settings import MIB, ServerSettings
+from server.tls import Certificates
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +68,11 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # What we send is ours: the labels of a model, a vector of scores.
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # Between the two gRPC refuses some at random.
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.server_handshake_timeout_ms", round(settings.handshake_timeout_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle_s * 1000)),
         # Calls that arrived and were not picked up yet. Above the soft limit (1,000 by
         # default) gRPC drops some at random with a bare CANCELLED; ours get a reason.
         ("grpc.server.max_pending_requests", PENDING_CALLS),
@@ -74,7 +84,7 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         # Makes old connections move to new servers. The grace is longer than any call
         # but a stream without a deadline, which is then cut.
-        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.max_deadline_s * 1000) + 1000),
     ]
 
@@ -104,9 +114,13 @@ async def grpc_server(
 
     Raises:
         CannotListen: the address is in use, or not ours.
+        BadCertificate, BadKeysFile: they cannot be used.
     """
     gate = Gate()
-    server = grpc.aio.server(interceptors=[CallInterceptor(gate)], options=options(settings))
+    credentials = _credentials(settings)
+    server = grpc.aio.server(
+        interceptors=[*guards(settings, gate), CallInterceptor(gate)], options=options(settings)
+    )
     add_PredictionServiceServicer_to_server(
         PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),
         server,
@@ -131,7 +145,7 @@ async def grpc_server(
             ),
             server,
         )
-        address = _bind(server, settings.address)
+        address = _bind(server, settings.address, credentials)
         await server.start()
         try:
             yield address
@@ -148,9 +162,36 @@ async def grpc_server(
             )
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def guards(settings: ServerSettings, gate: Gate) -> list[grpc.aio.ServerInterceptor]:
+    """Return what tells callers apart; nothing if they are all the same.
+
+    Raises:
+        BadKeysFile: the file of API keys cannot be used.
+    """
+    if settings.api_keys_file:
+        if not settings.tls_cert_file and not is_private(settings.address):
+            log.warning("API keys are not encrypted on their way", address=settings.address)
+        return [Guard(ApiKeys(Path(settings.api_keys_file)), gate)]
+    return [Guard(None, gate)] if settings.tls_client_ca_file else []
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    if not settings.tls_cert_file:
+        return None
+    client_ca = settings.tls_client_ca_file
+    return Certificates(
+        Path(settings.tls_cert_file),
+        Path(settings.tls_key_file),
+        Path(client_ca) if client_ca else None,
+    ).credentials()
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise CannotListen(
             f"cannot listen on {address}: the address is in use or not available"

@@ -1,11 +1,12 @@
 """Every knob of the front-end."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
+from server.addresses import is_private
 from telemetry.metrics import MetricsAddress
 
 MIB = 1024 * 1024
@@ -19,10 +20,31 @@ class ServerSettings(BaseSettings):
         env_prefix="SERVER_",
         populate_by_name=True,
         use_attribute_docstrings=True,
+        # A URL may have a password.
+        hide_input_in_errors=True,
     )
 
     address: str = "127.0.0.1:50051"
     """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""
+
+    tls_cert_file: str = ""
+    """Certificate of the server and those that lead to its root, PEM; read again when it has
+    changed. Empty: connections are not encrypted."""
+
+    tls_key_file: str = ""
+    """Its private key, PEM, without a password."""
+
+    tls_client_ca_file: str = ""
+    """Roots of callers' certificates, PEM: only callers that have one can connect. Empty: callers
+    need none."""
+
+    api_keys_file: str = ""
+    """API keys, as `python -m server.keys` writes them; read again when it has changed. Every
+    call but health checks then needs one. Empty: none does."""
+
+    allow_anonymous: bool = False
+    """Whether to listen at an address that other machines may reach although callers need neither
+    an API key nor a certificate; elsewhere the server refuses to start."""
 
     redis_url: Annotated[
         RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
@@ -59,6 +81,19 @@ class ServerSettings(BaseSettings):
 
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 4096
     """Most calls in progress on one connection."""
+
+    max_metadata_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 16 * 1024
+    """Most metadata of one call, bytes."""
+
+    max_connection_age_s: Annotated[float, Field(gt=0)] = 3600
+    """After this connections are replaced, so that they move to new servers, and to new
+    certificates; calls in progress end first, seconds."""
+
+    max_connection_idle_s: Annotated[float, Field(gt=0)] = 900
+    """After this a connection without calls is closed, seconds."""
+
+    handshake_timeout_s: Annotated[float, Field(gt=0)] = 20
+    """How long a new connection may take until it is ready for calls, seconds."""
 
     stream_window: Annotated[int, Field(ge=1)] = 64
     """Images of one `PredictStream` or `PredictBatch` in flight, answers that were not taken
@@ -98,3 +133,18 @@ class ServerSettings(BaseSettings):
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """How a log line looks; `auto`: for a person on a terminal, JSON elsewhere."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("SERVER_TLS_CLIENT_CA_FILE needs SERVER_TLS_CERT_FILE")
+        knows_callers = self.api_keys_file or self.tls_client_ca_file or self.allow_anonymous
+        if not knows_callers and not is_private(self.address):
+            raise ValueError(
+                f"others may reach {self.address}, and anybody could call: set"
+                " SERVER_API_KEYS_FILE or SERVER_TLS_CLIENT_CA_FILE, or say that this is meant"
+                " with SERVER_ALLOW_ANONYMOUS=true"
+            )
+        return self

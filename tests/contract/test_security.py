@@ -1,0 +1,401 @@
+"""Who may call what, and what the others are told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from prediction.v1 import admin_pb2, admin_pb2_grpc
+from prediction.v1 import prediction_pb2 as pb
+from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
+from tests.credentials import Authority, Keys, bearer, channel_credentials
+from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
+from tests.stack import details_of, reason_of
+
+IMAGE = pb.PredictRequest(image=b"photo")
+LARGE = pb.PredictRequest(image=b"x" * 15 * 1024 * 1024)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path / "keys.toml")
+
+
+async def refusal(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(call, LIMIT_S)
+    return caught.value
+
+
+async def test_a_call_with_a_key_is_answered(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        for metadata in (
+            (("authorization", f"Bearer {key}"),),
+            (("authorization", f"bearer {key}"),),
+            (("x-api-key", key),),
+        ):
+            response = await end.stub.Predict(IMAGE, metadata=metadata)
+            assert response.predictions[0].label == "cat"
+
+
+@pytest.mark.parametrize("request_", [IMAGE, LARGE], ids=["small", "large"])
+async def test_a_call_without_a_key_is_refused(keys: Keys, request_: pb.PredictRequest) -> None:
+    keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        error = await refusal(end.stub.Predict(request_))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert reason_of(error) == "CREDENTIALS_MISSING"
+    assert end.relay.submitted == []
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (("authorization", "Bearer despacho_wrong"),),
+        (("authorization", "Basic dXNlcjpwYXNz"),),
+        (("authorization", "Bearer "),),
+        (("x-api-key", ""),),
+        (("x-api-key", "one"), ("authorization", "Bearer other")),
+    ],
+)
+async def test_a_wrong_key_is_refused(keys: Keys, metadata: tuple[tuple[str, str], ...]) -> None:
+    keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        error = await refusal(end.stub.Predict(IMAGE, metadata=metadata))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert reason_of(error) == "CREDENTIALS_INVALID"
+
+
+async def test_a_good_key_beside_a_wrong_one_is_refused(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        metadata = (*bearer(key), ("x-api-key", "other"))
+        error = await refusal(end.stub.Predict(IMAGE, metadata=metadata))
+    assert reason_of(error) == "CREDENTIALS_INVALID"
+
+
+async def test_a_key_opens_what_it_has_scopes_for(keys: Keys) -> None:
+    for name in ("predict", "operations", "admin"):
+        keys.add(name, name)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        operations = operations_pb2_grpc.OperationsStub(end.channel)
+        admin = admin_pb2_grpc.AdminServiceStub(end.channel)
+        calls: list[tuple[str, Any, Any]] = [
+            ("predict", end.stub.Predict, IMAGE),
+            ("operations", end.stub.SubmitPrediction, pb.SubmitPredictionRequest(image=b"x")),
+            ("operations", operations.ListOperations, operations_pb2.ListOperationsRequest()),
+            ("admin", admin.ListDeadLetters, admin_pb2.ListDeadLettersRequest(model=MODEL)),
+        ]
+        for scope, method, request in calls:
+            await method(request, metadata=bearer(keys[scope]))
+            for other in {"predict", "operations", "admin"} - {scope}:
+                error = await refusal(method(request, metadata=bearer(keys[other])))
+                assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+                assert reason_of(error) == "SCOPE_MISSING"
+                assert scope in (error.details() or "")
+
+
+async def test_any_key_may_ask_what_is_served(keys: Keys) -> None:
+    key = keys.add("nothing")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        models = await end.stub.ListModels(pb.ListModelsRequest(), metadata=bearer(key))
+        assert [model.name for model in models.models] == [MODEL]
+        assert reason_of(await refusal(end.stub.ListModels(pb.ListModelsRequest()))) == (
+            "CREDENTIALS_MISSING"
+        )
+
+
+async def test_health_needs_no_key_and_reflection_does(keys: Keys) -> None:
+    key = keys.add("nothing")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        health = health_pb2_grpc.HealthStub(end.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+        reflection = reflection_pb2_grpc.ServerReflectionStub(end.channel)
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in reflection.ServerReflectionInfo(iter([question])):
+                pass
+        assert reason_of(caught.value) == "CREDENTIALS_MISSING"
+        call = reflection.ServerReflectionInfo(iter([question]), metadata=bearer(key))
+        assert [len(response.list_services_response.service) > 0 async for response in call] == [
+            True
+        ]
+
+
+async def test_a_stream_without_a_key_is_refused_before_its_first_message(keys: Keys) -> None:
+    keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        call = end.stub.PredictStream()
+        assert await asyncio.wait_for(call.code(), LIMIT_S) is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_caller_without_a_key_is_refused_before_its_message_is_there(keys: Keys) -> None:
+    keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        # To the server a unary call whose caller has not sent anything yet.
+        begun: Any = end.channel.stream_unary("/prediction.v1.PredictionService/Predict")()
+        assert await asyncio.wait_for(begun.code(), LIMIT_S) is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_caller_that_is_too_fast_is_told_when_to_come_back(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", requests_per_s=0.5)
+    other = keys.add("camera-2", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        await end.stub.Predict(IMAGE, metadata=bearer(key))
+        error = await refusal(end.stub.Predict(IMAGE, metadata=bearer(key)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        details = details_of(error)
+        assert details["ErrorInfo"].reason == "RATE_LIMITED"
+        assert 1 < details["RetryInfo"].retry_delay.ToTimedelta().total_seconds() <= 2
+        assert [each.subject for each in details["QuotaFailure"].violations] == [
+            "key:camera-1/requests_per_s"
+        ]
+        await end.stub.Predict(IMAGE, metadata=bearer(other))
+
+
+async def test_calls_at_a_time_are_limited_and_counted_down(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", max_in_flight=1)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        held = end.stub.Predict(pb.PredictRequest(image=b"hold"), metadata=bearer(key))
+        await end.relay.notice.until(lambda: len(end.relay.submitted) == 1)
+        error = await refusal(end.stub.Predict(IMAGE, metadata=bearer(key)))
+        assert reason_of(error) == "RATE_LIMITED"
+        subjects = [each.subject for each in details_of(error)["QuotaFailure"].violations]
+        assert subjects == ["key:camera-1/max_in_flight"]
+        held.cancel()
+        await end.relay.notice.until(lambda: end.relay.cancelled == [b"hold"])
+        await retried(end, key)
+
+
+async def retried(end: FrontEnd, key: str) -> None:
+    """Call until there is room: the end of a call reaches its caller before it is over."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            try:
+                await end.stub.Predict(IMAGE, metadata=bearer(key))
+            except grpc.aio.AioRpcError as error:
+                assert reason_of(error) == "RATE_LIMITED"  # noqa: PT017 - others are failures
+            else:
+                return
+
+
+async def test_a_call_whose_message_never_comes_counts_until_it_is_gone(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", max_in_flight=1)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        # To the server a unary call whose caller has not sent anything yet.
+        begun: Any = end.channel.stream_unary("/prediction.v1.PredictionService/Predict")(
+            metadata=bearer(key)
+        )
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                try:
+                    await end.stub.Predict(IMAGE, metadata=bearer(key))
+                except grpc.aio.AioRpcError as error:
+                    assert reason_of(error) == "RATE_LIMITED"  # noqa: PT017
+                    break
+        begun.cancel()
+        await retried(end, key)
+
+
+async def test_the_images_of_a_batch_are_paid_for_afterwards(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", requests_per_s=1)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        batch = pb.PredictBatchRequest(images=[pb.BatchImage(image=b"photo")] * 4)
+        assert len([item async for item in end.stub.PredictBatch(batch, metadata=bearer(key))]) == 4
+        error = await refusal(end.stub.Predict(IMAGE, metadata=bearer(key)))
+        delay = details_of(error)["RetryInfo"].retry_delay.ToTimedelta().total_seconds()
+        assert 3 < delay <= 4
+
+
+async def test_the_images_of_a_stream_wait_for_their_turn(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", requests_per_s=20)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        await end.stub.Predict(IMAGE, metadata=bearer(key))
+        begun = asyncio.get_running_loop().time()
+
+        async def images() -> AsyncIterator[pb.PredictStreamRequest]:
+            for number in range(30):
+                request = pb.PredictRequest(image=b"photo", request_id=str(number))
+                yield pb.PredictStreamRequest(request=request)
+
+        responses = [each async for each in end.stub.PredictStream(images(), metadata=bearer(key))]
+        assert len(responses) == 30
+        assert all(each.HasField("response") for each in responses)
+        # One second's worth is saved up, the other ten wait for their turns.
+        assert asyncio.get_running_loop().time() - begun > 0.4
+
+
+async def test_a_key_that_is_taken_out_opens_nothing_any_more(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.api_keys.LOOK_S", 0)
+    old, new = keys.add("old", "predict"), keys.add("new", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        await end.stub.Predict(IMAGE, metadata=bearer(old))
+        keys.remove("old")
+        assert reason_of(await refusal(end.stub.Predict(IMAGE, metadata=bearer(old)))) == (
+            "CREDENTIALS_INVALID"
+        )
+        await end.stub.Predict(IMAGE, metadata=bearer(new))
+
+
+async def test_operations_belong_to_the_name_of_the_key(keys: Keys) -> None:
+    mine, other = keys.add("me", "operations"), keys.add("you", "operations")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        operations = operations_pb2_grpc.OperationsStub(end.channel)
+        submitted = await end.stub.SubmitPrediction(
+            pb.SubmitPredictionRequest(image=b"x"), metadata=bearer(mine)
+        )
+        assert [each.new.key.caller for each in end.operations.submitted] == ["me"]
+        request = operations_pb2.GetOperationRequest(name=submitted.name)
+        await operations.GetOperation(request, metadata=bearer(mine))
+        error = await refusal(operations.GetOperation(request, metadata=bearer(other)))
+        assert reason_of(error) == "OPERATION_NOT_FOUND"
+        listed = await operations.ListOperations(
+            operations_pb2.ListOperationsRequest(), metadata=bearer(other)
+        )
+        assert len(listed.operations) == 0
+
+
+async def test_an_unknown_method_is_unimplemented_with_and_without_a_key(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        method: Any = end.channel.unary_unary("/prediction.v1.PredictionService/Nothing")
+        for metadata in ((), bearer(key)):
+            error = await refusal(method(b"", metadata=metadata))
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_metadata_has_a_limit() -> None:
+    async with front_end(max_metadata_bytes=4096) as end:
+        await end.stub.Predict(IMAGE, metadata=(("x-note", "x" * 2000),))
+        error = await refusal(end.stub.Predict(IMAGE, metadata=(("x-note", "x" * 8000),)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert end.relay.submitted[1:] == []
+
+
+async def test_an_idle_connection_is_closed_and_opened_again() -> None:
+    async with front_end(max_connection_idle_s=0.1) as end:
+        await end.stub.Predict(IMAGE)
+        async with asyncio.timeout(LIMIT_S):
+            await end.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        await end.stub.Predict(IMAGE)
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with front_end(handshake_timeout_s=0.2) as end:
+        host, _, port = end.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(LIMIT_S):
+            await reader.read()
+        writer.close()
+
+
+class TestTls:
+    async def test_calls_over_tls_are_answered(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        server = authority.issue("server", "localhost", "127.0.0.1")
+        async with (
+            front_end(tls_cert_file=str(server.cert_file), tls_key_file=str(server.key_file)) as e,
+            grpc.aio.secure_channel(e.address, channel_credentials(authority)) as channel,
+        ):
+            assert (await PredictionServiceStub(channel).Predict(IMAGE)).predictions
+            error = await refusal(e.stub.Predict(IMAGE))  # not encrypted
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert len(e.relay.submitted) == 1
+
+    async def test_only_callers_with_a_certificate_connect(self, tmp_path: Path) -> None:
+        authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+        server = authority.issue("server", "localhost", "127.0.0.1")
+        camera = authority.issue("camera", "camera-1.example.org", subject="camera-1")
+        forged = stranger.issue("forged", "camera-1.example.org", subject="camera-1")
+        async with front_end(
+            tls_cert_file=str(server.cert_file),
+            tls_key_file=str(server.key_file),
+            tls_client_ca_file=str(authority.cert_file),
+        ) as end:
+            for identity, is_known in ((camera, True), (forged, False), (None, False)):
+                credentials = channel_credentials(authority, identity)
+                async with grpc.aio.secure_channel(end.address, credentials) as channel:
+                    call = PredictionServiceStub(channel).SubmitPrediction(
+                        pb.SubmitPredictionRequest(image=b"x")
+                    )
+                    if is_known:
+                        await call
+                    else:
+                        assert (await refusal(call)).code() is grpc.StatusCode.UNAVAILABLE
+            [submitted] = end.operations.submitted
+            assert submitted.new.key.caller.startswith("CN=camera-1,")
+
+    async def test_a_certificate_does_not_take_the_place_of_a_key(
+        self, tmp_path: Path, keys: Keys
+    ) -> None:
+        authority = Authority(tmp_path)
+        server = authority.issue("server", "localhost", "127.0.0.1")
+        camera = authority.issue("camera", "camera-1.example.org", subject="camera-1")
+        key = keys.add("camera-1", "operations")
+        async with (
+            front_end(
+                tls_cert_file=str(server.cert_file),
+                tls_key_file=str(server.key_file),
+                tls_client_ca_file=str(authority.cert_file),
+                api_keys_file=str(keys.path),
+            ) as end,
+            grpc.aio.secure_channel(end.address, channel_credentials(authority, camera)) as channel,
+        ):
+            stub = PredictionServiceStub(channel)
+            request = pb.SubmitPredictionRequest(image=b"x")
+            assert reason_of(await refusal(stub.SubmitPrediction(request))) == "CREDENTIALS_MISSING"
+            await stub.SubmitPrediction(request, metadata=bearer(key))
+            assert [each.new.key.caller for each in end.operations.submitted] == ["camera-1"]
+
+    async def test_a_new_certificate_is_used_without_a_restart(self, tmp_path: Path) -> None:
+        old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+        server = old.issue("server", "localhost", "127.0.0.1")
+        async with front_end(
+            tls_cert_file=str(server.cert_file), tls_key_file=str(server.key_file)
+        ) as end:
+            assert await works(end.address, old)
+            assert not await works(end.address, new)
+            server.replace_with(new.issue("next", "localhost", "127.0.0.1"))
+            assert await works(end.address, new)
+            assert not await works(end.address, old)
+
+    @pytest.mark.parametrize("broken", ["cert_file", "key_file"])
+    async def test_a_broken_new_certificate_leaves_the_old_one_in_use(
+        self, tmp_path: Path, broken: Literal["cert_file", "key_file"]
+    ) -> None:
+        authority = Authority(tmp_path)
+        server = authority.issue("server", "localhost", "127.0.0.1")
+        async with front_end(
+            tls_cert_file=str(server.cert_file), tls_key_file=str(server.key_file)
+        ) as end:
+            server.spoil(broken)
+            assert await works(end.address, authority)
+            server.lose(broken)
+            assert await works(end.address, authority)
+            server.replace_with(Authority(tmp_path, "new").issue("next", "localhost", "127.0.0.1"))
+            assert not await works(end.address, authority)
+
+
+async def works(address: str, authority: Authority) -> bool:
+    """Return whether a client that trusts `authority` gets an answer on a new connection."""
+    # A subchannel of the same arguments would be used again.
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    credentials = channel_credentials(authority)
+    async with grpc.aio.secure_channel(address, credentials, options=own) as channel:
+        try:
+            await PredictionServiceStub(channel).Predict(IMAGE, timeout=LIMIT_S)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
+            return False
+        return True

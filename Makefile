@@ -72,7 +72,7 @@ ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
 BREAK ?=
 
-.PHONY: install test test-unit test-redis-matrix chaos check lint format types proto proto-check docs constraints clean
+.PHONY: install test test-unit test-redis-matrix chaos check lint format types proto proto-check wheel docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
 
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
@@ -112,6 +112,10 @@ proto-check: $(VENV)/.installed-dev  ## stubs fresh, contracts well-formed, noth
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/buf lint
 	$(BIN)/python protos/breaking.py
+
+# The first time, its compiler of stubs is fetched into .venv-clients.
+wheel: $(VENV)/.installed-dev  ## build the client for others, dist/despacho_client-*.whl
+	$(BIN)/python deploy/wheel.py
 
 docs: $(VENV)/.installed-dev  ## write the tables of settings in docs/operations.md
 	$(BIN)/python deploy/settings_table.py --write

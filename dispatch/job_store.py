@@ -13,7 +13,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch import broker_check, keys, scripts
 from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
-from dispatch.jobs import Outcome, Priority, Submission
+from dispatch.jobs import OnSpared, Outcome, Priority, Submission
 from dispatch.line import Line
 from dispatch.reply_stream import ReplyStream
 from dispatch.scripts import Argument, Command
@@ -140,10 +140,18 @@ def _job_keys(model: str, job_id: str) -> list[str]:
 class JobStore(AbstractAsyncContextManager["JobStore"]):
     """Typed access for one front-end process. Long-lived tasks only: see `Line`."""
 
-    def __init__(self, url: str, server_id: str, limits: QueueLimits) -> None:
+    def __init__(
+        self,
+        url: str,
+        server_id: str,
+        limits: QueueLimits,
+        *,
+        on_spared: OnSpared | None = None,
+    ) -> None:
         self.server_id = server_id
         self._url = url
         self._limits = limits
+        self._on_spared = on_spared
         self._writes = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._reads = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
 
@@ -190,7 +198,10 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         )
         refusals: dict[Operation, DespachoError] = {}
         for batch, reply in zip(batches, replies, strict=True):
-            if not isinstance(batch, Cancel):
+            if isinstance(batch, Cancel):
+                if reply == 1 and self._on_spared is not None:
+                    self._on_spared(batch.model, batch.outcome)
+            else:
                 # An error is that of the whole batch: nothing of it was done.
                 answers = reply if isinstance(reply, list) else [reply] * len(batch)
                 for enqueue, answer in zip(batch, answers, strict=True):

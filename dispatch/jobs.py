@@ -1,7 +1,7 @@
 """The nouns of dispatch: what is submitted, and what is claimed."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,10 @@ class Outcome(enum.StrEnum):
     EXPIRED = "expired"
     POISONED = "poisoned"
     ORPHANED = "orphaned"
+
+
+OnSpared = Callable[[str, Outcome], None]
+"""Told of each job that was retired before a worker had it: the model, and how it ended."""
 
 
 class Completion(enum.IntEnum):

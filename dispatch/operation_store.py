@@ -1,7 +1,7 @@
 """The front-ends' door to operations: submit, look, list, cancel, delete."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final
@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from despacho.job.v1.job_pb2 import Failure, Job, Reply
 from dispatch import errors, keys, scripts
-from dispatch.jobs import Outcome, Priority
+from dispatch.jobs import OnSpared, Outcome, Priority
 from dispatch.line import Line
 from dispatch.operations import (
     NewOperation,
@@ -41,10 +41,6 @@ _ENDINGS: Final = {
     Outcome.CANCELLED: errors.OperationCancelled("the operation was cancelled"),
     Outcome.EXPIRED: errors.ExpiredInQueue("no worker was free before the deadline"),
 }
-
-
-OnSpared = Callable[[str, Outcome], None]
-"""Takes the model and how the operation ended."""
 
 
 class OperationStore(AbstractAsyncContextManager["OperationStore"]):

@@ -21,7 +21,7 @@ from dispatch import keys
 from prediction.v1 import prediction_pb2
 from tests.processes import Process
 from tests.redis_server import RedisServer
-from tests.stack import STALL, Colour, Stack, colour_of, image_of, request_for
+from tests.stack import Colour, Stack, colour_of, image_of, request_for
 from tests.worker_process import MODEL
 
 FREE_PORT = "127.0.0.1:0"
@@ -169,11 +169,32 @@ async def test_a_front_end_has_a_page_too(stack: Stack) -> None:
     assert server.terminate() == 0
 
 
+async def test_calls_that_end_in_the_queue_were_avoided(stack: Stack) -> None:
+    server = stack.start_server(metrics_address=FREE_PORT)
+    worker = stack.start_worker()
+    await stack.until_ready()
+    # One that is only stalled would be given jobs: its read waits in Redis.
+    worker.terminate()
+    stub = stack.stub()
+    leaver = stub.Predict(request_for((1, 2, 3)), timeout=30)
+    await stack.until(lambda: stack.entries() == 1, LIMIT_S)
+    leaver.cancel()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Predict(request_for((4, 5, 6)), timeout=0.5)
+    wanted = {("avoided", "queue", cause): 1 for cause in ("expired", "cancelled")}
+
+    async def is_counted() -> bool:
+        return await asyncio.to_thread(counts, server) == wanted
+
+    await stack.until(is_counted, LIMIT_S)
+
+
 async def test_an_operation_cancelled_in_the_queue_was_avoided(stack: Stack) -> None:
     server = stack.start_server(metrics_address=FREE_PORT)
     worker = stack.start_worker()
     await stack.until_ready()
-    worker.send(STALL)
+    # One that is only stalled would be given jobs: its read waits in Redis.
+    worker.terminate()
     request = prediction_pb2.SubmitPredictionRequest(model=MODEL, image=image_of((1, 2, 3)))
     submitted = await stack.stub().SubmitPrediction(request)
     cancel = operations_pb2.CancelOperationRequest(name=submitted.name)

@@ -36,7 +36,7 @@ SERVER_NAME: Final = "despacho"
 """What `ServerMetadata` calls us."""
 
 SERVER_VERSION: Final = "0.1.0"
-"""As in pyproject.toml, which an image of the server does not have; a test compares."""
+"""That of the client, which an image of the server does not have; a test compares."""
 
 EXTENSIONS: Final = ("classification", "model_configuration", "schedule_policy", "statistics")
 """Triton's names of what works here beyond the protocol."""

@@ -15,6 +15,7 @@ from . import wire
 from .async_admin import Admin
 from .async_connection import Connection
 from .async_operations import OperationMethods
+from .channel import Access
 from .chunks import AsyncChunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image
@@ -33,7 +34,10 @@ class AsyncClient(OperationMethods):
 
     Args:
         target: `host:port`, `unix:/path`, or another name that gRPC knows.
+        api_key: sent with each call; empty: none.
         credentials: for TLS; None: not encrypted.
+        allow_insecure_key: send the key unencrypted to another machine, where
+            others may read it; otherwise that is a `ValueError`.
         max_image_bytes: the server's limit, when it is not 16 MiB.
         over: a channel to use instead of making one; `target` and the other
             arguments about it are then unused. The client closes it.
@@ -43,11 +47,16 @@ class AsyncClient(OperationMethods):
         self,
         target: str = "127.0.0.1:50051",
         *,
+        api_key: str = "",
         credentials: grpc.ChannelCredentials | None = None,
+        allow_insecure_key: bool = False,
         max_image_bytes: int = MAX_IMAGE_BYTES,
         over: grpc.aio.Channel | None = None,
     ) -> None:
-        self._connection = Connection(target, credentials, max_image_bytes, over)
+        access = Access(
+            credentials=credentials, api_key=api_key, allow_insecure_key=allow_insecure_key
+        )
+        self._connection = Connection(target, access, max_image_bytes, over)
         self.admin = Admin(self._connection)
         """What an operator may see and do."""
 

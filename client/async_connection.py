@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2_grpc
 from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
+from .api_key import KeyedChannel
 from .errors import Cancelled, Overloaded
 from .images import Image, load
 from .patience import Patience
@@ -27,7 +28,7 @@ class Connection:
 
     Args:
         target: as in `AsyncClient`.
-        credentials: as in `AsyncClient`.
+        access: how to connect, and as whom.
         max_image_bytes: as in `AsyncClient`.
         over: as in `AsyncClient`.
     """
@@ -35,12 +36,14 @@ class Connection:
     def __init__(
         self,
         target: str,
-        credentials: grpc.ChannelCredentials | None,
+        access: channel.Access,
         max_image_bytes: int,
         over: grpc.aio.Channel | None,
     ) -> None:
         self._target = target
-        self._credentials = credentials
+        self._access = access
+        # Checked here, and not at the first call.
+        self._metadata = access.metadata(None if over else target)
         self._max_image_bytes = max_image_bytes
         self._over = over
         self._closed = asyncio.Event()
@@ -146,13 +149,14 @@ class Connection:
     def _channel(self) -> grpc.aio.Channel:
         # Not in `__init__`: a channel belongs to the loop it is made in, and
         # clients are often made before the loop runs.
-        return self._over or _open(self._target, self._credentials, self._max_image_bytes)
+        made = self._over or _open(self._target, self._access, self._max_image_bytes)
+        if self._metadata:
+            return cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
+        return made
 
 
-def _open(
-    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
-) -> grpc.aio.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes)
-    if credentials is None:
+def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.aio.Channel:
+    options = channel.options(max_image_bytes=max_image_bytes, access=access)
+    if access.credentials is None:
         return grpc.aio.insecure_channel(target, options)
-    return grpc.aio.secure_channel(target, credentials, options)
+    return grpc.aio.secure_channel(target, access.credentials, options)

@@ -1,9 +1,13 @@
 """How the channel behaves: retries, limits, keepalive. The same for both clients."""
 
 import json
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import grpc
+
 from . import __version__
+from .api_key import Metadata, check_confidential, metadata_of
 
 SLACK_BYTES: Final = 1024 * 1024
 """What a message may have besides its image: options, framing, labels, scores."""
@@ -54,10 +58,44 @@ SERVICE_CONFIG: Final[dict[str, Any]] = {
 }
 
 
-def options(*, max_image_bytes: int) -> list[tuple[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to connect, and as whom."""
+
+    credentials: grpc.ChannelCredentials | None
+    api_key: str = field(repr=False)
+    allow_insecure_key: bool
+
+    def metadata(self, target: str | None) -> Metadata:
+        """Return what goes with each call.
+
+        Args:
+            target: as in `Client`; None: a channel that was brought along, whose
+                confidentiality is the business of whoever made it.
+
+        Raises:
+            ValueError: the key is not one.
+            InsecureKey: others could read it.
+        """
+        if not self.api_key:
+            return ()
+        if self.credentials is None and target is not None and not self.allow_insecure_key:
+            check_confidential(target)
+        return metadata_of(self.api_key)
+
+    def options(self) -> list[tuple[str, Any]]:
+        """Return channel arguments."""
+        if not self.api_key or self.credentials is not None:
+            return []
+        # A proxy of the environment would see the key, even on the way to this machine.
+        return [("grpc.enable_http_proxy", 0)]
+
+
+def options(*, max_image_bytes: int, access: Access) -> list[tuple[str, Any]]:
     """Return the channel arguments."""
     max_message_bytes = max_image_bytes + SLACK_BYTES
     return [
+        *access.options(),
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         # gRPC keeps what it may have to send again. At the default of 256 KiB

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grpc
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2_grpc
 from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
+from .api_key import KeyedChannel
 from .errors import Cancelled, Overloaded
 from .patience import Patience
 from .status import translated
@@ -24,7 +25,7 @@ class Connection:
 
     Args:
         target: as in `Client`.
-        credentials: as in `Client`.
+        access: how to connect, and as whom.
         max_image_bytes: as in `Client`.
         over: as in `Client`.
     """
@@ -32,7 +33,7 @@ class Connection:
     def __init__(
         self,
         target: str,
-        credentials: grpc.ChannelCredentials | None,
+        access: channel.Access,
         max_image_bytes: int,
         over: grpc.Channel | None,
     ) -> None:
@@ -40,7 +41,11 @@ class Connection:
         self.patience: Callable[[float], Patience] = Patience
         """Makes the bookkeeping of one call's time."""
 
-        self._channel = over or _open(target, credentials, max_image_bytes)
+        # Checked before there is something to close.
+        metadata = access.metadata(None if over else target)
+        self._channel = over or _open(target, access, max_image_bytes)
+        if metadata:
+            self._channel = cast("grpc.Channel", KeyedChannel(self._channel, metadata))
         self._closed = threading.Event()
         self.predictions = prediction_pb2_grpc.PredictionServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsStub(self._channel)
@@ -114,10 +119,8 @@ class Connection:
             raise Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
 
 
-def _open(
-    target: str, credentials: grpc.ChannelCredentials | None, max_image_bytes: int
-) -> grpc.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes)
-    if credentials is None:
+def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.Channel:
+    options = channel.options(max_image_bytes=max_image_bytes, access=access)
+    if access.credentials is None:
         return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)
+    return grpc.secure_channel(target, access.credentials, options)

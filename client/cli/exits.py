@@ -45,6 +45,8 @@ def worst(first: ExitCode, second: ExitCode) -> ExitCode:
 
 def explained(error: DespachoError, server: str) -> str:
     """Say what happened and what to do next, in one or two sentences."""
+    if isinstance(error, Unreachable) and "handshake" in error.message:
+        return f"no encrypted connection to {server}: check --tls-ca, --tls-cert and --tls-key"
     if isinstance(error, Unreachable):
         return f"no server at {server}: start one with `make up` or name it with --server"
     hint = _HINT_OF_REASON.get(
@@ -73,6 +75,8 @@ _UNPRINTABLE: Final = {"Cc", "Cs"}
 
 _HINT_OF_REASON: Final = {
     "OPERATION_NOT_FOUND": "`despacho operations` lists what is there",
+    "CREDENTIALS_MISSING": "give one with --api-key-file or DESPACHO_API_KEY",
+    "SCOPE_MISSING": "ask the operator of the server",
     "DEAD_LETTER_NOT_FOUND": "`despacho dead-letters list` lists what is there",
 }
 """Reasons for which there is more to say than for their class."""

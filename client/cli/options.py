@@ -1,11 +1,22 @@
 """What several commands have in common: options, and how the program ends."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+ACCESS: Final = "despacho.access"
+"""Begins the names in `Context.meta` of what `access_options` read."""
+
+FILES: Final = {
+    "api-key-file": "The API key is in it; or DESPACHO_API_KEY has the key itself.",
+    "tls-ca": "Roots to trust, PEM; encrypts.",
+    "tls-cert": "Certificate to show, PEM; encrypts.",
+    "tls-key": "Its private key, PEM.",
+}
 
 EPILOG: Final = """\b
 Exit codes:
@@ -39,9 +50,45 @@ def connection_options(default_timeout: str) -> Callable[[F], F]:
             metavar="HOST:PORT",
             help="Where the server is; also unix:/path.",
         )(command)
+        command = access_options(command)
         return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
 
     return decorate
+
+
+def access_options(command: F) -> F:
+    """Add who is calling, and how it is encrypted; `session.connect` reads it."""
+    for name, explanation in reversed(FILES.items()):
+        command = click.option(
+            f"--{name}",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar=f"DESPACHO_{name.replace('-', '_').upper()}",
+            show_envvar=True,
+            metavar="FILE",
+            help=explanation,
+            expose_value=False,
+            callback=_keep,
+        )(command)
+    command = click.option(
+        "--tls",
+        is_flag=True,
+        envvar="DESPACHO_TLS",
+        show_envvar=True,
+        help="Encrypt; trust the roots of --tls-ca, or those that gRPC comes with.",
+        expose_value=False,
+        callback=_keep,
+    )(command)
+    return click.option(
+        "--allow-insecure-key",
+        is_flag=True,
+        help="Send the API key to another machine although it is not encrypted.",
+        expose_value=False,
+        callback=_keep,
+    )(command)
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    ctx.meta[f"{ACCESS}.{parameter.name}"] = value
 
 
 def image_options(command: F) -> F:

@@ -15,6 +15,7 @@ from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, worst
 from .options import EPILOG, connection_options, image_options
 from .printers import HumanPrinter, JsonPrinter, Printer, progress
+from .session import connect
 from .sources import Source, expand
 
 
@@ -58,7 +59,7 @@ class PredictCommand:
     def run(self, arguments: Sequence[str]) -> ExitCode:
         """Label what the arguments stand for, and print it."""
         sources = expand(arguments)
-        with Client(self.server) as client, progress(len(sources)) as bar:
+        with connect(self.server) as client, progress(len(sources)) as bar:
             printer: Printer = JsonPrinter() if self.as_json else HumanPrinter(bar.output)
             answered: set[int] = set()
             code = ExitCode.OK

@@ -1,20 +1,70 @@
 """A client for one command, and what a person is told when it fails."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
+import grpc
 
+from ..api_key import InsecureKey
 from ..errors import DespachoError
 from ..sync_client import Client
 from .exits import ExitCode, exit_code, explained, is_fatal, printable, worst
+from .options import ACCESS, FILES
 from .printers import error_fields, print_json
+
+
+def connect(server: str) -> Client:
+    """Return a client as the options say; wrong ones end the program."""
+    options = click.get_current_context().meta
+    files: dict[str, Path | None] = {
+        name: options.get(f"{ACCESS}.{name.replace('-', '_')}") for name in FILES
+    }
+    try:
+        return Client(
+            server,
+            api_key=_api_key(files["api-key-file"]),
+            credentials=_credentials(files, is_wanted=bool(options.get(f"{ACCESS}.tls"))),
+            allow_insecure_key=bool(options.get(f"{ACCESS}.allow_insecure_key")),
+        )
+    except InsecureKey as error:
+        raise click.UsageError(
+            f"the API key would go to {server} unencrypted: use --tls or --tls-ca, or"
+            " --allow-insecure-key if the network is safe"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _api_key(path: Path | None) -> str:
+    if path is None:
+        return os.environ.get("DESPACHO_API_KEY", "").strip()
+    key = path.read_text().strip()
+    if not key:
+        raise ValueError(f"there is no API key in {path}")
+    return key
+
+
+def _credentials(
+    files: dict[str, Path | None], *, is_wanted: bool
+) -> "grpc.ChannelCredentials | None":  # only a type
+    contents = [
+        path.read_bytes() if (path := files[name]) is not None else None
+        for name in ("tls-ca", "tls-key", "tls-cert")
+    ]
+    if not is_wanted and contents == [None, None, None]:
+        return None
+    if (contents[1] is None) != (contents[2] is None):
+        raise ValueError("--tls-cert and --tls-key belong together")
+    return grpc.ssl_channel_credentials(*contents)
 
 
 @contextmanager
 def explaining(server: str, *, as_json: bool) -> Iterator[Client]:
     """Connect; on an error say what to do, and exit."""
-    with Client(server) as client:
+    with connect(server) as client:
         try:
             yield client
         except DespachoError as error:

@@ -16,6 +16,7 @@ from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, is_fatal, printable, worst
 from .options import EPILOG, connection_options, image_options
 from .printers import error_fields, operation_fields, print_json
+from .session import connect
 from .sources import Source, expand
 
 CALLS_AT_A_TIME: Final = 8
@@ -68,7 +69,7 @@ class SubmitCommand:
         lost: DespachoError | None = None
         unsent_count = 0
         # The client is closed first: that ends the calls which the pool waits for.
-        with ThreadPoolExecutor(CALLS_AT_A_TIME) as pool, Client(self.server) as client:
+        with ThreadPoolExecutor(CALLS_AT_A_TIME) as pool, connect(self.server) as client:
             waiting = iter(sources)
             for source, call in self._submitted(client, pool, waiting):
                 try:

@@ -15,6 +15,7 @@ from .exits import ExitCode, exit_code, explained, is_fatal, printable, worst
 from .names import Named, expand
 from .options import EPILOG, connection_options, names_argument
 from .printers import HumanPrinter, console, error_fields, print_json, result_fields
+from .session import connect
 
 
 @click.command(epilog=EPILOG)
@@ -39,7 +40,7 @@ def wait(
     OPERATION_NOT_DONE, and is not cancelled.
     """
     printer = Printer(server, as_json=as_json)
-    with Client(server) as client:
+    with connect(server) as client:
         outcome = Waiter(client, time.monotonic, timeout_s or DEFAULT_WAIT_TIMEOUT_S)
         ctx.exit(outcome.run(expand(names), printer))
 

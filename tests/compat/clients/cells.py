@@ -1,0 +1,127 @@
+"""What foreign clients are tried at, and how they tell what became of it.
+
+Runs in the environment of the client, so it imports nothing but Python's own.
+"""
+
+import asyncio
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+FEATURES: Final = {
+    "health": "server live, server ready",
+    "server-metadata": "server metadata",
+    "model-ready": "model ready; one that is not known is not",
+    "model-metadata": "model metadata",
+    "model-config": "model configuration",
+    "statistics": "model statistics",
+    "repository-index": "repository index",
+    "infer-raw": "one image, raw contents; `scores` and `labels`",
+    "infer-typed": "one image, typed contents; `scores` and `labels`",
+    "infer-many": "three images in one request",
+    "outputs": "only the outputs that are asked for",
+    "classification": "`classification` of `scores`",
+    "request-id": "the request's id in the response",
+    "model-version": "a version that is served, and one that is not (`NOT_FOUND`)",
+    "priority": "`priority` from 1 to 3; others are `INVALID_ARGUMENT`",
+    "timeout": "`timeout` of a request (`DEADLINE_EXCEEDED`)",
+    "deadline": "deadline of a call (`DEADLINE_EXCEEDED`)",
+    "compression": "compressed requests",
+    "bad-image": "a bad image among good ones (`INVALID_ARGUMENT`, says which)",
+    "bad-tensor": "a tensor that the model does not take (`INVALID_ARGUMENT`)",
+    "unknown-model": "an unknown model (`NOT_FOUND`)",
+    "model-fails": "a model that raises (`INTERNAL`)",
+    "at-once": "many calls at once",
+    "cancel": "cancelling a call",
+    "stream": "a stream, answered in order",
+    "stream-error": "a bad request in a stream fails alone",
+    "stream-status": "`triton_grpc_error`: the stream ends with its status",
+    "unimplemented": "what is not here (`UNIMPLEMENTED`)",
+}
+"""Rows of the table in docs/compatibility.md, in its order."""
+
+MODEL: Final = "colours"
+LABELS: Final = ("red", "green", "blue")
+
+REDDISH: Final = "c86414"
+GREENISH: Final = "14c864"
+BLUISH: Final = "6414c8"
+COLOURS: Final = (REDDISH, GREENISH, BLUISH)
+"""Images whose answers are known: the scores are the colour."""
+
+RAISES: Final = "00fa00"
+"""A colour at which the model raises."""
+
+NO_IMAGE: Final = b"GIF87a, or so it says"
+
+OK: Final = "ok"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The server, and the images."""
+
+    address: str
+    folder: Path
+
+    def image(self, colour: str) -> bytes:
+        """Return an encoded image of one colour."""
+        return (self.folder / f"{colour}.png").read_bytes()
+
+    def images(self) -> list[bytes]:
+        """Return an image of each of the `COLOURS`."""
+        return [self.image(colour) for colour in COLOURS]
+
+
+Cell = Callable[[Target], Awaitable[None] | None]
+
+
+def run(cells: Mapping[str, Cell], *, packages: Sequence[str]) -> None:
+    """Try each cell against the target of the command line; print the outcomes as JSON."""
+    target = Target(sys.argv[1], Path(sys.argv[2]))
+    outcomes = {feature: outcome(cell, target) for feature, cell in cells.items()}
+    versions = {package: version(package) for package in packages}
+    json.dump({"versions": versions, "outcomes": outcomes}, sys.stdout)
+
+
+def outcome(cell: Cell, target: Target) -> str:
+    """Return `OK`, or what went wrong."""
+    try:
+        waiting = cell(target)
+        if inspect.iscoroutine(waiting):
+            asyncio.run(waiting)
+    except Exception:  # noqa: BLE001 - one cell must not hide the others
+        return traceback.format_exc()
+    return OK
+
+
+def scores_of(colour: str) -> list[float]:
+    """Return what the model says of an image of this colour."""
+    return [channel / 255 for channel in bytes.fromhex(colour)]
+
+
+def best_of(colour: str) -> str:
+    """Return the best label of an image of this colour."""
+    scores = scores_of(colour)
+    return LABELS[scores.index(max(scores))]
+
+
+def check_scores(found: Sequence[float], colour: str) -> None:
+    """Check that scores are those of this colour."""
+    wanted = scores_of(colour)
+    assert len(found) == len(wanted), found
+    assert all(abs(a - b) < 1e-6 for a, b in zip(found, wanted, strict=True)), found
+
+
+def check_classes(found: Sequence[bytes], colour: str) -> None:
+    """Check `score:index:label` of the best classes of this colour."""
+    scores = scores_of(colour)
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])
+    wanted = [f"{scores[index]:f}:{index}:{LABELS[index]}".encode() for index in best]
+    assert list(found) == wanted[: len(found)], found

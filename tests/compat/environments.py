@@ -1,0 +1,52 @@
+"""Environments of foreign clients, which pin other versions than we do.
+
+They also register the protobuf package `inference` for themselves, so none of them
+can share a process with our stubs.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / ".venv-clients"
+INSTALL_LIMIT_S: Final = 600
+
+
+class CannotInstall(Exception):
+    """The package index did not give what is pinned."""
+
+
+def python_of(requirements: Path) -> Path:
+    """Return the Python of an environment with these packages; made if it is missing or stale.
+
+    Raises:
+        CannotInstall: pip failed.
+    """
+    folder = FOLDER / requirements.stem
+    python = folder / "bin" / "python"
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    # Written last, so that an environment that was cut off is made again.
+    stamp = folder / "installed"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    ended = subprocess.run(
+        [
+            *(str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
+            *("--no-deps", "-r", str(requirements)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_LIMIT_S,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise CannotInstall(f"{requirements.name}:\n{ended.stderr}")
+    stamp.write_text(wanted)
+    return python

@@ -1,4 +1,8 @@
-"""What a request of the Open Inference Protocol says: one function per rule; no I/O."""
+"""What a request of the Open Inference Protocol says: one function per rule; no I/O.
+
+A message may have millions of whatever is repeated, so a rule looks at how many there
+are before it looks at them.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,10 +42,10 @@ PRIORITY_LEVELS: Final = 3
 """The last priority."""
 
 SHOWN_DIMENSIONS: Final = 4
-"""How much of a wrong shape an error quotes."""
+"""How much of a shape is looked at, and quoted if it is wrong."""
 
-SHARED_MEMORY: Final = "shared_memory_"
-"""How parameters begin that say that a tensor is not in the message."""
+SHARED_MEMORY: Final = "shared_memory_region"
+"""The parameter that says that a tensor is not in the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def to_images(request: pb.ModelInferRequest, *, max_image_bytes: int) -> list[by
         InvalidArgument: the input is not what the model takes.
         ImageEmpty, ImageTooLarge: one of them is.
     """
-    tensor = to_input(request.inputs)
+    tensor = to_input(request)
     count = to_image_count(tensor)
     if request.raw_input_contents:
         images = tensors.split_raw_bytes(to_raw(request), count, field="raw_input_contents[0]")
@@ -135,26 +139,22 @@ def to_images(request: pb.ModelInferRequest, *, max_image_bytes: int) -> list[by
     return images
 
 
-def to_input(
-    inputs: Iterable[pb.ModelInferRequest.InferInputTensor],
-) -> pb.ModelInferRequest.InferInputTensor:
+def to_input(request: pb.ModelInferRequest) -> pb.ModelInferRequest.InferInputTensor:
     """Return the only input.
 
     Raises:
         InvalidArgument: there is none, or another one, or its content is elsewhere.
     """
-    found = list(inputs)
-    for index, tensor in enumerate(found):
-        if tensor.name != IMAGE:
-            raise InvalidArgument(
-                f"inputs[{index}].name",
-                f"there is no input named {tensor.name!r}; the only one is {IMAGE!r}",
-            )
-    if len(found) != 1:
+    if len(request.inputs) != 1:
         raise InvalidArgument(
-            "inputs", f"the request has {len(found)} inputs; it must have one, {IMAGE!r}"
+            "inputs", f"the request has {len(request.inputs)} inputs; it must have one, {IMAGE!r}"
         )
-    [tensor] = found
+    tensor = request.inputs[0]
+    if tensor.name != IMAGE:
+        raise InvalidArgument(
+            "inputs[0].name",
+            f"there is no input named {tensor.name!r}; the only one is {IMAGE!r}",
+        )
     check_not_shared(tensor.parameters, field="inputs[0].parameters")
     if tensor.datatype != tensors.BYTES:
         raise InvalidArgument(
@@ -172,12 +172,13 @@ def to_image_count(tensor: pb.ModelInferRequest.InferInputTensor) -> int:
         InvalidArgument: it is not [N] or [N, 1], or N is out of range.
     """
     field = "inputs[0].shape"
-    count, *others = tensor.shape or (-1,)
-    if others not in ([], [1]) or count < 0:
-        shown = list(tensor.shape[:SHOWN_DIMENSIONS])
+    # Cut, because it may be as long as a message.
+    shape = list(tensor.shape[:SHOWN_DIMENSIONS])
+    if len(shape) not in {1, 2} or shape[0] < 0 or shape[1:] not in ([], [1]):
         raise InvalidArgument(
-            field, f"input {IMAGE!r} has shape {shown}; it must be [N] or [N, 1] for N images"
+            field, f"input {IMAGE!r} has shape {shape}; it must be [N] or [N, 1] for N images"
         )
+    count = shape[0]
     if not 1 <= count <= MAX_IMAGES:
         raise InvalidArgument(
             field, f"the request has {count} images; it must have 1 to {MAX_IMAGES}"
@@ -279,7 +280,7 @@ def check_not_shared(parameters: Mapping[str, pb.InferParameter], *, field: str)
     Raises:
         InvalidArgument: this one is in shared memory.
     """
-    if any(name.startswith(SHARED_MEMORY) for name in parameters):
+    if SHARED_MEMORY in parameters:
         raise InvalidArgument(field, "there is no shared memory here; send the tensor itself")
 
 

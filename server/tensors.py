@@ -119,9 +119,7 @@ def typed_bytes(contents: pb.InferTensorContents, count: int, *, field: str) -> 
     others = [each.name for each, _ in contents.ListFields() if each.name != "bytes_contents"]
     if others:
         raise InvalidArgument(field, f"{field} has {others[0]}; datatype BYTES has bytes_contents")
-    elements = list(contents.bytes_contents)
-    if len(elements) != count:
-        raise InvalidArgument(
-            field, f"{field} has {len(elements)} elements; the shape says {count}"
-        )
-    return elements
+    found = len(contents.bytes_contents)
+    if found != count:
+        raise InvalidArgument(field, f"{field} has {found} elements; the shape says {count}")
+    return list(contents.bytes_contents)

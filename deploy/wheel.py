@@ -128,6 +128,8 @@ def moved(source: str) -> str:
 
 def readme(page: str) -> str:
     """Return docs/client.md as it reads outside of the repository."""
+    # How to build it is of no use to those who have it.
+    page = re.sub(r"## In your own project\n.*?(?=^## )", "", page, flags=re.DOTALL | re.MULTILINE)
     page = re.sub(r"\[([^\]]*)\]\((?![#]|https?:)[^)]*\)", r"\1", page)
     return moved(page.replace("# Client\n", "# despacho-client\n", 1))
 

@@ -95,6 +95,7 @@ def to_wanted(request: pb.ModelInferRequest, *, max_image_bytes: int) -> Wanted:
     Raises:
         InvalidArgument, ImageEmpty, ImageTooLarge: it breaks a rule; the message says which.
     """
+    check_id(request.id)
     return Wanted(
         images=to_images(request, max_image_bytes=max_image_bytes),
         is_raw=bool(request.raw_input_contents),

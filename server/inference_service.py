@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from despacho.job.v1 import job_pb2
-from dispatch.errors import DespachoError, Draining, ModelNotFound, Unavailable
+from dispatch.errors import DespachoError, Draining, ExpiredInQueue, ModelNotFound, Unavailable
 from inference import grpc_predict_v2_pb2 as pb
 from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceServicer
 from server import cancellation
@@ -19,13 +19,14 @@ from server.error_mapping import status_and_log
 from server.gate import Gate
 from server.inference_models import check_version, to_config, to_index, to_metadata, versions_of
 from server.inference_order import InOrder
-from server.inference_request import Wanted, check_id, name_image, to_wanted
+from server.inference_request import Wanted, name_image, to_wanted
 from server.inference_response import to_response
 from server.inference_statistics import Statistics
 from server.ports import Fleet, ModelView, Relay
 from server.settings import ServerSettings
 from server.status import reason_of
 from server.stream_window import StreamWindow
+from server.validation import is_request_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -142,8 +143,8 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Label the images of one request."""
         call = CURRENT.get()
         deadline = Deadline(self._settings, context)
-        check_id(request.id)
-        call.request_id = request.id or call.request_id
+        # One that may not be used is refused below.
+        call.request_id = request.id if is_request_id(request.id) else call.request_id
         return await self._infer(
             request, call, request_id=call.request_id, timeout_s=deadline.remaining_s()
         )
@@ -184,7 +185,6 @@ class InferenceService(GRPCInferenceServiceServicer):
     ) -> pb.ModelStreamInferResponse:
         """Answer one request of a stream."""
         try:
-            check_id(request.id)
             response = await self._infer(
                 request, call, request_id=request.id or new_request_id(), timeout_s=timeout_s
             )
@@ -198,7 +198,6 @@ class InferenceService(GRPCInferenceServiceServicer):
         else:
             response.parameters["triton_final_response"].bool_param = True
             return pb.ModelStreamInferResponse(infer_response=response)
-        call.failed_images += 1
         if ends_on_failure:
             raise failure
         status = status_and_log(failure, call)
@@ -211,7 +210,10 @@ class InferenceService(GRPCInferenceServiceServicer):
         self, request: pb.ModelInferRequest, call: CallRecord, *, request_id: str, timeout_s: float
     ) -> pb.ModelInferResponse:
         arrived_s = time.monotonic()
+        # Until they are answered, however the wait ends.
+        call.failed_images += 1
         wanted = to_wanted(request, max_image_bytes=self._settings.max_image_bytes)
+        call.failed_images += len(wanted.images) - 1
         card = self._model(request.model_name, request.model_version).card
         call.model = card.name
         job = job_pb2.Job(
@@ -223,10 +225,14 @@ class InferenceService(GRPCInferenceServiceServicer):
         )
         if wanted.timeout_s is not None:
             timeout_s = min(timeout_s, wanted.timeout_s)
+        if timeout_s <= 0:
+            # Nobody would hear of it, so let it not even be queued.
+            raise ExpiredInQueue("the deadline passed before the images could be queued")
         with self._statistics.failures(card.name, card.version):
             replies = await self._predict(job, wanted, timeout_s=timeout_s)
             response = to_response(replies, wanted, request=request, model=card.name)
         self._statistics.answered(card.name, replies, total_s=time.monotonic() - arrived_s)
+        call.failed_images -= len(replies)
         call.images += len(replies)
         return response
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 
 import client
@@ -425,6 +426,18 @@ async def test_a_caller_who_goes_away_cancels_all_images(front: FrontEnd) -> Non
     await front.relay.notice.until(lambda: len(front.relay.submitted) == 2)
     call.cancel()
     await front.relay.notice.until(lambda: sorted(front.relay.cancelled) == [b"hold-1", b"hold-2"])
+
+
+async def test_the_log_counts_images_and_not_requests() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            front.relay.failures = {b"torn": errors.ImageUndecodable("cut short")}
+            await infer(front, raw(b"a", b"b", id="order-7"))
+            await refusal(front, raw(b"a", b"torn", b"c"))
+            await streamed(front, raw(b"a", b"b"), raw(), raw(b"torn", b"c"), raw(b"d"))
+    assert [(line["images"], line["failed_images"]) for line in lines] == [(2, 0), (0, 3), (3, 3)]
+    assert lines[0]["request_id"] == "order-7"
+    assert lines[1]["reason"] == "IMAGE_UNDECODABLE"
 
 
 # --- While a version replaces another ------------------------------------------

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.compat.clients.cells import COLOURS, RAISES
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from inference import grpc_predict_v2_pb2
+from tests.compat.clients.cells import COLOURS, CONTRACT, RAISES, elements_of
 from tests.compat.environments import ROOT, python_of
 from tests.redis_server import RedisServer
 from tests.stack import Stack, image_of
@@ -92,6 +95,9 @@ async def _tried(pythons: Mapping[str, Path], stack: Stack) -> dict[str, Trial]:
     for colour in (*COLOURS, RAISES):
         red, green, blue = bytes.fromhex(colour)
         (images / f"{colour}.png").write_bytes(image_of((red, green, blue)))
+    contract = FileDescriptorProto()
+    grpc_predict_v2_pb2.DESCRIPTOR.CopyToProto(contract)
+    (images / CONTRACT).write_text(json.dumps(elements_of(contract)))
     try:
         stack.start_server()
         stack.start_worker(inference_ms=INFERENCE_MS, batch=BATCH)

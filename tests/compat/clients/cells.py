@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 FEATURES: Final = {
+    "contract": "the contract, field by field: names, numbers and types",
     "health": "server live, server ready",
     "server-metadata": "server metadata",
     "model-ready": "model ready; one that is not known is not",
@@ -62,6 +63,9 @@ NO_IMAGE: Final = b"GIF87a, or so it says"
 
 OK: Final = "ok"
 
+CONTRACT: Final = "contract.json"
+"""File beside the images: the elements of our contract."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -77,6 +81,60 @@ class Target:
     def images(self) -> list[bytes]:
         """Return an image of each of the `COLOURS`."""
         return [self.image(colour) for colour in COLOURS]
+
+
+Elements = dict[str, list[Any]]
+"""Name of a field, a value of an enum or a method → what it must be for both sides."""
+
+
+def elements_of(*files: Any) -> Elements:
+    """Return what a contract consists of.
+
+    Args:
+        files: a `FileDescriptorProto` each, of whatever version of protobuf.
+    """
+    found: Elements = {}
+    for file in files:
+        for service in file.service:
+            for method in service.method:
+                streams = [method.client_streaming, method.server_streaming]
+                found[f"{service.name}.{method.name}"] = [
+                    *(method.input_type, method.output_type),
+                    *streams,
+                ]
+        add_elements(found, "", file.message_type, file.enum_type)
+    return found
+
+
+def add_elements(found: Elements, scope: str, messages: Any, enums: Any) -> None:
+    """Add the fields and values of messages and enums, and of those inside."""
+    for message in messages:
+        name = f"{scope}{message.name}."
+        for field in message.field:
+            found[f"{name}{field.name}"] = [
+                *(field.number, field.label, field.type),
+                field.type_name,
+            ]
+        add_elements(found, name, message.nested_type, message.enum_type)
+    for enum in enums:
+        found |= {f"{scope}{enum.name}.{value.name}": [value.number] for value in enum.value}
+
+
+def check_contract(target: Target, *files: Any, may_lack: bool = False) -> None:
+    """Check that our contract says nothing else than the client's.
+
+    Args:
+        target: has ours.
+        files: a `FileDescriptorProto` each.
+        may_lack: whether the client may know less than we offer.
+    """
+    ours: Elements = json.loads((target.folder / CONTRACT).read_text())
+    theirs = elements_of(*files)
+    common = ours.keys() & theirs.keys()
+    assert may_lack or common == ours.keys(), ours.keys() - common
+    assert "ModelInferRequest.raw_input_contents" in common
+    different = {name: (ours[name], theirs[name]) for name in common if ours[name] != theirs[name]}
+    assert not different, different
 
 
 Cell = Callable[[Target], Awaitable[None] | None]

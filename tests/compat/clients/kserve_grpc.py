@@ -6,7 +6,9 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from kserve import InferenceGRPCClient, InferInput, InferRequest
+from kserve.protocol.grpc import grpc_predict_v2_pb2
 from kserve.protocol.infer_type import RequestedOutput
 
 from tests.compat.clients import cells
@@ -43,6 +45,13 @@ async def status_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
     except grpc.aio.AioRpcError as error:
         return error.code(), error.details() or ""
     raise AssertionError("the call did not fail")
+
+
+def contract(target: Target) -> None:
+    """Compare what the client was generated from with our contract."""
+    file = FileDescriptorProto()
+    grpc_predict_v2_pb2.DESCRIPTOR.CopyToProto(file)
+    cells.check_contract(target, file, may_lack=True)
 
 
 async def health(target: Target) -> None:
@@ -202,6 +211,7 @@ async def cancel(target: Target) -> None:
 
 
 CELLS = {
+    "contract": contract,
     "health": health,
     "model-ready": model_ready,
     "infer-raw": infer_raw,

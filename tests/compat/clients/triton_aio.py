@@ -9,7 +9,7 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.compat.clients import cells
+from tests.compat.clients import cells, triton_sync
 from tests.compat.clients.cells import BLUISH, COLOURS, GREENISH, MODEL, REDDISH, Target
 
 LIMIT_S = 30
@@ -300,6 +300,7 @@ async def unimplemented(target: Target) -> None:
 
 
 CELLS = {
+    "contract": triton_sync.contract,
     "health": health,
     "server-metadata": server_metadata,
     "model-ready": model_ready,

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.compat.clients import cells
@@ -33,6 +35,14 @@ def failure_of(call: Callable[[], Any]) -> tuple[str, str]:
     except InferenceServerException as error:
         return error.status(), error.message()
     raise AssertionError("the call did not fail")
+
+
+def contract(target: Target) -> None:
+    """Compare what the client was generated from with our contract."""
+    files = [FileDescriptorProto(), FileDescriptorProto()]
+    for module, file in zip((service_pb2, model_config_pb2), files, strict=True):
+        module.DESCRIPTOR.CopyToProto(file)
+    cells.check_contract(target, *files)
 
 
 def health(target: Target) -> None:
@@ -317,6 +327,7 @@ def unimplemented(target: Target) -> None:
 
 
 CELLS = {
+    "contract": contract,
     "health": health,
     "server-metadata": server_metadata,
     "model-ready": model_ready,

@@ -28,7 +28,8 @@ if _version_not_supported:
 class GRPCInferenceServiceStub:
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     def __init__(self, channel):
@@ -92,7 +93,8 @@ class GRPCInferenceServiceStub:
 class GRPCInferenceServiceServicer:
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     def ServerLive(self, request, context):
@@ -258,7 +260,8 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 class GRPCInferenceService:
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ GRPC_VERSION: str
 class GRPCInferenceServiceStub:
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     @_typing.overload
@@ -98,7 +99,8 @@ class GRPCInferenceServiceStub:
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -161,7 +163,8 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what clients of KServe and Triton ask of a model server.
 
-    Deadlines are those of `prediction.v1.PredictionService`.
+    Deadlines are those of `prediction.v1.PredictionService`. While the server is
+    shutting down, every method fails with `UNAVAILABLE`.
     """
 
     @_abc_1.abstractmethod

@@ -294,9 +294,9 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             *(("XLEN", stream) for stream in keys.job_streams(model)),
         )
         # Keys that are not ours make one model unknown, and no other.
-        if replies[0] is None or any(isinstance(reply, ResponseError) for reply in replies):
+        if replies[0] is None or any(_is_not_ours(reply) for reply in replies):
             return None
-        card, names, totals, *lengths = replies
+        card, names, totals, *lengths = map(_checked, replies)
         counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
         retired = sum(count for name, count in counts.items() if name != b"accepted")
         try:
@@ -327,6 +327,10 @@ def _worker_card(text: bytes | None) -> WorkerCard | None:
         return None if text is None else WorkerCard.FromString(text)
     except DecodeError:
         return None  # not written by a worker of ours
+
+
+def _is_not_ours(reply: Any) -> bool:
+    return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def _checked(reply: Any) -> Any:

@@ -3,6 +3,8 @@
 "Permanent" is what lives until its model is forgotten.
 
     despacho:models                     SET     models ever announced; permanent
+    despacho:synced                     STRING  written so that there is something to wait for;
+                                                PX SYNC_MARK_TTL_MS
     despacho:{model}:card               STRING  ModelCard announced last; permanent
     despacho:{model}:workers            SET     names of workers; permanent, the dead are pruned
     despacho:{model}:worker:<name>      STRING  WorkerCard of a live worker; PEXPIRE WORKER_TTL_MS
@@ -16,8 +18,8 @@
     despacho:{model}:operation:<id>     HASH    an operation: what was submitted (caller,
                                                 fingerprint, job, entry, number, created,
                                                 deadline, ttl) and, once it has ended, outcome,
-                                                ended, reply; lives until ttl after its end, at
-                                                the latest until ttl after its deadline
+                                                ended, reply; lives until ttl after its end, or
+                                                after its deadline as long as it has not ended
     despacho:{model}:operations:<caller>
                                         ZSET    ids of a caller's operations by time; members
                                                 whose operation must be gone are pruned with
@@ -64,6 +66,9 @@ DONE_MAX: Final = 4096
 DONE_TTL_MS: Final = 60_000
 
 MODELS: Final = "despacho:models"
+
+SYNC_MARK: Final = "despacho:synced"
+SYNC_MARK_TTL_MS: Final = 1000
 
 ENTRY_OVERHEAD_BYTES: Final = 256
 """Counted for each entry beside the image, so that many tiny ones are bounded too."""

@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from despacho.job.v1.job_pb2 import Failure, Job, Reply
 from dispatch import errors, keys, scripts
+from dispatch.disk import Disk
 from dispatch.jobs import OnSpared, Outcome, Priority
 from dispatch.line import Line
 from dispatch.operations import (
@@ -28,14 +30,21 @@ REPLY_TIMEOUT_S: Final = 0.9
 SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
 """A link to the broker that is slower than this counts as broken."""
 
-SYNC_TIMEOUT_MS: Final = 3000
-"""How long the disk may take; with `appendfsync everysec` it takes up to one second."""
-
 OVERDUE_S: Final = 5.0
 """An operation this long after its deadline has no worker that would end it."""
 
 SWEEP_COUNT: Final = 64
-"""Most that one sweep ends: each passes through this process with its image."""
+SWEEP_BYTES: Final = 8 * 1024 * 1024
+"""What one script of a sweep may look at: it blocks Redis while it runs."""
+
+SYNCED_CALLS: Final = 1024
+"""In one round trip; each takes as long as the disk does."""
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Replies on one page, about: a message has a limit, and a thousand scores take 4 KB."""
+
+PRUNE_COUNT: Final = 200
+"""How many of a caller's oldest operations are looked after when there are too many."""
 
 _ENDINGS: Final = {
     Outcome.CANCELLED: errors.OperationCancelled("the operation was cancelled"),
@@ -61,8 +70,9 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._shared = SharedLine(self._line, self._exchange)
         # WAITAOF blocks its connection, so that others should not use it.
-        self._synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
-        self._synced = SharedLine(self._synced_line, self._exchange_synced)
+        synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
+        self._disk = Disk(synced_line)
+        self._synced = SharedLine(synced_line, self._exchange_synced, most_calls=SYNCED_CALLS)
 
     async def __aexit__(
         self,
@@ -87,18 +97,31 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             is_synced: whether it must be on the disk before this returns.
 
         Raises:
-            QueueFull, RequestIdReused: it was refused.
+            QueueFull, RequestIdReused, ModelNotFound: it was refused.
             DurabilityUnavailable: Redis cannot say what is on the disk; nothing was done.
             BrokerUnavailable: nothing was done, or it is not known to be on the disk.
             OutcomeUnknown: it may or may not have been done; repeat it.
         """
         size_bytes = len(new.image) + new.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
         line = self._synced if is_synced else self._shared
-        code, look = await line.call(
-            self._submit_command(new, size_bytes), _look_command(new.key), size_bytes=size_bytes
-        )
+        commands = (self._submit_command(new, size_bytes), _look_command(new.key))
+        code, look = await line.call(*commands, size_bytes=size_bytes)
+        if code == -3 and await self._prune(new.key):  # noqa: PLR2004 - as submit.lua says
+            code, look = await line.call(*commands, size_bytes=size_bytes)
         self._check_admitted(new, code)
         return _parsed(new.key, look)
+
+    async def _prune(self, key: OperationKey) -> int:
+        """Forget which operations the caller had whose time is over; return how many."""
+        index = keys.operations(key.model, key.caller)
+        (oldest,) = await self._shared.call(("ZRANGE", index, 0, PRUNE_COUNT - 1, "WITHSCORES"))
+        entries = _entries(oldest)
+        found = await self._shared.call(
+            *(("EXISTS", keys.operation(key.model, name)) for name, _ in entries)
+        )
+        gone = [score for (_, score), is_there in zip(entries, found, strict=True) if not is_there]
+        await self._forget(index, gone)
+        return len(gone)
 
     def _submit_command(self, new: NewOperation, size_bytes: int) -> Command:
         limits, key = self._limits, new.key
@@ -110,6 +133,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
                     keys.operations(key.model, key.caller),
                     keys.load(key.model),
                     keys.totals(key.model),
+                    keys.card(key.model),
                 ],
                 (
                     *(limits.jobs, limits.size_bytes, limits.kept, size_bytes),
@@ -143,6 +167,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
                 raise errors.RequestIdReused(
                     f"request_id {new.job.request_id} was used for other content"
                 )
+            case -5:
+                raise errors.ModelNotFound(model)
 
     async def has(self, keys_elsewhere: Sequence[OperationKey]) -> bool:
         """Return whether any of these is there.
@@ -222,18 +248,34 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
                 *("LIMIT", 0, count, "WITHSCORES"),
             )
         )
-        ids = [name.decode() for name in _checked(found)[::2]]
-        if not ids:
+        entries = _entries(found)
+        if not entries:
             return OperationPage([], None)
-        named = [OperationKey(model, name, caller) for name in ids]
-        looks = await self._shared.call(*map(_look_command, named))
-        gone = [name for name, look in zip(ids, looks, strict=True) if _checked(look) is None]
-        if gone:
-            await self._shared.call(("ZREM", index, *gone))
-        return OperationPage(
-            [Operation.parsed(look) for look in looks if look is not None],
-            int(float(found[-1])) if len(ids) == count else None,
+        looks = await self._shared.call(
+            *(_look_command(OperationKey(model, name, caller)) for name, _ in entries)
         )
+        gone = [
+            score for (_, score), look in zip(entries, looks, strict=True) if not _checked(look)
+        ]
+        await self._forget(index, gone)
+        operations: list[Operation] = []
+        size = 0
+        for (_, score), look in zip(entries, looks, strict=True):
+            if look:
+                operation = Operation.parsed(look)
+                operations.append(operation)
+                size += operation.job.ByteSize()
+                size += operation.reply.ByteSize() if operation.reply else 0
+            if size >= PAGE_BYTES:
+                return OperationPage(operations, score)
+        return OperationPage(operations, entries[-1][1] if len(entries) == count else None)
+
+    async def _forget(self, index: str, scores: Sequence[int]) -> None:
+        # By score: one that was submitted again meanwhile has another.
+        if scores:
+            await self._shared.call(
+                *(("ZREMRANGEBYSCORE", index, score, score) for score in scores)
+            )
 
     async def end_overdue(self, model: str, *, overdue_s: float = OVERDUE_S) -> int:
         """End operations that are long overdue, which workers do when there are any.
@@ -250,31 +292,38 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """
         stream = keys.jobs(model, Priority.OPERATION)
         count = 0
-        while count < SWEEP_COUNT:
-            # The first is the oldest, and so the first whose deadline passes.
-            time, entries = await self._shared.call(
-                ("TIME",), ("XRANGE", stream, "-", "+", "COUNT", 1)
+        while True:
+            (found,) = await self._shared.call(
+                scripts.LIST_OVERDUE.call(
+                    [stream], (round(overdue_s * 1000), SWEEP_COUNT, SWEEP_BYTES)
+                )
             )
-            if not _checked(entries):
-                break
-            ((entry_id, values),) = entries
-            fields = dict(zip(values[::2], values[1::2], strict=True))
-            seconds, microseconds = map(int, _checked(time))
-            now_ms = seconds * 1000 + microseconds // 1000
-            if int(fields[b"deadline"]) + overdue_s * 1000 > now_ms:
-                break
-            if not await self._end_entry(model, entry_id, fields):
-                break
-            count += 1
-        return count
+            _checked(found)
+            if not found:
+                return count
+            entries = list(zip(found[::3], found[1::3], found[2::3], strict=True))
+            ended = sum([await self._end_entry(model, *entry) for entry in entries])
+            if ended == 0:
+                return count
+            count += ended
 
-    async def _end_entry(self, model: str, entry_id: bytes, fields: dict[bytes, bytes]) -> bool:
-        job_id = Job.FromString(fields[b"job"]).id
+    async def _end_entry(self, model: str, entry_id: bytes, size: bytes, job: bytes) -> bool:
+        try:
+            job_id = Job.FromString(job).id if job else ""
+        except DecodeError:
+            job_id = ""
+        if not job_id:
+            # Not written by `submit`: nobody waits for it, and it would be found for ever.
+            stream = keys.jobs(model, Priority.OPERATION)
+            _, deleted = await self._shared.call(
+                ("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id)
+            )
+            return bool(_checked(deleted))
         (caller,) = await self._shared.call(("HGET", keys.operation(model, job_id), "caller"))
         # Without a record it is nobody's, and would keep those behind it from their end.
         key = OperationKey(model, job_id, (_checked(caller) or b"").decode())
         (code,) = await self._shared.call(
-            _end_command(key, Outcome.EXPIRED, entry=(entry_id, fields[b"size"]))
+            _end_command(key, Outcome.EXPIRED, entry=(entry_id, size))
         )
         return code != -1 and self._noted_end(key, Outcome.EXPIRED, code) > 0
 
@@ -290,19 +339,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         return await self._line.call(*commands, timeout_s=timeout_s)
 
     async def _exchange_synced(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        (probe,) = await self._synced_line.call(("WAITAOF", 1, 0, 1))
-        if isinstance(probe, ResponseError):
-            raise errors.DurabilityUnavailable(
-                "the broker cannot say what is on its disk: it needs Redis 7.2 or"
-                " Valkey 7.2, with an append-only file"
-            ) from probe
-        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S + SYNC_TIMEOUT_MS / 1000
-        *replies, synced = await self._synced_line.call(
-            *commands, ("WAITAOF", 1, 0, SYNC_TIMEOUT_MS), timeout_s=timeout_s
-        )
-        if isinstance(synced, ResponseError) or synced[0] < 1:
-            raise errors.OutcomeUnknown("the broker's disk has not confirmed in time")
-        return replies
+        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
+        return await self._disk.write(commands, timeout_s=timeout_s)
 
 
 def _look_command(key: OperationKey) -> Command:
@@ -342,6 +380,12 @@ def _in_order(script: Command) -> Command:
     # By its digest alone, what follows in the same round trip (a look, WAITAOF) would
     # come before it whenever Redis has forgotten the script.
     return scripts.in_full(script)
+
+
+def _entries(found: Any) -> list[tuple[str, int]]:
+    """Return ids and scores of an index."""
+    names, scores = _checked(found)[::2], found[1::2]
+    return [(name.decode(), int(float(score))) for name, score in zip(names, scores, strict=True)]
 
 
 def _parsed(key: OperationKey, look: Any) -> Operation:

@@ -46,6 +46,7 @@ SUBMIT: Final = Script.load("submit")
 LOOK_AT_OPERATION: Final = Script.load("look_at_operation")
 END_OPERATION: Final = Script.load("end_operation")
 DELETE_OPERATION: Final = Script.load("delete_operation")
+LIST_OVERDUE: Final = Script.load("list_overdue")
 LIST_DEAD_LETTERS: Final = Script.load("list_dead_letters")
 PURGE_DEAD_LETTERS: Final = Script.load("purge_dead_letters")
 CLEAR_DEAD_LETTERS: Final = Script.load("clear_dead_letters")
@@ -57,7 +58,7 @@ _SOURCES: Final = {
         *(ENQUEUE, CANCEL, MISSING, LISTEN),
         *(OPEN, REGISTER, ANNOUNCE, LEAVE),
         *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
-        *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION),
+        *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION, LIST_OVERDUE),
         *(LIST_DEAD_LETTERS, PURGE_DEAD_LETTERS, CLEAR_DEAD_LETTERS, FORGET_MODEL),
     )
 }

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dispatch.errors import DespachoError
+from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown, QueueFull
 from dispatch.line import Line
 from dispatch.scripts import Command
 
 MOST_CALLS: Final = 64
 MOST_BYTES: Final = 8 * 1024 * 1024
 """At most one call above this goes into one round trip."""
+
+MOST_WAITING: Final = 4096
+MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
+"""What may wait to be sent."""
 
 Exchange = Callable[[Sequence[Command], int], Awaitable[list[Any]]]
 """Sends commands with that many bytes of images; returns their replies."""
@@ -28,16 +32,19 @@ class _Call:
 class SharedLine:
     """Callers await futures only: one that goes away cannot break the connection."""
 
-    def __init__(self, line: Line, exchange: Exchange) -> None:
+    def __init__(self, line: Line, exchange: Exchange, *, most_calls: int = MOST_CALLS) -> None:
         """Send nothing yet; `run` does.
 
         Args:
             line: closed by `aclose`.
             exchange: how one round trip is made over it.
+            most_calls: in one round trip.
         """
         self._line = line
         self._exchange = exchange
+        self._most_calls = most_calls
         self._waiting: deque[_Call] = deque()
+        self._waiting_bytes = 0
         self._wanted = asyncio.Event()
 
     async def call(self, *commands: Command, size_bytes: int = 0) -> list[Any]:
@@ -48,11 +55,17 @@ class SharedLine:
             size_bytes: of the images in them.
 
         Raises:
+            QueueFull: too much waits to be sent.
             BrokerUnavailable: nothing was done.
             OutcomeUnknown: it may or may not have been done.
         """
+        if len(self._waiting) >= MOST_WAITING:
+            raise QueueFull("server/jobs", "this server has too many requests to send")
+        if self._waiting and self._waiting_bytes + size_bytes > MOST_WAITING_BYTES:
+            raise QueueFull("server/bytes", "this server holds as many bytes of images as it may")
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(commands, size_bytes, replies))
+        self._waiting_bytes += size_bytes
         self._wanted.set()
         return await replies
 
@@ -67,8 +80,9 @@ class SharedLine:
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
-        while self._waiting and len(batch) < MOST_CALLS and size < MOST_BYTES:
+        while self._waiting and len(batch) < self._most_calls and size < MOST_BYTES:
             call = self._waiting.popleft()
+            self._waiting_bytes -= call.size_bytes
             if not call.replies.done():  # its caller has gone
                 batch.append(call)
                 size += call.size_bytes
@@ -79,9 +93,8 @@ class SharedLine:
         try:
             replies = iter(await self._exchange(commands, sum(call.size_bytes for call in batch)))
         except DespachoError as error:
-            for call in batch:
-                if not call.replies.done():
-                    call.replies.set_exception(error)
+            _fail(batch, error)
+            self._refuse_waiting(error)
             return
         except BaseException:
             for call in batch:
@@ -92,9 +105,23 @@ class SharedLine:
             if not call.replies.done():
                 call.replies.set_result(own)
 
+    def _refuse_waiting(self, error: DespachoError) -> None:
+        # Sent one after the other, each would find out for itself that Redis is away.
+        if isinstance(error, BrokerUnavailable | OutcomeUnknown):
+            refused = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            _fail(refused, BrokerUnavailable("the broker cannot be reached"))
+
     async def aclose(self) -> None:
         """Close the connection; calls that still wait are cancelled."""
         for call in self._waiting:
             call.replies.cancel()
         self._waiting.clear()
         await self._line.close()
+
+
+def _fail(calls: Iterable[_Call], error: DespachoError) -> None:
+    for call in calls:
+        if not call.replies.done():
+            call.replies.set_exception(error)

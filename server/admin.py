@@ -85,7 +85,9 @@ class Admin:
             is_synced=False,
             timeout_s=ends_at - time.monotonic(),
         )
-        await self.purge(model, [letter.id], timeout_s=ends_at - time.monotonic())
+        # One that an earlier try submitted, and that failed since, was no second chance.
+        if operation.reply is None or operation.reply.HasField("answer"):
+            await self.purge(model, [letter.id], timeout_s=ends_at - time.monotonic())
         return operation
 
     async def purge(self, model: str, letter_ids: Sequence[str], *, timeout_s: float) -> int:

@@ -22,6 +22,12 @@ from server.ports import Fleet
 from server.room import room_in_s
 from server.surely import PAUSE_S, surely
 
+KEPT_RETRY_S: Final = 60.0
+"""When to come back to what only the end of kept operations makes possible."""
+
+LAST_LOOK_S: Final = 0.1
+"""How long before its end a wait looks for the last time."""
+
 LOOK_AGAIN_S: Final = 10.0
 """A wait looks this often although nothing was heard, should news ever be lost."""
 
@@ -59,6 +65,7 @@ class Operations:
             QueueFull, RequestIdReused, DurabilityUnavailable: refused.
             BrokerUnavailable: not accepted, or not known to be; repeat it.
         """
+        ends_at = time.monotonic() + timeout_s
         new = NewOperation.of(job, image, caller=caller, request_id=request_id or str(uuid4()))
         if request_id:
             await self._check_unused_elsewhere(new, timeout_s)
@@ -66,12 +73,19 @@ class Operations:
             return await surely(
                 self._link,
                 lambda: self._store.submit(new, is_synced=is_synced),
-                timeout_s=timeout_s,
+                timeout_s=ends_at - time.monotonic(),
             )
         except errors.QueueFull as refusal:
-            view = self._fleet.get(job.model)
-            refusal.retry_after_s = room_in_s(view.queued_operations, view.drain_per_s)
+            refusal.retry_after_s = self._retry_after_s(refusal, job.model)
             raise
+
+    def _retry_after_s(self, refusal: errors.QueueFull, model: str) -> float:
+        if refusal.subject.startswith(f"model:{model}/operation"):
+            view = self._fleet.get(model)
+            return room_in_s(view.queued_operations, view.drain_per_s)
+        # Not a matter of draining: the caller has to delete something, or time to pass.
+        is_the_callers = refusal.subject.startswith("caller/")
+        return KEPT_RETRY_S if is_the_callers else refusal.retry_after_s
 
     async def _check_unused_elsewhere(self, new: NewOperation, timeout_s: float) -> None:
         """Refuse an id that the caller has used for another model, whose keys lie elsewhere."""
@@ -107,25 +121,32 @@ class Operations:
             return operation
         with self._done.expect(key.model, key.id) as news:
             with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                     await self._done.watch(key.model)
             while True:
                 # Cleared before the look: what ends after it sets it again.
                 news.clear()
-                remaining_s = ends_at - time.monotonic()
-                try:
-                    operation = await self._store.get(key)
-                except (errors.BrokerUnavailable, errors.OutcomeUnknown) as error:
-                    # It is safe in Redis: wait for both.
-                    if remaining_s <= 0:
-                        raise errors.BrokerUnavailable("the broker cannot be reached") from error
-                    await asyncio.sleep(min(PAUSE_S, remaining_s))
-                    continue
-                if operation.progress is Progress.DONE or remaining_s <= 0:
+                operation = await self._look(key, operation, ends_at)
+                left_s = ends_at - time.monotonic() - LAST_LOOK_S
+                if operation.progress is Progress.DONE or left_s <= 0:
                     return operation
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(remaining_s, LOOK_AGAIN_S)):
+                    async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
                         await news.wait()
+
+    async def _look(self, key: OperationKey, last: Operation, ends_at: float) -> Operation:
+        """Return an operation as it is, or, should the time end before, as it was last."""
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                    return await self._store.get(key)
+            except TimeoutError:
+                return last
+            except (errors.BrokerUnavailable, errors.OutcomeUnknown) as error:
+                # It is safe in Redis: wait for both.
+                if time.monotonic() + PAUSE_S >= ends_at:
+                    raise errors.BrokerUnavailable("the broker cannot be reached") from error
+            await asyncio.sleep(PAUSE_S)
 
     async def page(
         self, model: str, caller: str, *, before: int, count: int, timeout_s: float
@@ -157,4 +178,18 @@ class Operations:
             OperationNotFound: the caller has none of this name.
             BrokerUnavailable: it is not known to be done; repeat it.
         """
-        await surely(self._link, lambda: self._store.delete(key), timeout_s=timeout_s)
+        is_again = False
+
+        async def delete() -> None:
+            nonlocal is_again
+            try:
+                await self._store.delete(key)
+            except errors.OutcomeUnknown:
+                is_again = True
+                raise
+            except errors.OperationNotFound:
+                # Perhaps the first try has deleted it, and nobody heard.
+                if not is_again:
+                    raise
+
+        await surely(self._link, delete, timeout_s=timeout_s)

@@ -57,7 +57,8 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
         key = _key(request.name)
         timeout_s = self._timeout_s(context)
         if request.HasField("timeout"):
-            timeout_s = min(timeout_s, max(0.0, request.timeout.ToTimedelta().total_seconds()))
+            wished_s = request.timeout.seconds + request.timeout.nanos / 1e9
+            timeout_s = min(timeout_s, max(0.0, wished_s))
         operation = await self._gate.unless_closed(self._operations.wait(key, timeout_s=timeout_s))
         return to_operation(operation)
 

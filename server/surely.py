@@ -30,14 +30,18 @@ async def surely(link: Link, ask: Callable[[], Awaitable[T]], *, timeout_s: floa
     is_unknown = False
     cause: BrokerUnavailable | OutcomeUnknown
     while True:
+        remaining_s = max(0.0, ends_at - time.monotonic())
         try:
-            return await ask()
+            async with asyncio.timeout(remaining_s):
+                return await ask()
         except OutcomeUnknown as error:
             is_unknown, cause = True, error
         except BrokerUnavailable as error:
             if not is_unknown:
                 raise
             cause = error
+        except TimeoutError as error:
+            raise BrokerUnavailable("the broker has not answered in time; repeat it") from error
         if time.monotonic() + PAUSE_S >= ends_at:
             raise BrokerUnavailable("the broker has not confirmed; repeat it") from cause
         await asyncio.sleep(PAUSE_S)

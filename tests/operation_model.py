@@ -94,6 +94,11 @@ class OperationModel(DispatchModel):
             return "bytes"
         lasting = [each for each, is_over in listed.items() if not is_over]
         if len(lasting) >= limits.kept:
+            # Those whose record is gone are forgotten, and no longer count.
+            self.list_ids(new.key.caller)
+            listed = self.listed[new.key.caller]
+            lasting = [each for each, is_over in listed.items() if not is_over]
+        if len(lasting) >= limits.kept:
             return "kept"
         # An id that is listed already moves to the end.
         self.listed[new.key.caller] = dict.fromkeys(

@@ -53,6 +53,17 @@ class RedisServer:
                 else:
                     return
 
+    def wait_until_written(self) -> None:
+        """Wait until the append-only file has everything.
+
+        While a slow disk is busy with an fsync, Redis may hold the last back for up to 2 s.
+        """
+        limit = time.monotonic() + 10
+        with self.client() as client:
+            while client.info("persistence")["aof_buffer_length"]:
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""
         assert self._process is not None

@@ -23,6 +23,6 @@ while true do
   for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
   found[#found + 1] = entry[1]
   found[#found + 1] = fields.letter
-  found[#found + 1] = fields.size
+  found[#found + 1] = tonumber(fields.size) and fields.size or '0'
   after, room, bytes = entry[1], room - 1, bytes - #fields.image
 end

@@ -34,6 +34,7 @@ end
 -- Of those that nobody holds, the ones admitted after this one wait behind it.
 local group = redis.pcall('XPENDING', KEYS[2], ARGV[2])
 local all_held = group.err and 0 or group[1]
-local after = redis.call('HGET', KEYS[3], 'operation_number') - fields['number']
-answer[6] = math.max(1, redis.call('XLEN', KEYS[2]) - all_held - after)
+local last = redis.call('HGET', KEYS[3], 'operation_number') or fields['number']
+local nobodys = redis.call('XLEN', KEYS[2]) - all_held
+answer[6] = math.max(1, math.min(nobodys, nobodys - (last - fields['number'])))
 return answer

@@ -15,7 +15,7 @@ for i = 2, #ARGV do
   looked = looked + 1
   if entry then
     for j = 1, #entry[2], 2 do
-      if entry[2][j] == 'size' then freed = freed + tonumber(entry[2][j + 1]) end
+      if entry[2][j] == 'size' then freed = freed + (tonumber(entry[2][j + 1]) or 0) end
     end
     -- XDEL is allowed when memory is full, and then so is the rest.
     deleted = deleted + redis.call('XDEL', KEYS[1], ARGV[i])

@@ -45,8 +45,12 @@ if tonumber(ARGV[3]) <= most then
   while dead > most do
     local oldest = redis.call('XRANGE', KEYS[6], '-', '+', 'COUNT', 1)[1]
     if not oldest then break end
+    local size = 0
+    for i = 1, #oldest[2], 2 do
+      if oldest[2][i] == 'size' then size = tonumber(oldest[2][i + 1]) or 0 end
+    end
     redis.call('XDEL', KEYS[6], oldest[1])
-    dead = redis.call('HINCRBY', KEYS[2], 'dead_bytes', -oldest[2][4])
+    dead = redis.call('HINCRBY', KEYS[2], 'dead_bytes', -size)
   end
 end
 

@@ -5,6 +5,7 @@
 -- KEYS[3]   despacho:{m}:operations:<caller>  ids of the caller's operations by time
 -- KEYS[4]   despacho:{m}:load                 bytes admitted and not yet retired
 -- KEYS[5]   despacho:{m}:totals               outcomes counted for ever
+-- KEYS[6]   despacho:{m}:card                 what the model is; exists while it is known
 -- ARGV[1]   most operations that wait
 -- ARGV[2]   most bytes of them
 -- ARGV[3]   most operations that the caller may have, ended ones included
@@ -22,10 +23,17 @@
 --          -2  refused: too many bytes wait
 --          -3  refused: the caller has too many
 --          -4  refused: the id belongs to other content
+--          -5  refused: the model was forgotten
 -- Fails with OOM when Redis is at its maxmemory: nothing was changed.
 
 local known = redis.call('HGET', KEYS[2], 'fingerprint')
-if known then return known == ARGV[9] and 1 or -4 end
+if known then
+  if known ~= ARGV[9] then return -4 end
+  -- Changes nothing, but is a write: WAITAOF waits for what this connection wrote.
+  redis.call('PEXPIREAT', KEYS[2], redis.call('PEXPIRETIME', KEYS[2]))
+  return 1
+end
+if redis.call('EXISTS', KEYS[6]) == 0 then return -5 end
 
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting >= tonumber(ARGV[1]) then return -1 end
@@ -40,6 +48,8 @@ local life_ms = tonumber(ARGV[5]) + tonumber(ARGV[6])
 local gone = string.format('(%.0f', (now_ms - life_ms) * 1024)
 local kept = redis.call('ZCARD', KEYS[3]) - redis.call('ZCOUNT', KEYS[3], '-inf', gone)
 if kept >= tonumber(ARGV[3]) then return -3 end
+-- Some at a time: removing all of a large index at once would block Redis.
+local pruned = redis.call('ZRANGE', KEYS[3], '-inf', gone, 'BYSCORE', 'LIMIT', 0, 100)
 
 -- The first write is one that is refused when memory is full, on purpose.
 local deadline_ms = string.format('%.0f', now_ms + tonumber(ARGV[5]))
@@ -51,7 +61,7 @@ redis.call('HSET', KEYS[2], 'caller', ARGV[8], 'fingerprint', ARGV[9], 'job', AR
   'entry', entry, 'size', ARGV[4], 'number', number,
   'created', string.format('%.0f', now_ms), 'deadline', deadline_ms, 'ttl', ARGV[6])
 redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', now_ms + life_ms))
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', gone)
+if #pruned > 0 then redis.call('ZREM', KEYS[3], unpack(pruned)) end
 redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms * 1024 + number % 1024), ARGV[7])
 redis.call('PEXPIRE', KEYS[3], life_ms)
 redis.call('HINCRBY', KEYS[5], 'accepted', 1)

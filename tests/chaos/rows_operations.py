@@ -57,6 +57,7 @@ async def operations_all_die(rig: Rig) -> None:
     submitters = rig.submitters()
     await submitters.submit_all(count)
     await rig.until(lambda: rig.in_hand() > 0, 10)
+    await asyncio.to_thread(rig.redis.wait_until_written)
     rig.inject(f"SIGKILL of all three with {rig.entries()} operations waiting")
     await asyncio.to_thread(victim.process.kill)
     await workers[0].kill()

@@ -67,6 +67,8 @@ async def letters(redis_server: RedisServer) -> AsyncIterator[DeadLetters]:
 async def operations(redis_server: RedisServer) -> AsyncIterator[OperationStore]:
     limits = OperationLimits(jobs=10, size_bytes=100_000, kept=10, deadline_s=60, ttl_s=60)
     store = OperationStore(redis_server.url, limits)
+    with redis_server.client() as client:
+        client.set(keys.card(MODEL), ModelCard(name=MODEL).SerializeToString())
     async with store, running(store):
         yield store
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from despacho.job.v1.job_pb2 import Job
+from despacho.job.v1.job_pb2 import Job, ModelCard
 from dispatch import keys
 from dispatch.errors import OperationNotFound, QueueFull, RequestIdReused
 from dispatch.jobs import CALL_PRIORITIES, Outcome, Priority
@@ -84,6 +84,7 @@ class OperationMachine(DispatchMachine):
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__(server)
+        self.redis.set(keys.card(MODEL), ModelCard(name=MODEL).SerializeToString())
         self.model = OperationModel(LIMITS, dead_letter_max_bytes=DEAD_LETTER_MAX_BYTES)
         self.patient = OperationStore(server.url, PATIENT)
         self.hasty = OperationStore(server.url, HASTY)
@@ -199,6 +200,9 @@ class OperationMachine(DispatchMachine):
         assert self.ask(self.patient.delete(operation.new.key)) == self.cancel(operation)
         if known is not None:
             self.model.delete(known)
+        else:
+            # Its time is over: it no longer counts as one that the caller has.
+            self.model.listed.get(operation.new.key.caller, {}).pop(operation.new.key.id, None)
 
     def cancel(self, operation: ModelOperation) -> int | None:
         known = self.model.record(operation)

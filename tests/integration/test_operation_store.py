@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from redis.client import Monitor
 
-from despacho.job.v1.job_pb2 import Answer, DeadLetter, Failure, Job, Reply
+from despacho.job.v1.job_pb2 import Answer, DeadLetter, Failure, Job, ModelCard, Reply
 from dispatch import keys
 from dispatch.done_stream import DoneStream
 from dispatch.errors import (
@@ -40,6 +40,8 @@ NEWEST = 1 << 62
 async def opened(
     server: RedisServer, limits: OperationLimits = LIMITS
 ) -> AsyncIterator[OperationStore]:
+    with server.client() as client:
+        client.set(keys.card(MODEL), ModelCard(name=MODEL).SerializeToString())
     async with OperationStore(server.url, limits) as store:
         running = asyncio.create_task(store.run())
         yield store
@@ -472,6 +474,7 @@ async def test_every_key_of_operations_has_an_end(
     (claim,) = take(queue, 1)
     queue.complete([answer(claim)])
     permanent = {
+        keys.card(MODEL),
         keys.load(MODEL),
         keys.totals(MODEL),
         *keys.job_streams(MODEL),
@@ -578,6 +581,7 @@ async def test_an_operation_outlives_a_killed_redis(own_redis: RedisServer) -> N
         await submit(store, done)
         await submit(store, waiting)
         queue.complete([answer(claim) for claim in take(queue, 1)])
+        await asyncio.to_thread(own_redis.wait_until_written)
         await asyncio.to_thread(own_redis.kill)
         await asyncio.to_thread(own_redis.start)
         with suppress(OutcomeUnknown):

@@ -170,6 +170,7 @@ async def test_a_killed_redis_loses_no_operation(stack: Stack) -> None:
     wanted = colours(10)
     submitted = await asyncio.gather(*map(front.submit, wanted))
     waiting = asyncio.gather(*(front.wait_through(each.name) for each in submitted))
+    await asyncio.to_thread(stack.redis.wait_until_written)
     await asyncio.to_thread(stack.redis.kill)
     await asyncio.to_thread(stack.redis.start)
     worker.send(RESUME)

@@ -96,6 +96,7 @@ class Fleet:
         self._rates: dict[str, _Rate] = {}
         self._last_ready: dict[str, float] = {}
         self._has_looked = False
+        self._told = ""
         self._change = asyncio.Event()
         link.on_change(self._notify)
 
@@ -179,9 +180,18 @@ class Fleet:
         while True:
             try:
                 await self.refresh()
-            except (BrokerUnavailable, OutcomeUnknown):
+            except (BrokerUnavailable, OutcomeUnknown) as error:
                 self._link.lost()
+                self._tell(str(error.__cause__ or error))
+            else:
+                self._told = ""
             await asyncio.sleep(REFRESH_S)
+
+    def _tell(self, cause: str) -> None:
+        # Such as a right that our user of Redis lacks: nobody else may run into it.
+        if cause != self._told:
+            log.warning("cannot look at the models", cause=cause)
+        self._told = cause
 
     async def refresh(self) -> None:
         """Look once.

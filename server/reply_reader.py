@@ -77,5 +77,5 @@ class ReplyReader:
         except (BrokerUnavailable, OutcomeUnknown) as error:
             # A broken read is often the first sign of a lost broker.
             self._link.lost()
-            log.warning("replies interrupted", error=str(error))
+            log.warning("replies interrupted", error=str(error), cause=str(error.__cause__))
             await asyncio.sleep(RETRY_PAUSE_S)

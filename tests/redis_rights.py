@@ -1,0 +1,46 @@
+"""What the code asks of Redis, found by reading it, and what docs/operations.md allows."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+PAGE: Final = ROOT / "docs" / "operations.md"
+
+WORKERS_DOOR: Final = "work_queue"
+"""The one module of `dispatch` that talks to Redis for workers; the others do for front-ends."""
+
+WITH_SUBCOMMANDS: Final = {"XINFO", "XGROUP"}
+
+NO_RIGHTS: Final = {"BLOCK", "LIMIT", "STREAMS", "AUTH", "SELECT", "CLIENT", "WRONGTYPE"}
+"""Words that look like commands, and what a connection begins with."""
+
+
+def asked_for(who: str) -> set[str]:
+    """Return the commands that the code of a service sends, scripts included."""
+    found = {"eval", "evalsha"}
+    for path in (ROOT / "dispatch").glob("*.py"):
+        if (path.stem == WORKERS_DOOR) != (who == "worker"):
+            continue
+        text = path.read_text()
+        found |= _commands(re.findall(r'\("([A-Z]{3,})"(?:, "([A-Z]+)")?', text))
+        for script in re.findall(r"scripts\.([A-Z_]+)\.call", text):
+            source = (ROOT / "dispatch" / "lua" / f"{script.lower()}.lua").read_text()
+            found |= _commands(re.findall(r"call\('([A-Z]+)'(?:, '([A-Z]+)')?", source))
+    return found
+
+
+def _commands(found: list[tuple[str, str]]) -> set[str]:
+    return {
+        f"{command}|{second}".lower() if command in WITH_SUBCOMMANDS else command.lower()
+        for command, second in found
+        if command not in NO_RIGHTS
+    }
+
+
+def documented(who: str) -> list[str]:
+    """Return the rules of the user that the page shows, without name, `on` and password."""
+    match = re.search(rf"^user {who} on >\S+ (.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert match is not None, who
+    # Up to the next user of the same block.
+    return match[1].split("\nuser ")[0].replace("\\\n", " ").split()

@@ -41,9 +41,9 @@ def test_every_error_is_public() -> None:
     assert set(CLASS_OF_CODE.values()) <= named
 
 
-def test_the_version_is_that_of_the_project() -> None:
+def test_the_version_of_the_project_is_that_of_the_client() -> None:
     pyproject = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
-    assert client.__version__ == pyproject["project"]["version"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "client.__version__"}
 
 
 def test_an_unknown_name_is_not_public() -> None:

@@ -20,7 +20,7 @@ from server.api_keys import ApiKeys
 from server.call_record import CURRENT, CallRecord
 from server.gate import Gate
 from server.interceptor import Context, Handler, wrapped
-from server.quota import Quota
+from server.quota import Quota, Visit
 from server.scopes import MESSAGES_ARE_REQUESTS, Need, need_of
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -75,10 +75,10 @@ class Guard(grpc.aio.ServerInterceptor):
         except errors.DespachoError as refusal:
             _REFUSAL.set(refusal)
             return self._refuse_stream if handler.response_streaming else self._refuse
-        _count(quota, CURRENT.get(), is_paced=method in MESSAGES_ARE_REQUESTS)
+        visit = _begin(quota, CURRENT.get())
         if method not in MESSAGES_ARE_REQUESTS:
             return handler
-        _QUOTA.set(quota)
+        _VISIT.set(visit)
         return self._changed_once(method, handler, _paced)
 
     def _changed_once(
@@ -107,7 +107,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 _REFUSAL: Final[ContextVar[errors.DespachoError]] = ContextVar("despacho_refusal")
-_QUOTA: Final[ContextVar[Quota]] = ContextVar("despacho_quota")
+_VISIT: Final[ContextVar[Visit]] = ContextVar("despacho_visit")
 
 
 async def _refuse(requests: Any, context: Context) -> Any:
@@ -142,22 +142,20 @@ def sent_key(metadata: Metadata) -> str:
     return found[0]
 
 
-def _count(quota: Quota, call: CallRecord, *, is_paced: bool) -> None:
-    """Count the call as in progress until it has ended, however it ends."""
+def _begin(quota: Quota, call: CallRecord) -> Visit:
+    """Return the visit that lasts as long as the call, however it ends."""
+    visit = Visit(quota)
 
     def end(task: "asyncio.Task[Any]") -> None:
         del task
-        quota.leave()
-        if not is_paced:
-            # The images of a batch; the first one was paid for at the door.
-            quota.charge(max(0, call.images + call.failed_images - 1))
+        visit.end(images=call.images + call.failed_images)
 
-    quota.enter()
     # gRPC has one task for each call, and this is it. Nothing shorter will do: a call
     # whose message is still on its way has no handler yet, and may never get one.
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - interceptors run in a task
     task.add_done_callback(end)
+    return visit
 
 
 def _paced(handler: "Handler") -> "Handler":
@@ -165,7 +163,7 @@ def _paced(handler: "Handler") -> "Handler":
     behaviour: Any = handler.stream_stream
 
     async def respond(requests: AsyncIterator[Any], context: Context) -> None:
-        async with aclosing(_QUOTA.get().paced(requests)) as paced:
+        async with aclosing(_VISIT.get().paced(requests)) as paced:
             await behaviour(paced, context)
 
     return grpc.stream_stream_rpc_method_handler(

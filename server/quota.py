@@ -86,16 +86,8 @@ class Quota:
         self._fill()
         self._tokens -= requests
 
-    async def paced(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-        """Yield messages, each a request, no faster than the rate; the first is paid for."""
-        is_paid = True
-        async for message in messages:
-            if not is_paid:
-                await self._take_patiently()
-            is_paid = False
-            yield message
-
-    async def _take_patiently(self) -> None:
+    async def take_patiently(self) -> None:
+        """Use up one request; return when there is one."""
         # Taken at once, and then waited for: so several streams of one caller take turns.
         self.charge(1)
         wait_s = self._time_to_s(0)
@@ -121,3 +113,27 @@ class Quota:
         self._fill()
         missing = tokens - self._tokens
         return missing / self.limits.requests_per_s if missing > 0 else 0.0
+
+
+class Visit:
+    """One call of a caller: in progress from here to `end`, its first request paid for."""
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._paid = 1
+        quota.enter()
+
+    async def paced(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+        """Yield messages, each a request, no faster than the rate."""
+        is_first = True
+        async for message in messages:
+            if not is_first:
+                await self._quota.take_patiently()
+                self._paid += 1
+            is_first = False
+            yield message
+
+    def end(self, *, images: int) -> None:
+        """Leave, and pay for images that were more than one to a message."""
+        self._quota.leave()
+        self._quota.charge(max(0, images - self._paid))

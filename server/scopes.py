@@ -19,6 +19,9 @@ _METHODS: Final[dict[str, Need]] = {
     "/inference.GRPCInferenceService/ModelReady": "nothing",
     "/inference.GRPCInferenceService/ServerMetadata": "any",
     "/inference.GRPCInferenceService/ModelMetadata": "any",
+    "/inference.GRPCInferenceService/ModelConfig": "any",
+    "/inference.GRPCInferenceService/ModelStatistics": "any",
+    "/inference.GRPCInferenceService/RepositoryIndex": "any",
 }
 
 _SERVICES: Final[dict[str, Need]] = {

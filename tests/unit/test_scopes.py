@@ -6,6 +6,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from inference import grpc_predict_v2_pb2
 from prediction.v1 import admin_pb2, prediction_pb2
 from server.scopes import _METHODS as BY_METHOD
 from server.scopes import _SERVICES as BY_SERVICE
@@ -13,7 +14,10 @@ from server.scopes import MESSAGES_ARE_REQUESTS, SCOPES, need_of
 
 FILES: list[FileDescriptor] = [
     each.DESCRIPTOR
-    for each in (prediction_pb2, admin_pb2, operations_pb2, health_pb2, reflection_pb2)
+    for each in (
+        *(prediction_pb2, admin_pb2, grpc_predict_v2_pb2),
+        *(operations_pb2, health_pb2, reflection_pb2),
+    )
 ]
 METHODS = {
     f"/{service.full_name}/{method.name}": method
@@ -21,22 +25,22 @@ METHODS = {
     for service in file.services_by_name.values()
     for method in service.methods
 }
-OURS = "inference."
 
 
 def test_every_service_has_a_row() -> None:
     services = {method.rpartition("/")[0].strip("/") for method in METHODS}
-    assert services == {name for name in BY_SERVICE if not name.startswith(OURS)}
+    assert services == set(BY_SERVICE)
 
 
 def test_rows_are_of_methods_that_exist() -> None:
-    rows = {*BY_METHOD, *MESSAGES_ARE_REQUESTS}
-    assert {name for name in rows if OURS not in name} <= set(METHODS)
+    assert {*BY_METHOD, *MESSAGES_ARE_REQUESTS} <= set(METHODS)
 
 
 def test_only_health_needs_nothing() -> None:
     open_to_all = {name for name in METHODS if need_of(name) == "nothing"}
-    assert {name.split("/")[1] for name in open_to_all} == {"grpc.health.v1.Health"}
+    probes = {"ServerLive", "ServerReady", "ModelReady"}
+    health = {name for name in METHODS if name.startswith("/grpc.health.v1.Health/")}
+    assert open_to_all == health | {f"/inference.GRPCInferenceService/{name}" for name in probes}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_a_method_needs(method: str, need: str) -> None:
 
 
 def test_streams_of_requests_are_streams() -> None:
-    for name in MESSAGES_ARE_REQUESTS & set(METHODS):
+    for name in MESSAGES_ARE_REQUESTS:
         assert METHODS[name].client_streaming
         assert METHODS[name].server_streaming
 

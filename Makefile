@@ -72,7 +72,7 @@ ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
 BREAK ?=
 
-.PHONY: install test test-unit test-redis-matrix chaos check lint format types proto proto-check wheel docs constraints clean
+.PHONY: install test test-unit test-redis-matrix chaos check lint format audit types proto proto-check wheel docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
 
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
@@ -96,6 +96,10 @@ lint: $(VENV)/.installed-dev types proto-check  ## format, ruff, mypy, contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python deploy/settings_table.py --check
+
+# Apart from `check`: what is known changes without a change of ours.
+audit: $(BIN)/python  ## known vulnerabilities of the pinned packages; says so if it cannot look
+	@$(BIN)/python deploy/audit.py
 
 types: $(VENV)/.installed-dev  ## mypy --strict
 	$(BIN)/mypy .
@@ -123,9 +127,9 @@ docs: $(VENV)/.installed-dev  ## write the tables of settings in docs/operations
 constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
 	$(BIN)/python deploy/constraints.py
 
-clean:  ## remove .venv, .venv-matrix, .venv-clients and caches; keeps .despacho, with what waits in Redis
+clean:  ## remove .venv, .venv-audit, .venv-matrix, .venv-clients and caches; keeps .despacho, with what waits in Redis
 	@if [ -e .despacho/mode ]; then echo "It may be running: make down first." >&2; exit 1; fi
-	rm -rf $(VENV) .venv-matrix .venv-clients build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .venv-matrix .venv-clients build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Installing -------------------------------------------------------------

@@ -141,8 +141,8 @@ class ApiKeys:
         found = None
         # All of them, and each in constant time: how long it takes says nothing about
         # how close a guess was.
-        for each in self._keys:
-            if hmac.compare_digest(each.sha256.encode(), sha256):
+        for each_sha256, each in self._keys:
+            if hmac.compare_digest(each_sha256, sha256):
                 found = each
         return found
 
@@ -167,12 +167,12 @@ class ApiKeys:
         else:
             log.info("new API keys in use", count=len(self._keys))
 
-    def _read(self) -> list[ApiKey]:
+    def _read(self) -> list[tuple[bytes, ApiKey]]:
         try:
             text = self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BadKeysFile(f"{self._path} cannot be read: {type(error).__name__}") from error
         try:
-            return parsed(text)
+            return [(key.sha256.encode(), key) for key in parsed(text)]
         except BadKeysFile as error:
             raise BadKeysFile(f"{self._path}: {error}") from None

@@ -15,6 +15,9 @@ WITH_SUBCOMMANDS: Final = {"XINFO", "XGROUP"}
 NO_RIGHTS: Final = {"BLOCK", "LIMIT", "STREAMS", "AUTH", "SELECT", "CLIENT", "WRONGTYPE"}
 """Words that look like commands, and what a connection begins with."""
 
+DONE_WITHOUT: Final = {"CONFIG"}
+"""Commands that may be refused, and are not worth what they would show (passwords)."""
+
 
 def asked_for(who: str) -> set[str]:
     """Return the commands that the code of a service sends, scripts included."""
@@ -34,7 +37,7 @@ def _commands(found: list[tuple[str, str]]) -> set[str]:
     return {
         f"{command}|{second}".lower() if command in WITH_SUBCOMMANDS else command.lower()
         for command, second in found
-        if command not in NO_RIGHTS
+        if command not in NO_RIGHTS | DONE_WITHOUT
     }
 
 

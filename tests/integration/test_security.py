@@ -140,6 +140,9 @@ async def everything(client: AsyncClient) -> None:
     assert (await client.wait(operation.name, timeout_s=LIMIT_S)).unwrap().labels
     assert [each.name async for each in client.operations()] == [operation.name]
     await client.delete(operation.name)
+    kept = await client.submit(image, model=MODEL, synced=True)
+    assert (await client.wait(kept.name, timeout_s=LIMIT_S)).unwrap().labels
+    await client.delete(kept.name)
     assert [letter async for letter in client.admin.dead_letters(MODEL)] == []
     assert await client.admin.purge_dead_letters(MODEL, all=True) == 0
 

@@ -19,8 +19,11 @@ def configure(service: str, *, level: str = "INFO", log_format: LogFormat = "aut
         log_format: how a line looks.
     """
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    # The default shows local variables wherever `rich` is installed: keys, URLs, images.
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if is_console
+        else structlog.processors.JSONRenderer()
     )
 
     def name_service(

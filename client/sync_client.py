@@ -15,6 +15,7 @@ from .channel import Access
 from .chunks import Chunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
+from .interrupts import put_off
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
@@ -269,9 +270,10 @@ class Client(OperationMethods):
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
-        call = self._connection.predictions.PredictStream(
-            self._requests(pairs, ledger, fed_at), timeout=timeout_s
-        )
+        with put_off():
+            call = self._connection.predictions.PredictStream(
+                self._requests(pairs, ledger, fed_at), timeout=timeout_s
+            )
         try:
             with translated():
                 for response in call:

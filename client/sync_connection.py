@@ -13,6 +13,7 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 from . import channel
 from .api_key import KeyedChannel
 from .errors import Cancelled, Overloaded
+from .interrupts import put_off
 from .patience import Patience
 from .status import translated
 
@@ -71,7 +72,8 @@ class Connection:
             DespachoError: one of its subclasses.
         """
         with translated(request_id):
-            call = method.future(request, timeout=timeout_s)
+            with put_off():
+                call = method.future(request, timeout=timeout_s)
             try:
                 return call.result()
             except grpc.FutureCancelledError as error:

@@ -1,0 +1,52 @@
+"""Putting Ctrl-C off for a moment."""
+
+import signal
+import threading
+
+import pytest
+
+from client.interrupts import put_off
+
+
+def test_ctrl_c_is_raised_only_at_the_end() -> None:
+    is_finished = False
+
+    def interrupted() -> None:
+        nonlocal is_finished
+        with put_off():
+            signal.raise_signal(signal.SIGINT)
+            is_finished = True
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert is_finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_inside_stays_the_error() -> None:
+    with pytest.raises(ValueError, match="inside"), put_off():
+        raise ValueError("inside")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_program_is_left_alone() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        with put_off():
+            signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_have_nothing_to_put_off() -> None:
+    def use() -> None:
+        with put_off():
+            used.set()
+
+    used = threading.Event()
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert used.is_set()

@@ -111,17 +111,19 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         self._check_admitted(new, code)
         return _parsed(new.key, look)
 
-    async def _prune(self, key: OperationKey) -> int:
-        """Forget which operations the caller had whose time is over; return how many."""
+    async def _prune(self, key: OperationKey) -> bool:
+        """Forget operations of the caller whose time is over; return whether there may be room."""
         index = keys.operations(key.model, key.caller)
         (oldest,) = await self._shared.call(("ZRANGE", index, 0, PRUNE_COUNT - 1, "WITHSCORES"))
         entries = _entries(oldest)
+        if not entries:
+            return True  # deleted meanwhile, all of them
         found = await self._shared.call(
             *(("EXISTS", keys.operation(key.model, name)) for name, _ in entries)
         )
         gone = [score for (_, score), is_there in zip(entries, found, strict=True) if not is_there]
         await self._forget(index, gone)
-        return len(gone)
+        return bool(gone)
 
     def _submit_command(self, new: NewOperation, size_bytes: int) -> Command:
         limits, key = self._limits, new.key

@@ -3,9 +3,15 @@
 import asyncio
 from typing import Final
 
+import structlog
+
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from dispatch.operation_store import OperationStore
 from server.ports import Fleet
+
+log = structlog.get_logger()
+
+log = structlog.get_logger()
 
 PERIOD_S: Final = 10.0
 
@@ -25,4 +31,6 @@ class OverdueOperations:
                 try:
                     await self._store.end_overdue(view.card.name)
                 except (BrokerUnavailable, OutcomeUnknown):
-                    break  # the writer knows, and reconnects
+                    pass  # the writer knows, and reconnects; or this model alone is refused
+                except Exception:  # one model's keys must not end the process, again and again
+                    log.exception("cannot end overdue operations", model=view.card.name)

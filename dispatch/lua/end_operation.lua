@@ -24,7 +24,8 @@ if ARGV[8] ~= '' and redis.call('HGET', KEYS[2], 'entry') ~= ARGV[8] then
   -- Nobody can fetch it any more, and without workers nobody else retires it.
   local acked = redis.call('XACK', KEYS[1], ARGV[1], ARGV[8])
   if redis.call('XDEL', KEYS[1], ARGV[8]) + acked == 0 then return 0 end
-  redis.call('HINCRBY', KEYS[3], 'operation_bytes', -ARGV[9])
+  -- Not a minus in front: Redis 7.0 takes -0 for no number.
+  redis.call('HINCRBY', KEYS[3], 'operation_bytes', 0 - ARGV[9])
   redis.call('HINCRBY', KEYS[4], ARGV[3], 1)
   return 1 + acked
 end

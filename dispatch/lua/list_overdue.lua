@@ -8,6 +8,11 @@
 -- Returns {entry id, size, job, entry id, size, job, …}, oldest first and without
 -- images; size and job are empty where an entry is none of ours.
 
+-- Fifteen digits are exact, and so good to count with.
+local function is_number(text)
+  return text and #text <= 15 and string.find(text, '^%d+$')
+end
+
 local now = redis.call('TIME')
 local overdue_ms = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(ARGV[1])
 local found, after, room, bytes = {}, '-', tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -17,10 +22,9 @@ while room > 0 and bytes > 0 do
   if not entry then break end
   local fields = {}
   for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
-  local deadline = tonumber(fields['deadline'])
-  local is_ours = deadline and tonumber(fields['size']) and fields['job']
+  local is_ours = is_number(fields['deadline']) and is_number(fields['size']) and fields['job']
   -- The first is the oldest, and so, the settings being what they were, the first due.
-  if is_ours and deadline > overdue_ms then break end
+  if is_ours and tonumber(fields['deadline']) > overdue_ms then break end
   found[#found + 1] = entry[1]
   found[#found + 1] = is_ours and fields['size'] or ''
   found[#found + 1] = is_ours and fields['job'] or ''

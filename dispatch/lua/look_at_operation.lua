@@ -8,8 +8,8 @@
 -- ARGV[3]  consumer that holds jobs given back
 --
 -- Returns  {record, end of its life, now, attempt, is running, position}: the record
---          as HGETALL does; times in milliseconds; deliveries so far; 1 while a worker holds it; how many are taken before it
---          plus one, an estimate, or 0
+--          as HGETALL does; times in milliseconds; deliveries so far; 1 while a worker
+--          holds it; how many are taken before it plus one, an estimate, or 0
 --          false when the caller has no such operation
 
 local caller = redis.call('HGET', KEYS[1], 'caller')

@@ -22,6 +22,6 @@ for i = 2, #ARGV do
   end
 end
 if deleted > 0 then
-  redis.call('HINCRBY', KEYS[2], 'dead_bytes', string.format('%.0f', -freed))
+  redis.call('HINCRBY', KEYS[2], 'dead_bytes', string.format('%.0f', 0 - freed))
 end
 return {looked, deleted}

@@ -50,7 +50,8 @@ if tonumber(ARGV[3]) <= most then
       if oldest[2][i] == 'size' then size = tonumber(oldest[2][i + 1]) or 0 end
     end
     redis.call('XDEL', KEYS[6], oldest[1])
-    dead = redis.call('HINCRBY', KEYS[2], 'dead_bytes', -size)
+    -- Not a minus in front: Redis 7.0 takes -0 for no number.
+    dead = redis.call('HINCRBY', KEYS[2], 'dead_bytes', 0 - size)
   end
 end
 

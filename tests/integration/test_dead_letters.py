@@ -181,6 +181,15 @@ async def test_pages_follow_each_other_and_end(
     assert [letter.id for letter in page.letters] == [every[2]]
 
 
+async def test_a_letter_of_somebody_else_can_be_purged(
+    redis_server: RedisServer, letters: DeadLetters
+) -> None:
+    with redis_server.client() as client:
+        entry = client.xadd(keys.dead(MODEL), {"of": "somebody else"}).decode()
+    assert await letters.purge(MODEL, [entry]) == 1
+    await assert_bytes_are_right(redis_server, letters)
+
+
 async def test_no_script_reads_more_images_at_once_than_it_may(
     redis_server: RedisServer,
     letters: DeadLetters,

@@ -10,10 +10,11 @@ import pytest
 from redis.client import Monitor
 
 from despacho.job.v1.job_pb2 import Answer, DeadLetter, Failure, Job, ModelCard, Reply
-from dispatch import keys
+from dispatch import keys, operation_store
 from dispatch.done_stream import DoneStream
 from dispatch.errors import (
     DurabilityUnavailable,
+    ModelNotFound,
     OperationNotFound,
     OutcomeUnknown,
     QueueFull,
@@ -265,6 +266,64 @@ async def test_those_whose_time_is_over_do_not_count_against_a_caller(
             assert client.zrange(index, 0, -1) == [kept.key.id.encode()]
 
 
+@pytest.mark.parametrize("kept", [2, 0])
+async def test_a_caller_who_may_keep_no_more_is_told_so_and_others_are_served(
+    redis_server: RedisServer, kept: int
+) -> None:
+    async with opened(redis_server, replace(LIMITS, kept=kept)) as store:
+        for _ in range(kept):
+            await submit(store, new())
+        with pytest.raises(QueueFull) as caught:
+            await submit(store, new())
+        assert caught.value.subject == "caller/operations"
+
+
+async def test_those_that_ended_and_were_forgotten_do_not_count_against_a_caller(
+    redis_server: RedisServer, queue: WorkQueue
+) -> None:
+    async with opened(redis_server, replace(LIMITS, kept=3)) as store:
+        ended, kept = [new(), new()], new()
+        for operation in ended:
+            await submit(store, operation)
+        queue.complete([answer(claim) for claim in take(queue)])
+        await submit(store, kept)
+        with redis_server.client() as client:
+            # As they are when `ttl_s` has passed since their end, long before their deadline.
+            client.delete(*(keys.operation(MODEL, each.key.id) for each in ended))
+            latest = new()
+            await submit(store, latest)
+            index = {each.decode() for each in client.zrange(keys.operations(MODEL, "me"), 0, -1)}
+        assert index == {kept.key.id, latest.key.id}
+
+
+async def test_deleting_one_that_is_forgotten_frees_its_place(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    gone, kept = new(), new()
+    await submit(store, gone)
+    await submit(store, kept)
+    with redis_server.client() as client:
+        client.delete(keys.operation(MODEL, gone.key.id))
+        with pytest.raises(OperationNotFound):
+            await store.delete(gone.key)
+        assert client.zrange(keys.operations(MODEL, "me"), 0, -1) == [kept.key.id.encode()]
+
+
+async def test_a_model_that_was_forgotten_takes_no_operation(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    known = new(request_id="1")
+    await submit(store, known)
+    with redis_server.client() as client:
+        client.delete(keys.card(MODEL))
+        for _ in range(2):
+            with pytest.raises(ModelNotFound):
+                await submit(store, new())
+        assert counts(redis_server) == {"accepted": 1}
+        # One that was accepted before is still there.
+        assert (await submit(store, new(request_id="1"))).job.id == known.key.id
+
+
 async def test_one_cancelled_in_the_queue_is_never_taken(
     redis_server: RedisServer, store: OperationStore, queue: WorkQueue
 ) -> None:
@@ -351,6 +410,48 @@ async def test_a_poisonous_operation_ends_and_becomes_a_dead_letter(
     assert_balanced(redis_server)
 
 
+@pytest.mark.parametrize("size", [{}, {"size": "rubbish"}])
+async def test_what_else_is_among_the_dead_letters_makes_room_and_hinders_none(
+    redis_server: RedisServer, store: OperationStore, queue: WorkQueue, size: dict[str, str]
+) -> None:
+    first, second = new(), new()
+    with redis_server.client() as client:
+        client.xadd(keys.dead(MODEL), {"letter": "of somebody else", **size})
+        for operation in (first, second):
+            await submit(store, operation)
+            (claim,) = take(queue)
+            letter = DeadLetter(job=claim.job, deliveries=2, reason="JOB_POISONED")
+            reply = Reply(job_id=claim.job.id, failure=Failure(reason="JOB_POISONED"))
+            most = claim.size_bytes
+            assert queue.quarantine(claim, reply, letter, most) is Completion.PUBLISHED
+        ((_, kept),) = client.xrange(keys.dead(MODEL))
+        assert DeadLetter.FromString(kept[b"letter"]).job.id == second.key.id
+        assert int(client.hget(keys.load(MODEL), "dead_bytes") or 0) == int(kept[b"size"])
+    for operation in (first, second):
+        assert (await store.get(operation.key)).progress is Progress.DONE
+    assert_balanced(redis_server)
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_the_position_stays_between_one_and_those_that_wait(
+    redis_server: RedisServer, store: OperationStore, queue: WorkQueue, *, is_claimed: bool
+) -> None:
+    submitted = [new() for _ in range(3)]
+    for operation in submitted:
+        await submit(store, operation)
+    waiting = submitted[1:] if take(queue, 1 if is_claimed else 0) else submitted
+    with redis_server.client() as client:
+        for lost in (1, 2):  # and one more submission in between: numbers begin again
+            client.delete(keys.load(MODEL))
+            for operation in waiting:
+                assert 1 <= (await store.get(operation.key)).position <= len(waiting)
+            if lost == 1:
+                waiting.append(new())
+                assert (await submit(store, waiting[-1])).position <= len(waiting)
+                for operation in waiting:
+                    assert 1 <= (await store.get(operation.key)).position <= len(waiting)
+
+
 async def test_one_given_back_waits_at_the_front(store: OperationStore, queue: WorkQueue) -> None:
     operation = new()
     await submit(store, operation)
@@ -421,6 +522,42 @@ async def test_one_whose_record_is_gone_keeps_none_behind_it_from_its_end(
     assert_balanced(redis_server)
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"of": "somebody else"},
+        {"job": b"\xff rubbish", "deadline": "1", "size": "1"},
+        {"job": b"", "deadline": "1", "size": "1"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "soon", "size": "1"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "1", "size": "much"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "1", "size": "1.5"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "1", "size": "0"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "inf", "size": "1"},
+        {"job": Job(id="x").SerializeToString(), "deadline": "9" * 30, "size": "1"},
+        {"deadline": "1"},
+    ],
+)
+@pytest.mark.parametrize("has_group", [False, True])
+async def test_an_entry_of_somebody_else_keeps_none_behind_it_from_its_end(
+    redis_server: RedisServer, foreign: dict[str, bytes | str], *, has_group: bool
+) -> None:
+    stream = keys.jobs(MODEL, Priority.OPERATION)
+    with redis_server.client() as client:
+        entry = client.xadd(stream, foreign)
+        if has_group:
+            client.xgroup_create(stream, keys.GROUP, "0")
+        async with opened(redis_server, replace(LIMITS, deadline_s=0.001)) as store:
+            behind = new()
+            await submit(store, behind)
+            async with asyncio.timeout(5):
+                while client.xlen(stream):
+                    await store.end_overdue(MODEL, overdue_s=0)
+            assert client.xrange(stream, entry, entry) == []
+            seen = await store.get(behind.key)
+    assert seen.reply is not None
+    assert seen.reply.failure.reason == "EXPIRED_IN_QUEUE"
+
+
 async def test_one_submitted_again_after_its_record_was_lost_is_not_ended_for_the_old_one(
     redis_server: RedisServer, store: OperationStore
 ) -> None:
@@ -446,6 +583,32 @@ async def test_a_list_comes_in_pages_with_the_newest_first(store: OperationStore
     sizes = []
     while before is not None:
         page = await store.page(MODEL, "me", before=before, count=2)
+        sizes.append(len(page.operations))
+        found += [each.job.id for each in page.operations]
+        before = page.next_before
+    assert found == [each.key.id for each in reversed(submitted)]
+    assert sizes == [2, 2, 1]
+
+
+async def test_a_page_ends_where_a_message_could_not_hold_more(
+    store: OperationStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = [new() for _ in range(5)]
+    for operation in submitted:
+        await submit(store, operation)
+    large = Answer(model_version="x" * 1000)
+    queue.complete(
+        [
+            (claim, Reply(job_id=claim.job.id, answer=large), Outcome.COMPLETED)
+            for claim in take(queue)
+        ]
+    )
+    monkeypatch.setattr(operation_store, "PAGE_BYTES", 1500)
+    found: list[str] = []
+    sizes = []
+    before: int | None = NEWEST
+    while before is not None:
+        page = await store.page(MODEL, "me", before=before, count=10)
         sizes.append(len(page.operations))
         found += [each.job.id for each in page.operations]
         before = page.next_before
@@ -560,6 +723,22 @@ async def test_the_disk_is_asked_after_the_submission(
         assert seen.index("XADD") < len(seen) - 1 - seen[::-1].index("WAITAOF")
     else:
         assert "XADD" not in seen
+
+
+async def test_a_written_submission_that_is_repeated_as_synced_writes_before_the_disk_is_asked(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    if not knows_what_is_on_disk(redis_server):
+        pytest.skip("needs WAITAOF")
+    await submit(store, new(request_id="1"))
+    with redis_server.client() as client, client.monitor() as monitor:
+        assert (await store.submit(new(request_id="1"), is_synced=True)).progress is Progress.QUEUED
+        client.echo("end")
+        seen = [each["command"].split()[0] for each in heard_until(monitor, "ECHO end")]
+    assert "XADD" not in seen
+    # It has no effect, but WAITAOF waits only for what its own connection has written.
+    submission = seen.index("HGET")
+    assert "PEXPIREAT" in seen[submission : seen.index("WAITAOF", submission)]
 
 
 async def test_synced_is_refused_where_there_is_no_append_only_file(

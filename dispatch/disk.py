@@ -9,7 +9,7 @@ after it, is not answered before it has ended: early or not.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -31,8 +31,17 @@ _WAIT: Final[Command] = ("WAITAOF", 1, 0, TIMEOUT_MS)
 class Disk:
     """Sends commands over one line and returns when the disk has what they wrote."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(
+        self, line: Line, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            line: of nobody else: WAITAOF blocks it.
+            sleep: how to let so many seconds pass.
+        """
         self._line = line
+        self._sleep = sleep
 
     async def write(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
         """Return the replies to commands, each of which must write something.
@@ -58,7 +67,7 @@ class Disk:
         *replies, synced = await self._line.call(*commands, _WAIT, timeout_s=wait_s)
         _check(synced)
         if says_too_early(info, policy):
-            await asyncio.sleep(FSYNC_BEGINS_S)
+            await self._sleep(FSYNC_BEGINS_S)
             mark: Command = ("SET", keys.SYNC_MARK, 1, "PX", keys.SYNC_MARK_TTL_MS)
             _, synced = await self._line.call(mark, _WAIT, timeout_s=wait_s)
             _check(synced)

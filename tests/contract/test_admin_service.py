@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.longrunning import operations_pb2
 
-from despacho.job.v1.job_pb2 import Job
+from despacho.job.v1.job_pb2 import Answer, Failure, Job, Reply
 from dispatch import errors
 from prediction.v1 import admin_pb2 as pb
 from prediction.v1 import prediction_pb2
@@ -198,6 +198,22 @@ async def test_a_replay_whose_letter_was_not_removed_finds_the_same_operation(
     assert (await stub.ReplayDeadLetter(request, timeout=LIMIT_S)).name == first.name
     request.name = other
     assert (await stub.ReplayDeadLetter(request, timeout=LIMIT_S)).name != first.name
+
+
+@pytest.mark.parametrize("is_well", [False, True])
+async def test_a_replay_that_finds_an_end_removes_the_letter_only_if_it_ended_well(
+    front: FrontEnd, stub: "AdminServiceAsyncStub", *, is_well: bool
+) -> None:
+    (name,) = add(front, 1)
+    letters = dict(front.letters.kept)
+    request = pb.ReplayDeadLetterRequest(name=name)
+    await stub.ReplayDeadLetter(request, timeout=LIMIT_S)
+    front.letters.kept = dict(letters)  # as if the server had died in between
+    failure = Failure(reason="INFERENCE_FAILED", message="again")
+    ((key, _),) = front.operations.kept.items()
+    front.operations.end(key, Reply(answer=Answer()) if is_well else Reply(failure=failure))
+    assert (await stub.ReplayDeadLetter(request, timeout=LIMIT_S)).done
+    assert front.letters.kept == ({} if is_well else letters)
 
 
 async def test_a_replay_that_is_refused_leaves_the_letter(

@@ -180,6 +180,41 @@ async def test_waiting_returns_when_the_operation_ends(front: FrontEnd) -> None:
         assert (await call).done
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [Duration(seconds=2**62), Duration(seconds=2**62, nanos=2**31 - 1), None],
+    ids=["huge", "with rubbish", "absent"],
+)
+async def test_a_wait_that_wishes_for_ever_lasts_as_long_as_its_call(
+    front: FrontEnd, wish: Duration | None
+) -> None:
+    submitted = await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
+    stub = operations(front)
+    request = lro.WaitOperationRequest(name=submitted.name, timeout=wish)
+    assert not (await stub.WaitOperation(request, timeout=0.3)).done
+    call = asyncio.ensure_future(answer_of(stub.WaitOperation(request, timeout=LIMIT_S)))
+    await front.operations.notice.until(lambda: front.operations.waiting == 2)
+    # Had it been answered at once, the answer would be here before that to a later call.
+    await stub.GetOperation(lro.GetOperationRequest(name=submitted.name), timeout=LIMIT_S)
+    assert not call.done()
+    front.operations.end(key_of(submitted), answer())
+    assert (await call).done
+
+
+@pytest.mark.parametrize(
+    "wish", [Duration(), Duration(seconds=-(2**62)), Duration(nanos=-1)], ids=str
+)
+async def test_a_wait_that_wishes_for_no_time_tells_what_there_is_at_once(
+    front: FrontEnd, wish: Duration
+) -> None:
+    submitted = await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
+    request = lro.WaitOperationRequest(name=submitted.name, timeout=wish)
+    async with asyncio.timeout(LIMIT_S / 2):
+        operation = await operations(front).WaitOperation(request, timeout=LIMIT_S)
+    assert operation.name == submitted.name
+    assert not operation.done
+
+
 async def test_waiting_returns_what_there_is_when_its_time_is_over(front: FrontEnd) -> None:
     submitted = await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
     stub = operations(front)

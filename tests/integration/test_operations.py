@@ -17,6 +17,7 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
+from server.operations import LOOK_AGAIN_S
 from tests.redis_server import RedisServer
 from tests.stack import (
     RESUME,
@@ -123,6 +124,19 @@ async def test_what_one_front_end_accepted_another_one_answers(stack: Stack) -> 
     assert response_of(await here.get(submitted[0].name)) == response_of(ended[0])
     assert stack.totals() == {"accepted": 20, "completed": 20}
     stack.assert_nothing_is_left()
+
+
+async def test_a_wait_is_over_when_the_operation_ends_and_not_when_it_looks_again(
+    stack: Stack,
+) -> None:
+    stack.start_server()
+    stack.start_worker(inference_ms=1000)
+    await stack.until_ready()
+    front = front_of(stack)
+    for colour in colours(2):  # the first wait begins to watch the model, the second finds it so
+        submitted = await front.submit(colour)
+        async with asyncio.timeout(LOOK_AGAIN_S / 2):
+            assert colour_of(response_of(await front.wait(submitted.name))) == colour
 
 
 async def test_operations_outlive_the_front_end_that_accepted_them(stack: Stack) -> None:

@@ -25,7 +25,9 @@ CALLS_AT_A_TIME: Final = 8
 
 @click.command(epilog=EPILOG)
 @image_options
-@click.option("--synced", is_flag=True, help="Accepted only when a power cut cannot lose it.")
+@click.option(
+    "--synced", is_flag=True, help="Accepted only when it is on Redis's disk, up to 3 s later."
+)
 @click.option(
     "--request-id",
     type=click.UUID,

@@ -93,12 +93,16 @@ class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability
     DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
     """Same as `DURABILITY_WRITTEN`."""
     DURABILITY_WRITTEN: _Durability.ValueType  # 1
-    """The death of any process, the broker's included: it is in the broker's
-    append-only file, as far as the operating system is concerned.
+    """The death of any front-end and worker, and as a rule of the broker: it is in
+    the broker's append-only file, as far as the operating system is concerned.
+    With the shipped settings (`appendfsync everysec`) the broker may hold its
+    last writes back for up to 2 s while its disk is slow, and loses them when it
+    is killed in that moment; not with `appendfsync always`.
     """
     DURABILITY_SYNCED: _Durability.ValueType  # 2
-    """A power cut as well: the file is on the disk before the call is answered.
-    Takes up to a second with the shipped settings (`appendfsync everysec`).
+    """The death of the broker and a power cut as well: an fsync that covers it has
+    ended before the call is answered. Takes about 1 s with the shipped settings,
+    2 to 3 s with Valkey and Redis 7.4, and no time with `appendfsync always`.
     Needs Redis 7.2 or Valkey 7.2 with an append-only file.
     """
 
@@ -108,12 +112,16 @@ class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
 DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
 """Same as `DURABILITY_WRITTEN`."""
 DURABILITY_WRITTEN: Durability.ValueType  # 1
-"""The death of any process, the broker's included: it is in the broker's
-append-only file, as far as the operating system is concerned.
+"""The death of any front-end and worker, and as a rule of the broker: it is in
+the broker's append-only file, as far as the operating system is concerned.
+With the shipped settings (`appendfsync everysec`) the broker may hold its
+last writes back for up to 2 s while its disk is slow, and loses them when it
+is killed in that moment; not with `appendfsync always`.
 """
 DURABILITY_SYNCED: Durability.ValueType  # 2
-"""A power cut as well: the file is on the disk before the call is answered.
-Takes up to a second with the shipped settings (`appendfsync everysec`).
+"""The death of the broker and a power cut as well: an fsync that covers it has
+ended before the call is answered. Takes about 1 s with the shipped settings,
+2 to 3 s with Valkey and Redis 7.4, and no time with `appendfsync always`.
 Needs Redis 7.2 or Valkey 7.2 with an append-only file.
 """
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
@@ -687,7 +695,8 @@ class PredictionMetadata(_message.Message):
     """How far it has come."""
     attempt: _builtins.int
     """Which delivery to a worker this is, or was, counted from 1. 0 while queued
-    for the first time.
+    for the first time, and when it was cancelled or has expired without a
+    worker's answer.
     """
     estimated_position: _builtins.int
     """Operations of the model that will be taken before this one, plus one; an

@@ -162,12 +162,13 @@ class PredictionServiceServicer:
 
         The operation is named `models/{model}/operations/{id}` and belongs to the
         caller; `google.longrunning.Operations` on the same port gets it, waits for
-        it, lists, cancels and deletes it. Its `metadata` is a `PredictionMetadata`,
-        its `response` a `PredictResponse`, its `error` what
-        `PredictionService.Predict` would have failed with. It survives the death of
-        any process. It is served after all calls that wait, must end within an hour
-        (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it has
-        ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
+        it, lists (`models/{model}`, or all models: `models/-`), cancels and deletes
+        it. Its `metadata` is a `PredictionMetadata`, its `response` a
+        `PredictResponse`, its `error` what `PredictionService.Predict` would have
+        failed with. It survives the death of any front-end and worker, and what its
+        `Durability` says. It is served after all calls that wait, must end within an
+        hour (`SERVER_OPERATION_DEADLINE_S`) and can be fetched for an hour after it
+        has ended (`SERVER_OPERATION_TTL_S`). It is accepted even while no worker is
         there.
 
         Safe to retry with a `request_id`: the same id with the same content is the

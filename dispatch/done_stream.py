@@ -49,7 +49,8 @@ class DoneStream:
             return []
         entries = streams[0][1]
         self._cursor = entries[-1][0]
-        return [fields[1].decode() for _, fields in entries]
+        # What somebody else has written there is nobody's id, and no reason to fail.
+        return [fields[1].decode(errors="replace") for _, fields in entries]
 
     async def aclose(self) -> None:
         """Close the connection."""

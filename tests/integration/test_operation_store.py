@@ -664,6 +664,20 @@ async def test_the_end_is_news_for_whoever_reads(
     await news.aclose()
 
 
+async def test_news_of_somebody_else_do_not_hide_the_end(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    operation = new()
+    await submit(store, operation)
+    news = DoneStream(redis_server.url, MODEL)
+    await news.open()
+    with redis_server.client() as client:
+        client.xadd(keys.done(MODEL), {"of": b"\xff somebody else"})
+    await store.cancel(operation.key)
+    assert (await news.read())[1:] == [operation.key.id]
+    await news.aclose()
+
+
 @pytest.mark.parametrize("end", ["complete", "quarantine", "cancel"])
 async def test_only_so_many_ends_are_remembered(
     redis_server: RedisServer,

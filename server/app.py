@@ -61,7 +61,9 @@ async def serve(
             stack.enter_context(metrics.served(settings.metrics_address))
         except metrics.CannotServeMetrics as error:
             raise CannotListen(str(error)) from error
-        store = await stack.enter_async_context(JobStore(settings.redis_url, name, limits, on_spared=spared))
+        store = await stack.enter_async_context(
+            JobStore(settings.redis_url, name, limits, on_spared=spared)
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         pending = PendingReplies(
             max_jobs=settings.max_in_flight_jobs, max_bytes=settings.max_in_flight_bytes

@@ -12,6 +12,7 @@ from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_ser
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from dispatch.errors import DespachoError
 from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 # with RESOURCE_EXHAUSTED and no reason.
 MESSAGE_SLACK_BYTES: Final = MIB
 """What a message may have beside the largest image, bytes."""
+
+PREDICT: Final = "/prediction.v1.PredictionService/Predict"
 
 PENDING_CALLS: Final = 20_000
 """Calls that may wait to be picked up, over all connections."""
@@ -117,9 +120,14 @@ async def grpc_server(
         BadCertificate, BadKeysFile: they cannot be used.
     """
     gate = Gate()
+
+    def flood(method: str) -> DespachoError | None:
+        return relay.flood() if method == PREDICT else None
+
     credentials = _credentials(settings)
     server = grpc.aio.server(
-        interceptors=[*guards(settings, gate), CallInterceptor(gate)], options=options(settings)
+        interceptors=[*guards(settings, gate), CallInterceptor(gate, flood=flood)],
+        options=options(settings),
     )
     add_PredictionServiceServicer_to_server(
         PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),

@@ -19,7 +19,7 @@ from dispatch import errors
 from server.api_keys import ApiKeys
 from server.call_record import CURRENT, CallRecord
 from server.gate import Gate
-from server.interceptor import Context, Handler, wrapped
+from server.interceptor import REFUSAL, Context, Handler, refuse, wrapped
 from server.quota import Quota, Visit
 from server.scopes import MESSAGES_ARE_REQUESTS, Need, need_of
 
@@ -52,8 +52,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, keys: ApiKeys | None, gate: Gate) -> None:
         self._keys = keys
-        self._refuse = wrapped(grpc.stream_unary_rpc_method_handler(_refuse), gate)
-        self._refuse_stream = wrapped(grpc.stream_stream_rpc_method_handler(_refuse), gate)
+        self._refuse = wrapped(grpc.stream_unary_rpc_method_handler(refuse), gate)
+        self._refuse_stream = wrapped(grpc.stream_stream_rpc_method_handler(refuse), gate)
         self._changed: dict[str, Handler] = {}
         """Handlers that know more of a caller than theirs; made once for each method."""
 
@@ -73,7 +73,7 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             quota = self._admit(self._keys, handler_call_details.invocation_metadata, need)
         except errors.DespachoError as refusal:
-            _REFUSAL.set(refusal)
+            REFUSAL.set(refusal)
             return self._refuse_stream if handler.response_streaming else self._refuse
         visit = _begin(quota, CURRENT.get())
         if method not in MESSAGES_ARE_REQUESTS:
@@ -106,15 +106,7 @@ class Guard(grpc.aio.ServerInterceptor):
         return quota
 
 
-_REFUSAL: Final[ContextVar[errors.DespachoError]] = ContextVar("despacho_refusal")
 _VISIT: Final[ContextVar[Visit]] = ContextVar("despacho_visit")
-
-
-async def _refuse(requests: Any, context: Context) -> Any:
-    # A handler of a stream, whatever the method is: gRPC receives the message of a
-    # unary call before it calls a handler of those.
-    del requests, context
-    raise _REFUSAL.get()
 
 
 def sent_key(metadata: Metadata) -> str:

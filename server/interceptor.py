@@ -6,12 +6,13 @@ From the outside in: the access log, the mapping of errors, the gate.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from dispatch.errors import InvalidArgument
+from dispatch.errors import DespachoError, InvalidArgument
 from server.access_log import Logged, write_line
 from server.call_record import CURRENT, CallRecord
 from server.error_mapping import end_call, end_well
@@ -22,11 +23,26 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+REFUSAL: Final[ContextVar[DespachoError]] = ContextVar("despacho_refusal")
+"""Why the handler that `refuser` makes refuses the call that the running code belongs to."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Puts the record, the log, the status and the gate around every call."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(
+        self, gate: Gate, *, flood: Callable[[str], DespachoError | None] = lambda _: None
+    ) -> None:
+        """Serve.
+
+        Args:
+            gate: counts the calls inside.
+            flood: tells of a method why a call would be refused whatever its message says;
+                None: it may not be. The message is then not even received.
+        """
         self._gate = gate
+        self._flood = flood
+        self._refuse = wrapped(grpc.stream_unary_rpc_method_handler(refuse), gate)
         self._wrapped: dict[str, Handler] = {}
         """By the name of a method that exists: made once, as it is the same for all calls."""
 
@@ -37,6 +53,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> "Handler | None":
         """Return the handler of the call with everything around it."""
         record = CallRecord.of(handler_call_details)
+        refusal = self._flood(record.method)
+        if refusal is not None:
+            CURRENT.set(record)
+            REFUSAL.set(refusal)
+            return self._refuse
         wrapper = self._wrapped.get(record.method)
         if wrapper is None:
             handler = await continuation(handler_call_details)
@@ -48,6 +69,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # The handler runs in this same task.
         CURRENT.set(record)
         return wrapper
+
+
+async def refuse(requests: Any, context: Context) -> Any:
+    """Refuse a call without its message.
+
+    Of a stream, whatever the method is: gRPC receives the message of a unary call before
+    it calls a handler of those.
+
+    Raises:
+        DespachoError: what `REFUSAL` says.
+    """
+    del requests, context
+    raise REFUSAL.get()
 
 
 def wrapped(handler: Handler, gate: Gate) -> Handler:
@@ -70,6 +104,8 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
                     request if handler.request_streaming else parse(request), context
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
+                # Costs more than to set the code and return, but only so the status comes
+                # without initial metadata, after which clients do not try again.
                 await end_call(error, record, context)
             end_well(record, context)
             return response

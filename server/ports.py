@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from despacho.job.v1 import job_pb2
+from dispatch.errors import DespachoError
 from dispatch.jobs import Priority
 from dispatch.letters import Letter, LetterPage
 from dispatch.operations import Operation, OperationKey, OperationPage
@@ -33,6 +34,10 @@ class Relay(Protocol):
         Raises:
             DespachoError: there is no answer; the class says why.
         """
+        ...
+
+    def flood(self) -> DespachoError | None:
+        """Return why any call would be refused now, of whichever model; None if it may not be."""
         ...
 
     def give_up(self) -> None:

@@ -20,8 +20,10 @@ less, so that the caller sees our reason and not its own timer."""
 MOST_RETRY_S: Final = 30.0
 LEAST_RETRY_S: Final = 0.05
 
-STAYS_FULL_S: Final = 0.020
-"""Most that a full queue is believed to stay full without asking Redis again."""
+STAYS_FULL_S: Final = 0.050
+STAYS_FULL_SHARE: Final = 0.05
+"""How long a full queue is believed to stay full without asking Redis again: at most while
+this share of it drains, so that workers never run dry for it."""
 
 _BY_REASON: Final = {leaf.reason: leaf for leaf in errors.leaves()}
 
@@ -86,6 +88,22 @@ class Relay:
                 self._note_full(job.model, str(refusal))
             raise
 
+    def flood(self) -> errors.QueueFull | None:
+        """Return why any call would be refused now, of whichever model; None if it may not be.
+
+        In a flood, most of the work is to receive and to read what will be refused.
+        """
+        if not self._full:
+            return None
+        now = time.monotonic()
+        models = [view.card.name for view in self._fleet.models()]
+        if not all(now < self._full.get(model, (0.0, ""))[0] for model in models):
+            return None
+        model = models[0]
+        return errors.QueueFull(
+            _jobs_of(model), self._full[model][1], retry_after_s=self._room_in_s(model)
+        )
+
     def give_up(self) -> None:
         """Fail all calls that still wait: this server stops now."""
         self._pending.fail_all(lambda: errors.Draining("this server stopped before an answer came"))
@@ -100,10 +118,11 @@ class Relay:
         del self._full[model]
 
     def _note_full(self, model: str, message: str) -> None:
-        # Not longer than it takes one job to end: a place that is free should not wait.
-        drain_per_s = self._fleet.get(model).drain_per_s
-        one_job_s = STAYS_FULL_S if drain_per_s is None else 1 / drain_per_s
-        self._full[model] = time.monotonic() + min(STAYS_FULL_S, one_job_s), message
+        view = self._fleet.get(model)
+        until_s = STAYS_FULL_S
+        if view.drain_per_s is not None:
+            until_s = min(until_s, STAYS_FULL_SHARE * view.queue_depth / view.drain_per_s)
+        self._full[model] = time.monotonic() + until_s, message
 
     def _room_in_s(self, model: str) -> float:
         """Estimate when a tenth of the queue will have drained, seconds."""

@@ -66,6 +66,7 @@ class FakeRelay:
 
     def __init__(self) -> None:
         self.failures: dict[bytes, BaseException] = {}
+        self.flooded: errors.DespachoError | None = None
         self.scores = [0.1, 0.9]
         self.submitted: list[Submitted] = []
         self.cancelled: list[bytes] = []
@@ -104,6 +105,9 @@ class FakeRelay:
                 batch_size=4,
             ),
         )
+
+    def flood(self) -> errors.DespachoError | None:
+        return self.flooded
 
     def give_up(self) -> None:
         self._has_given_up = True

@@ -317,3 +317,22 @@ async def test_the_state_of_a_model_follows_its_workers(front: FrontEnd) -> None
     assert await state() == pb.MODEL_STATE_LOADING
     front.fleet.set_workers(ready=0)
     assert await state() == pb.MODEL_STATE_NO_WORKER
+
+
+async def test_in_a_flood_calls_are_refused_without_their_images(front: FrontEnd) -> None:
+    front.relay.flooded = errors.QueueFull("model:m/jobs", "full", retry_after_s=0.25)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        # Nothing of it is read, so nothing else can be wrong with it.
+        await front.stub.Predict(pb.PredictRequest(top_k=-1), timeout=LIMIT_S)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    packed = status_of(caught.value).details
+    assert [detail.TypeName().rpartition(".")[2] for detail in packed] == [
+        "ErrorInfo",
+        "RetryInfo",
+        "QuotaFailure",
+    ]
+    assert not front.relay.submitted
+    # Whatever else a caller may want is not concerned.
+    await front.stub.ListModels(pb.ListModelsRequest(), timeout=LIMIT_S)
+    front.relay.flooded = None
+    assert await front.stub.Predict(pb.PredictRequest(image=b"cat"), timeout=LIMIT_S)

@@ -57,6 +57,10 @@ class FakeFleet:
     """One model, always there."""
 
     drain_per_s = 10.0
+    names = ("m",)
+
+    def models(self) -> list[ModelView]:
+        return [self.get(name) for name in self.names]
 
     def get(self, name: str) -> ModelView:
         card = ModelCard(name=name)
@@ -172,6 +176,23 @@ async def test_a_limit_that_a_smaller_image_may_pass_is_asked_each_time(
             with pytest.raises(errors.QueueFull):
                 await house.predict()
         assert len(house.store.sent) == 2
+
+
+async def test_a_flood_is_known_only_while_every_model_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.relay.STAYS_FULL_S", 3600)
+    monkeypatch.setattr(FakeFleet, "drain_per_s", 1e-9)
+    async with House() as house:
+        assert house.relay.flood() is None
+        house.store.refusal = errors.QueueFull("model:m/jobs", "full")
+        with pytest.raises(errors.QueueFull):
+            await house.predict()
+        flood = house.relay.flood()
+        assert flood is not None
+        assert (flood.subject, str(flood), flood.retry_after_s) == ("model:m/jobs", "full", 30)
+        monkeypatch.setattr(FakeFleet, "names", ("m", "other"))
+        assert house.relay.flood() is None
 
 
 async def test_a_queue_that_was_full_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

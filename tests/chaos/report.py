@@ -34,12 +34,12 @@ class Result:
     took_s: float = 0
     failures: list[str] = field(default_factory=list)
     not_run: str = ""
-    """Why it was not run; empty: it was."""
+    """Why it was not run, or not judged; empty: it was."""
 
     def cells(self) -> list[str]:
         """Return what stands in the table."""
         if self.not_run:
-            return [self.name, self.fault, f"not run: {self.not_run}", "", "", "", "", ""]
+            return [self.name, self.fault, self.not_run, "", "", "", "", ""]
         name = f"{self.name} (FAILED)" if self.failures else self.name
         recovery = "" if self.recovery_s is None else f"{self.recovery_s:.1f} s"
         counts = (self.accepted, self.answered, self.lost, self.duplicated)
@@ -48,7 +48,7 @@ class Result:
     def line(self) -> str:
         """Return one line for a person who waits."""
         if self.not_run:
-            return f"not run  {self.name}: {self.not_run}"
+            return f"-       {self.name}: {self.not_run}"
         verdict = "FAILED " if self.failures else "ok     "
         recovery = "-" if self.recovery_s is None else f"{self.recovery_s:.1f} s"
         return (

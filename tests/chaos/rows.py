@@ -22,6 +22,10 @@ class NotRun(Exception):
     """Something that the row needs is not here."""
 
 
+class NotJudged(Exception):
+    """The row was run, and what it measured says nothing; its books still count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One fault."""
@@ -58,10 +62,13 @@ async def run(chosen: Row, options: Options, *, say: Callable[[str], None]) -> R
         async with Rig(RedisServer(folder), folder, options) as rig:
             try:
                 async with asyncio.timeout(ROW_S):
-                    await chosen.body(rig)
+                    try:
+                        await chosen.body(rig)
+                    except NotJudged as reason:
+                        result.not_run = f"not judged: {reason}"
                     books = await rig.books()
             except NotRun as reason:
-                result.not_run = str(reason)
+                result.not_run = f"not run: {reason}"
                 return result
             except Exception as error:  # noqa: BLE001 - a row that breaks is a row that failed
                 rig.failures.append(f"{type(error).__name__}: {error}")
@@ -69,6 +76,8 @@ async def run(chosen: Row, options: Options, *, say: Callable[[str], None]) -> R
                 result.accepted, result.answered = books.accepted, books.answered
                 result.lost, result.duplicated = books.lost, books.duplicated
                 rig.failures += books.faults
+                if rig.failures:
+                    result.not_run = ""
             result.injected, result.recovery_s = rig.injected, rig.recovery_s
             result.failures = rig.failures
             if rig.failures:

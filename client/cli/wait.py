@@ -11,6 +11,7 @@ from ..errors import DeadlineExceeded, DespachoError
 from ..operation_wire import DEFAULT_WAIT_TIMEOUT_S
 from ..results import Operation
 from ..sync_client import Client
+from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, exit_code, explained, is_fatal, printable, worst
 from .names import Named, expand
 from .options import EPILOG, connection_options, names_argument
@@ -123,11 +124,16 @@ class Waiter:
         if not self._is_reached:
             # `wait` would go on until the time is over, and here the address may
             # just be wrong.
-            operation = self._client.operation(name)
+            operation = self._client.operation(
+                name, timeout_s=min(DEFAULT_TIMEOUT_S, self._left_s())
+            )
             self._is_reached = True
             if operation.is_done:
                 return operation
-        return self._client.wait(name, timeout_s=max(0.0, self._ends_at - self._now()))
+        return self._client.wait(name, timeout_s=self._left_s())
+
+    def _left_s(self) -> float:
+        return max(0.0, self._ends_at - self._now())
 
 
 def _not_done(operation: Operation) -> DeadlineExceeded:

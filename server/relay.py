@@ -5,27 +5,20 @@ import os
 import time
 from typing import Final
 
-from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from despacho.job.v1.job_pb2 import Job, Reply
 from dispatch import errors
 from dispatch.jobs import Outcome, Priority, Submission
+from server.deadline import with_margin
+from server.failures import error_of
 from server.fleet import Fleet
 from server.pending import PendingReplies
+from server.room import room_in_s
 from server.writer import Writer
-
-MARGIN_S: Final = 0.020
-MARGIN_SHARE: Final = 0.10
-"""The front-end answers this much before the caller's deadline, whichever is
-less, so that the caller sees our reason and not its own timer."""
-
-MOST_RETRY_S: Final = 30.0
-LEAST_RETRY_S: Final = 0.05
 
 STAYS_FULL_S: Final = 0.050
 STAYS_FULL_SHARE: Final = 0.05
 """How long a full queue is believed to stay full without asking Redis again: at most while
 this share of it drains, so that workers never run dry for it."""
-
-_BY_REASON: Final = {leaf.reason: leaf for leaf in errors.leaves()}
 
 
 class Relay:
@@ -65,8 +58,8 @@ class Relay:
         self._check_may_have_room(job.model)
         job.id = os.urandom(16).hex()
         job.reply_to = self._server_id
-        margin_s = min(MARGIN_S, MARGIN_SHARE * timeout_s)
-        submission = Submission(job, image, priority, time.monotonic() + timeout_s - margin_s)
+        answer_by = time.monotonic() + with_margin(timeout_s)
+        submission = Submission(job, image, priority, answer_by)
         # Wait first, send second: a fast worker may answer before the writer has
         # heard that the job was accepted. Both only touch memory here; the writer
         # task talks to Redis, so a caller that goes away cannot break a connection.
@@ -125,12 +118,8 @@ class Relay:
         self._full[model] = time.monotonic() + until_s, message
 
     def _room_in_s(self, model: str) -> float:
-        """Estimate when a tenth of the queue will have drained, seconds."""
         view = self._fleet.get(model)
-        if view.drain_per_s is None:
-            return 1.0
-        wait_s = view.queue_depth / 10 / view.drain_per_s
-        return min(MOST_RETRY_S, max(LEAST_RETRY_S, wait_s))
+        return room_in_s(view.queue_depth, view.drain_per_s)
 
 
 def _jobs_of(model: str) -> str:
@@ -141,15 +130,4 @@ def _jobs_of(model: str) -> str:
 def _answered(reply: Reply) -> Reply:
     if reply.HasField("answer"):
         return reply
-    raise _error(reply.failure)
-
-
-def _error(failure: Failure) -> errors.DespachoError:
-    kind = _BY_REASON.get(failure.reason)
-    if kind is errors.ExpiredInQueue or (kind and issubclass(kind, _FROM_WORKERS)):
-        return kind(failure.message)
-    # A newer worker may know reasons that this front-end does not.
-    return errors.InferenceFailed(failure.message or "the worker gave no reason")
-
-
-_FROM_WORKERS: Final = (errors.InvalidImage, errors.JobFailed)
+    raise error_of(reply.failure)

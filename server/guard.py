@@ -54,8 +54,9 @@ class Guard(grpc.aio.ServerInterceptor):
         self._keys = keys
         self._refuse = wrapped(grpc.stream_unary_rpc_method_handler(refuse), gate)
         self._refuse_stream = wrapped(grpc.stream_stream_rpc_method_handler(refuse), gate)
-        self._changed: dict[str, Handler] = {}
-        """Handlers that know more of a caller than theirs; made once for each method."""
+        self._changed: dict[Handler, Handler] = {}
+        """Handlers that know more of a caller than theirs; made once for each, as
+        a method has another one in a flood."""
 
     async def intercept_service(
         self,
@@ -69,7 +70,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None or need == "nothing":
             return handler
         if self._keys is None:
-            return self._changed_once(method, handler, _named)
+            return self._changed_once(handler, _named)
         try:
             quota = self._admit(self._keys, handler_call_details.invocation_metadata, need)
         except errors.DespachoError as refusal:
@@ -79,14 +80,14 @@ class Guard(grpc.aio.ServerInterceptor):
         if method not in MESSAGES_ARE_REQUESTS:
             return handler
         _VISIT.set(visit)
-        return self._changed_once(method, handler, _paced)
+        return self._changed_once(handler, _paced)
 
     def _changed_once(
-        self, method: str, handler: "Handler", change: Callable[["Handler"], "Handler"]
+        self, handler: "Handler", change: Callable[["Handler"], "Handler"]
     ) -> "Handler":
-        if method not in self._changed:
-            self._changed[method] = change(handler)
-        return self._changed[method]
+        if handler not in self._changed:
+            self._changed[handler] = change(handler)
+        return self._changed[handler]
 
     def _admit(self, keys: ApiKeys, metadata: Any, need: Need) -> Quota:
         """Return the quota of a caller, which has paid for the call.

@@ -24,7 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 REFUSAL: Final[ContextVar[DespachoError]] = ContextVar("despacho_refusal")
-"""Why the handler that `refuser` makes refuses the call that the running code belongs to."""
+"""Why the handler `refuse` refuses the call that the running code belongs to."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):

@@ -11,6 +11,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from dispatch import errors
 from prediction.v1 import admin_pb2, admin_pb2_grpc
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
@@ -358,6 +359,25 @@ class TestTls:
             assert reason_of(await refusal(stub.SubmitPrediction(request))) == "CREDENTIALS_MISSING"
             await stub.SubmitPrediction(request, metadata=bearer(key))
             assert [each.new.key.caller for each in end.operations.submitted] == ["camera-1"]
+
+    async def test_a_flood_leaves_no_trace_once_it_is_over(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        server = authority.issue("server", "localhost", "127.0.0.1")
+        camera = authority.issue("camera", "camera-1.example.org", subject="camera-1")
+        async with (
+            front_end(
+                tls_cert_file=str(server.cert_file),
+                tls_key_file=str(server.key_file),
+                tls_client_ca_file=str(authority.cert_file),
+            ) as end,
+            grpc.aio.secure_channel(end.address, channel_credentials(authority, camera)) as channel,
+        ):
+            stub = PredictionServiceStub(channel)
+            # The first call of a method, for which the guard makes its handler.
+            end.relay.flooded = errors.QueueFull("model:m/jobs", "full", retry_after_s=0.25)
+            assert reason_of(await refusal(stub.Predict(IMAGE))) == "QUEUE_FULL"
+            end.relay.flooded = None
+            assert (await stub.Predict(IMAGE)).predictions
 
     async def test_a_new_certificate_is_used_without_a_restart(self, tmp_path: Path) -> None:
         old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")

@@ -6,13 +6,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from redis.exceptions import ResponseError
 
 from despacho.job.v1.job_pb2 import DeadLetter
 from dispatch import keys, scripts
-from dispatch.errors import BrokerUnavailable, DeadLetterNotFound, ModelInUse
+from dispatch.errors import DeadLetterNotFound, ModelInUse
 from dispatch.letters import Letter, LetterPage, is_letter_id
-from dispatch.line import Line
+from dispatch.line import Line, checked
 from dispatch.scripts import Command
 from dispatch.shared_line import SharedLine
 
@@ -71,7 +70,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
                     [keys.dead(model)], (after, count - len(letters), STEP_BYTES)
                 )
             )
-            has_more, *found = _checked(reply)
+            has_more, *found = checked(reply)
             letters += [
                 Letter(entry_id.decode(), _content(text), int(size))
                 for entry_id, text, size in zip(found[::3], found[1::3], found[2::3], strict=True)
@@ -95,7 +94,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
                 ("XRANGE", keys.dead(model), letter_id, letter_id),
                 size_bytes=self._max_image_bytes,
             )
-            entries = _checked(reply)
+            entries = checked(reply)
         if not entries:
             raise DeadLetterNotFound(f"models/{model}/deadLetters/{letter_id}")
         ((entry_id, values),) = entries
@@ -124,7 +123,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
                     [keys.dead(model), keys.load(model)], (STEP_BYTES, *left)
                 )
             )
-            looked, deleted = _checked(reply)
+            looked, deleted = checked(reply)
             left = left[looked:]
             count += deleted
         return count
@@ -142,7 +141,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         (count,) = await self._shared.call(
             scripts.CLEAR_DEAD_LETTERS.call([keys.dead(model), keys.load(model)])
         )
-        return int(_checked(count))
+        return int(checked(count))
 
     async def forget(self, model: str) -> bool:
         """Delete what is left of a model, so that it never was.
@@ -156,9 +155,9 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         """
         (workers,) = await self._shared.call(("SMEMBERS", keys.workers(model)))
         (reply,) = await self._shared.call(
-            _forget_command(model, [name.decode() for name in _checked(workers)])
+            _forget_command(model, [name.decode() for name in checked(workers)])
         )
-        *left, deleted = _checked(reply)
+        *left, deleted = checked(reply)
         counts = zip(("live workers", "jobs", "dead letters"), left, strict=True)
         reasons = [f"{what}: {count}" for what, count in counts if count]
         if reasons:
@@ -166,7 +165,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         # Last, and alone as it is in another slot. A worker that starts in between
         # lists the model again with its next word.
         (removed,) = await self._shared.call(("SREM", keys.MODELS, model))
-        was_listed = bool(_checked(removed))
+        was_listed = bool(checked(removed))
         return was_listed or bool(deleted)
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
@@ -191,9 +190,3 @@ def _content(text: bytes) -> DeadLetter:
         return DeadLetter.FromString(text)
     except DecodeError:
         return DeadLetter()  # not written by a worker of ours; it can still be purged
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise BrokerUnavailable("the broker refused a command") from reply
-    return reply

@@ -1,12 +1,9 @@
 """Which operations of a model have just ended, for those who wait for one."""
 
-from typing import Any, Final
-
-from redis.exceptions import ResponseError
+from typing import Final
 
 from dispatch import keys
-from dispatch.errors import BrokerUnavailable
-from dispatch.line import Line
+from dispatch.line import Line, checked
 
 BLOCK_MS: Final = 2000
 READ_COUNT: Final = 256
@@ -29,7 +26,7 @@ class DoneStream:
         """
         # Not `$` in `read`: what ends between two reads would be missed.
         (last,) = await self._line.call(("XREVRANGE", self._key, "+", "-", "COUNT", 1))
-        entries = _checked(last)
+        entries = checked(last)
         self._cursor = entries[0][0] if entries else START
 
     async def read(self) -> list[str]:
@@ -45,7 +42,7 @@ class DoneStream:
                 *("STREAMS", self._key, self._cursor),
             )
         )
-        if not _checked(streams):
+        if not checked(streams):
             return []
         entries = streams[0][1]
         self._cursor = entries[-1][0]
@@ -55,9 +52,3 @@ class DoneStream:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._line.close()
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise BrokerUnavailable("the broker refused a command") from reply
-    return reply

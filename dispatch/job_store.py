@@ -14,7 +14,7 @@ from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch import broker_check, keys, scripts
 from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import OnSpared, Outcome, Priority, Submission
-from dispatch.line import Line
+from dispatch.line import Line, checked
 from dispatch.reply_stream import ReplyStream
 from dispatch.scripts import Argument, Command
 
@@ -262,7 +262,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         """
         names = [*keys.call_streams(model), *(keys.job(model, job_id) for job_id in job_ids)]
         (positions,) = await self._reads.call(scripts.MISSING.call(names, (keys.GROUP,)))
-        return [job_ids[position - 1] for position in _checked(positions)]
+        return [job_ids[position - 1] for position in checked(positions)]
 
     async def forget_enqueue(self, model: str, job_id: str) -> None:
         """Let a job that was lost be enqueued once more under its id.
@@ -279,7 +279,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
         (names,) = await self._reads.call(("SMEMBERS", keys.MODELS))
-        return sorted(name.decode() for name in _checked(names))
+        return sorted(name.decode() for name in checked(names))
 
     async def look(self, model: str) -> ModelLook | None:
         """Return what is known of a model; None when that is nothing that can be read.
@@ -296,7 +296,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         # Keys that are not ours make one model unknown, and no other.
         if replies[0] is None or any(_is_not_ours(reply) for reply in replies):
             return None
-        card, names, totals, *lengths = map(_checked, replies)
+        card, names, totals, *lengths = map(checked, replies)
         counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
         retired = sum(count for name, count in counts.items() if name != b"accepted")
         try:
@@ -315,7 +315,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         if not names:
             return ()
         (cards,) = await self._reads.call(("MGET", *(keys.worker(model, name) for name in names)))
-        dead = [name for name, card in zip(names, _checked(cards), strict=True) if card is None]
+        dead = [name for name, card in zip(names, checked(cards), strict=True) if card is None]
         if dead:
             # One that was only silent adds its name again with its next word.
             await self._reads.call(("SREM", keys.workers(model), *dead))
@@ -331,9 +331,3 @@ def _worker_card(text: bytes | None) -> WorkerCard | None:
 
 def _is_not_ours(reply: Any) -> bool:
     return isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise BrokerUnavailable("the broker refused a command") from reply
-    return reply

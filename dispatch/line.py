@@ -42,7 +42,7 @@ class Line:
     async def call(self, *commands: Command, timeout_s: float | None = None) -> list[Any]:
         """Send all commands at once; return their replies.
 
-        An error that Redis answers to one command is returned in its place.
+        An error that Redis answers to one command is returned in its place; see `checked`.
 
         Args:
             commands: what to send.
@@ -104,3 +104,14 @@ class Line:
         """Close the connection."""
         if self._connection is not None:
             await self._connection.close()
+
+
+def checked(reply: Any) -> Any:
+    """Return a reply of `Line.call`.
+
+    Raises:
+        BrokerUnavailable: it is an error that Redis answered to the command.
+    """
+    if isinstance(reply, exceptions.ResponseError):
+        raise BrokerUnavailable("the broker refused a command") from reply
+    return reply

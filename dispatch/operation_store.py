@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError
 
 from despacho.job.v1.job_pb2 import Failure, Job, Reply
 from dispatch import errors, keys, scripts
 from dispatch.disk import Disk
 from dispatch.jobs import OnSpared, Outcome, Priority
-from dispatch.line import Line
+from dispatch.line import Line, checked
 from dispatch.operations import (
     NewOperation,
     Operation,
@@ -150,7 +150,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         model, limits = new.key.model, self._limits
         if isinstance(code, OutOfMemoryError):
             raise errors.QueueFull(f"model:{model}/memory", "the broker's memory is full")
-        match _checked(code):
+        match checked(code):
             case -1:
                 raise errors.QueueFull(
                     f"model:{model}/operations", f"{limits.jobs} operations are waiting already"
@@ -181,7 +181,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         if not keys_elsewhere:
             return False
         looks = await self._shared.call(*map(_look_command, keys_elsewhere))
-        return any(_checked(look) is not None for look in looks)
+        return any(checked(look) is not None for look in looks)
 
     async def get(self, key: OperationKey) -> Operation:
         """Return an operation; one whose time is over, and that no worker ended, ends here.
@@ -228,7 +228,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             _end_command(key, Outcome.CANCELLED),
             scripts.DELETE_OPERATION.call(names, (key.caller, key.id)),
         )
-        _checked(deleted)
+        checked(deleted)
         return self._noted_end(key, Outcome.CANCELLED, code)
 
     async def page(self, model: str, caller: str, *, before: int, count: int) -> OperationPage:
@@ -256,9 +256,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         looks = await self._shared.call(
             *(_look_command(OperationKey(model, name, caller)) for name, _ in entries)
         )
-        gone = [
-            score for (_, score), look in zip(entries, looks, strict=True) if not _checked(look)
-        ]
+        gone = [score for (_, score), look in zip(entries, looks, strict=True) if not checked(look)]
         await self._forget(index, gone)
         operations: list[Operation] = []
         size = 0
@@ -300,7 +298,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
                     [stream], (round(overdue_s * 1000), SWEEP_COUNT, SWEEP_BYTES)
                 )
             )
-            _checked(found)
+            checked(found)
             if not found:
                 return count
             entries = list(zip(found[::3], found[1::3], found[2::3], strict=True))
@@ -320,17 +318,17 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             _, deleted = await self._shared.call(
                 ("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id)
             )
-            return bool(_checked(deleted))
+            return bool(checked(deleted))
         (caller,) = await self._shared.call(("HGET", keys.operation(model, job_id), "caller"))
         # Without a record it is nobody's, and would keep those behind it from their end.
-        key = OperationKey(model, job_id, (_checked(caller) or b"").decode())
+        key = OperationKey(model, job_id, (checked(caller) or b"").decode())
         (code,) = await self._shared.call(
             _end_command(key, Outcome.EXPIRED, entry=(entry_id, size))
         )
         return code != -1 and self._noted_end(key, Outcome.EXPIRED, code) > 0
 
     def _noted_end(self, key: OperationKey, outcome: Outcome, code: Any) -> int:
-        if _checked(code) == -1:
+        if checked(code) == -1:
             raise _not_found(key)
         if code == 1 and self._on_spared is not None:
             self._on_spared(key.model, outcome)
@@ -386,21 +384,15 @@ def _in_order(script: Command) -> Command:
 
 def _entries(found: Any) -> list[tuple[str, int]]:
     """Return ids and scores of an index."""
-    names, scores = _checked(found)[::2], found[1::2]
+    names, scores = checked(found)[::2], found[1::2]
     return [(name.decode(), int(float(score))) for name, score in zip(names, scores, strict=True)]
 
 
 def _parsed(key: OperationKey, look: Any) -> Operation:
-    if _checked(look) is None:
+    if checked(look) is None:
         raise _not_found(key)
     return Operation.parsed(look)
 
 
 def _not_found(key: OperationKey) -> errors.OperationNotFound:
     return errors.OperationNotFound(f"models/{key.model}/operations/{key.id}")
-
-
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise errors.BrokerUnavailable("the broker refused a command") from reply
-    return reply

@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from google.protobuf.message import DecodeError
-from redis.exceptions import ResponseError
 
 from despacho.job.v1.job_pb2 import Reply
 from dispatch import keys, scripts
-from dispatch.errors import BrokerUnavailable, DespachoError
-from dispatch.line import Line
+from dispatch.errors import DespachoError
+from dispatch.line import Line, checked
 from dispatch.scripts import Command
 
 BLOCK_MS = 2000
@@ -40,8 +38,8 @@ class ReplyStream:
         """
         renew = scripts.LISTEN.call([self._key], (keys.REPLIES_TTL_MS,))
         # One after the other: a forgotten script is sent again after what follows it.
-        _raise_if_error((await self._line.call(renew))[0])
-        position = _raise_if_error((await self._line.call(("XINFO", "STREAM", self._key)))[0])
+        checked((await self._line.call(renew))[0])
+        position = checked((await self._line.call(("XINFO", "STREAM", self._key)))[0])
         fields = dict(zip(position[::2], position[1::2], strict=True))
         # A younger stream than the one we read (a failover, a flush) starts its ids again.
         if _parsed(fields[b"last-generated-id"]) < _parsed(self._cursor):
@@ -71,7 +69,7 @@ class ReplyStream:
             self._renew_at = 0.0
             raise
         self._trimmed = self._cursor
-        streams = _raise_if_error(replies[-1])
+        streams = checked(replies[-1])
         if not streams:
             return []
         entries = streams[0][1]
@@ -101,9 +99,3 @@ def _decoded(fields: Sequence[bytes]) -> Reply | None:
 def _parsed(entry_id: bytes) -> tuple[int, int]:
     ms, _, seq = entry_id.partition(b"-")
     return int(ms), int(seq)
-
-
-def _raise_if_error(reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise BrokerUnavailable("the broker refused a command") from reply
-    return reply

@@ -11,8 +11,7 @@ from telemetry import logs
 from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
 from worker.app import Served, Worker
-from worker.decode import decode
-from worker.model_directory import load_engine, open_model
+from worker.model_directory import decoder, load_engine, open_model
 from worker.model_spec import ModelError
 from worker.settings import WorkerSettings
 
@@ -29,7 +28,7 @@ def main() -> int:
         return _refuse(str(error))
     served = Served(
         card=spec.card(settings.max_batch_size),
-        decode=partial(decode, rule=spec.input, max_pixels=settings.max_image_pixels),
+        decode=decoder(spec, max_pixels=settings.max_image_pixels),
         load=partial(load_engine, spec, threads=settings.inference_threads),
     )
     worker = Worker(settings, served)

@@ -1,11 +1,15 @@
 """From what the worker was told to serve to a loaded engine."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from worker.bundled.spec import NAME as BUNDLED_NAME
 from worker.bundled.spec import bundled_model
-from worker.engine import Engine
+from worker.decode import decode
+from worker.engine import Engine, UInt8Array
+from worker.engines.null import NullEngine, checked
 from worker.keras_applications import PREFIX, keras_application
 from worker.model_spec import InputRule, KerasApplication, ModelError, ModelSpec, PixelRule
 from worker.model_toml import read_model_directory
@@ -15,6 +19,7 @@ __all__ = [
     "ModelError",
     "ModelSpec",
     "PixelRule",
+    "decoder",
     "load_engine",
     "open_model",
     "read_model_directory",
@@ -45,6 +50,18 @@ def open_model(source: str, cache_dir: Path) -> ModelSpec:
     return read_model_directory(directory)
 
 
+def decoder(spec: ModelSpec, *, max_pixels: int) -> Callable[[bytes], UInt8Array]:
+    """Return what turns a caller's bytes into the model's input; it raises `InvalidImage`.
+
+    Args:
+        spec: what `open_model` returned.
+        max_pixels: most pixels, width x height, that an image may have.
+    """
+    if spec.engine == "null":
+        return checked
+    return partial(decode, rule=spec.input, max_pixels=max_pixels)
+
+
 def load_engine(spec: ModelSpec, *, threads: int) -> Engine:
     """Load a model: takes seconds, and blocks.
 
@@ -56,6 +73,8 @@ def load_engine(spec: ModelSpec, *, threads: int) -> Engine:
     Raises:
         ModelError: the model cannot be loaded, or is not what its description says.
     """
+    if spec.engine == "null":
+        return NullEngine(len(spec.labels))
     if isinstance(spec.origin, KerasApplication):
         # Read once, while Keras is imported.
         os.environ.setdefault("KERAS_HOME", str(spec.origin.cache_dir / "keras"))

@@ -88,16 +88,20 @@ class KerasApplication(Frozen):
     cache_dir: Path
 
 
+class NoWeights(Frozen):
+    """Nothing to load; for the engine `null`."""
+
+
 class ModelSpec(Frozen):
     """All that is known of a model before it is loaded."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Annotated[str, Field(min_length=1, max_length=128)]
 
-    engine: Literal["tensorflow"] = "tensorflow"
+    engine: Literal["tensorflow", "null"] = "tensorflow"
     """What runs it."""
 
-    origin: ModelFile | BundledModel | KerasApplication
+    origin: ModelFile | BundledModel | KerasApplication | NoWeights
     """Where its weights come from."""
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -15,6 +15,7 @@ from worker.model_spec import (
     ModelFile,
     ModelSpec,
     Nonzero,
+    NoWeights,
     PixelRule,
 )
 
@@ -48,17 +49,31 @@ class _Output(Frozen):
         return self
 
 
-class _ModelToml(Frozen):
-    """The file, key by key."""
+class _AnyToml(Frozen):
+    """The keys that every file may have."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Annotated[str, Field(min_length=1, max_length=128)]
+    default_batch_size: Annotated[int, Field(ge=1, le=256)] = 16
+    output: _Output
+
+
+class _ModelToml(_AnyToml):
+    """The file of a model, key by key."""
+
     engine: Literal["tensorflow"] = "tensorflow"
     file: str
-    default_batch_size: Annotated[int, Field(ge=1, le=256)] = 16
     input: InputRule
     pixels: _Pixels = _Pixels()
-    output: _Output
+
+
+class _NullToml(_AnyToml):
+    """The file of what is no model."""
+
+    engine: Literal["null"]
+
+
+_ONE_PIXEL: Final = InputRule(width=1, height=1)
 
 
 def read_model_directory(directory: Path) -> ModelSpec:
@@ -70,8 +85,18 @@ def read_model_directory(directory: Path) -> ModelSpec:
     """
     path = directory / FILE_NAME
     described = _parsed(path)
-    file = _inside(directory, described.file, key=f"{path}: file")
     labels = _labels(directory, described.output, key=f"{path}: output.labels")
+    if isinstance(described, _NullToml):
+        return ModelSpec(
+            name=described.name,
+            version=described.version,
+            engine=described.engine,
+            origin=NoWeights(),
+            labels=labels,
+            input=_ONE_PIXEL,
+            default_batch_size=described.default_batch_size,
+        )
+    file = _inside(directory, described.file, key=f"{path}: file")
     try:
         return ModelSpec(
             name=described.name,
@@ -88,7 +113,7 @@ def read_model_directory(directory: Path) -> ModelSpec:
         raise ModelError(_one_line(path, error)) from None
 
 
-def _parsed(path: Path) -> _ModelToml:
+def _parsed(path: Path) -> _ModelToml | _NullToml:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -99,8 +124,9 @@ def _parsed(path: Path) -> _ModelToml:
         content: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ModelError(f"{path}: {error}") from None
+    schema = _NullToml if content.get("engine") == "null" else _ModelToml
     try:
-        return _ModelToml.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
         raise ModelError(_one_line(path, error)) from None
 

@@ -6,7 +6,14 @@ from worker.engines.keras_application import build_application
 from worker.engines.model_file import read_model_file
 from worker.engines.runtime import set_threads
 from worker.engines.tensorflow_engine import TensorflowEngine
-from worker.model_spec import BundledModel, KerasApplication, ModelFile, ModelSpec
+from worker.model_spec import (
+    BundledModel,
+    KerasApplication,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    NoWeights,
+)
 
 
 def load(spec: ModelSpec, *, threads: int) -> Engine:
@@ -19,3 +26,5 @@ def load(spec: ModelSpec, *, threads: int) -> Engine:
             return TensorflowEngine(spec, read_model_file(prepared(cache_dir)))
         case KerasApplication(application=application):
             return TensorflowEngine(spec, build_application(application))
+        case NoWeights():
+            raise ModelError(f"{spec.name}: {spec.engine} needs a model")

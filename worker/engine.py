@@ -27,7 +27,9 @@ class Engine(Protocol):
         """Score a batch.
 
         Args:
-            images: decoded RGB of the model's input size, shape (batch, height, width, 3).
+            images: decoded RGB of the model's input size, shape (batch, height, width, 3), in one
+                piece of memory in which other images will lie after the return: an engine may
+                read it in place, without a copy, and keeps no view of it.
 
         Returns:
             Probabilities, shape (batch, classes), rows in the order of `images`.

@@ -93,8 +93,21 @@ class WorkQueue:
         """
         _first_error(self._call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
 
-    def announce(self, worker: WorkerCard, model: ModelCard, *, has_changed: bool) -> None:
+    def announce(
+        self,
+        worker: WorkerCard,
+        model: ModelCard,
+        *,
+        has_changed: bool,
+        has_worked: bool = False,
+    ) -> None:
         """Say that this worker lives, for `keys.WORKER_TTL_MS`.
+
+        Args:
+            worker: this worker.
+            model: what it serves.
+            has_changed: whether the cards are others than last time.
+            has_worked: whether the card of the worker is.
 
         Raises:
             BrokerUnavailable: try again.
@@ -114,7 +127,7 @@ class WorkQueue:
                     keys.WORKER_TTL_MS,
                     worker.SerializeToString(),
                     model.SerializeToString(),
-                    int(has_changed),
+                    "both" if has_changed else "worker" if has_worked else "none",
                 ),
             )
         )

@@ -28,6 +28,7 @@ from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.settings import WorkerSettings
 from worker.sieve import Sieve
+from worker.work_done import WorkDone
 
 log = structlog.get_logger()
 
@@ -71,7 +72,8 @@ class Worker:
         card = served.card
         self._queue = WorkQueue(settings.redis_url, card.name, worker_name())
         self._in_hand = InHand(max_jobs=2 * card.max_batch_size, max_bytes=settings.max_claim_bytes)
-        self._keeper = Keeper(self._queue, self._in_hand, card)
+        self._work_done = WorkDone()
+        self._keeper = Keeper(self._queue, self._in_hand, self._work_done, card)
         self._publisher = Publisher(self._queue, self._in_hand)
         self._politeness = Politeness(card.max_batch_size)
         self._ready = ReadyQueue(
@@ -124,6 +126,7 @@ class Worker:
             ready=self._ready,
             politeness=self._politeness,
             publisher=self._publisher,
+            work_done=self._work_done,
             engine=engine,
             card=self._served.card,
         )

@@ -9,6 +9,7 @@ from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.work_queue import WorkQueue
 from worker.in_hand import InHand
+from worker.work_done import WorkDone
 
 log = structlog.get_logger()
 
@@ -21,11 +22,15 @@ RETRY_S: Final = 0.2
 class Keeper:
     """Heartbeat and leases, in a thread of its own: a long inference does not stop them."""
 
-    def __init__(self, queue: WorkQueue, in_hand: InHand, card: ModelCard) -> None:
+    def __init__(
+        self, queue: WorkQueue, in_hand: InHand, work_done: WorkDone, card: ModelCard
+    ) -> None:
         self._queue = queue
         self._in_hand = in_hand
+        self._work_done = work_done
         self._card = card
         self._worker = WorkerCard(worker=queue.worker, model_version=card.version)
+        self._told = WorkerCard()
         self._changed = threading.Event()
         self._changed.set()
         self._wake = threading.Event()
@@ -67,9 +72,17 @@ class Keeper:
         if has_changed:
             # Before the cards are read: a change that comes now is told in the next beat.
             self._changed.clear()
+        self._work_done.write_to(self._worker)
+        self._worker.in_hand = len(self._in_hand)
         try:
-            self._queue.announce(self._worker, self._card, has_changed=has_changed)
+            self._queue.announce(
+                self._worker,
+                self._card,
+                has_changed=has_changed,
+                has_worked=self._worker != self._told,
+            )
         except BrokerUnavailable:
             if has_changed:
                 self._changed.set()
             raise
+        self._told.CopyFrom(self._worker)

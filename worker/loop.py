@@ -16,6 +16,7 @@ from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.replies import Ended, answered, not_inferred
 from worker.sieve import Sieve
+from worker.work_done import WorkDone
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Loop:
         ready: ReadyQueue,
         politeness: Politeness,
         publisher: Publisher,
+        work_done: WorkDone,
         engine: Engine,
         card: ModelCard,
     ) -> None:
@@ -41,6 +43,7 @@ class Loop:
         self._ready = ready
         self._politeness = politeness
         self._publisher = publisher
+        self._work_done = work_done
         self._engine = engine
         self._card = card
         self._labels = list(card.labels)
@@ -84,6 +87,7 @@ class Loop:
             return [ended for item in batch for ended in self._answers([item])]
         inference_s = time.monotonic() - started
         self._politeness.note(len(batch), inference_s)
+        self._work_done.add(len(batch), inference_s)
         inference_us = round(inference_s * 1e6)
         log.debug("batch", size=len(batch), inference_us=inference_us)
         return [

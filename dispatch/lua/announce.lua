@@ -7,15 +7,15 @@
 -- ARGV[2]  how long it lives without another word, milliseconds
 -- ARGV[3]  encoded WorkerCard
 -- ARGV[4]  encoded ModelCard
--- ARGV[5]  1: the cards have changed
+-- ARGV[5]  both: the cards have changed; worker: only that one has; none: neither has
 --
 -- Returns the Redis time, microseconds, as a string.
 
 -- PEXPIRE comes first: it is allowed when memory is full, and then so is the rest.
-if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0 or ARGV[5] == '1' then
-  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
-  redis.call('SET', KEYS[3], ARGV[4])
-end
+local is_new = redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 0
+if is_new or ARGV[5] ~= 'none' then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2]) end
+-- Seldom: with the names of its classes it is large, and each write goes to disk.
+if is_new or ARGV[5] == 'both' then redis.call('SET', KEYS[3], ARGV[4]) end
 -- Always: a front-end that found this worker silent may have taken the name off.
 redis.call('SADD', KEYS[2], ARGV[1])
 local now = redis.call('TIME')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from prometheus_client import REGISTRY
 
-from despacho.job.v1.job_pb2 import Job, ModelCard
+from despacho.job.v1.job_pb2 import Job, ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
 from telemetry.metrics import Unwanted
@@ -16,6 +16,7 @@ from worker.loop import Loop
 from worker.politeness import Politeness
 from worker.replies import Ended
 from worker.sieve import Sieve
+from worker.work_done import WorkDone
 
 BAD = 13
 
@@ -72,6 +73,7 @@ class House:
     def __init__(self) -> None:
         self.queue, self.publisher, self.engine = Queue(), Publisher(), Engine()
         self.in_hand = InHand(max_jobs=100, max_bytes=100)
+        self.work_done = WorkDone()
 
     def run(self, *items: Prepared) -> dict[int, Outcome]:
         politeness = Politeness(8)
@@ -90,6 +92,7 @@ class House:
             ready=ready,
             politeness=politeness,
             publisher=self.publisher,  # type: ignore[arg-type]
+            work_done=self.work_done,
             engine=self.engine,
             card=card,
         ).run()
@@ -118,6 +121,15 @@ def test_a_batch_is_answered_in_one_run() -> None:
     assert second.answer.batch_size == 2
     assert len(second.answer.labels) == 1
     assert not second.answer.scores
+
+
+def test_what_was_done_is_counted() -> None:
+    house = House()
+    house.run(item(1), item(200))
+    card = WorkerCard()
+    house.work_done.write_to(card)
+    assert (card.images, card.batches) == (2, 1)
+    assert card.inference_us > 0
 
 
 def test_a_bad_image_fails_alone() -> None:

@@ -279,26 +279,128 @@ class WorkerCard(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    INFERENCE_US_FIELD_NUMBER: _builtins.int
+    IN_HAND_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Unique name of the worker process."""
     model_version: _builtins.str
     """Version of the model it serves."""
     ready: _builtins.bool
     """Whether it takes jobs; false while it loads the model."""
+    images: _builtins.int
+    """Images that its model has inferred since it started."""
+    batches: _builtins.int
+    """Batches they were in."""
+    inference_us: _builtins.int
+    """How long its model was running in all, microseconds."""
+    in_hand: _builtins.int
+    """Jobs it has claimed and not ended."""
     def __init__(
         self,
         *,
         worker: _builtins.str = ...,
         model_version: _builtins.str = ...,
         ready: _builtins.bool = ...,
+        images: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        inference_us: _builtins.int = ...,
+        in_hand: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "ready", b"ready", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "images", b"images", "in_hand", b"in_hand", "inference_us", b"inference_us", "model_version", b"model_version", "ready", b"ready", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerCard: _TypeAlias = WorkerCard  # noqa: Y015
+
+@_typing.final
+class FrontEndCard(_message.Message):
+    """What one front-end process has done since it started, announced while it lives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    """Name of the process, the same as `Job.reply_to`."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelTally]:
+        """By model, those that were asked for; a model without a name is what failed
+        before it was known which one was meant.
+        """
+
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        models: _abc.Iterable[Global___ModelTally] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrontEndCard: _TypeAlias = FrontEndCard  # noqa: Y015
+
+@_typing.final
+class ModelTally(_message.Message):
+    """What one front-end process has done with one model since it started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FailuresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    LATENCY_COUNTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model; may be empty."""
+    @_builtins.property
+    def latency_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many images took how long to answer: the number in each of the buckets
+        of `dispatch/latency.py`, without the empty ones at the end.
+        """
+
+    @_builtins.property
+    def failures(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many images or calls failed, by reason."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        latency_counts: _abc.Iterable[_builtins.int] | None = ...,
+        failures: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "latency_counts", b"latency_counts", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelTally: _TypeAlias = ModelTally  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):

@@ -8,23 +8,41 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+LOOK_S = 0.01
 
 
 class Process:
     """One of our programs, with its log kept and searchable."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        *,
+        log_file: Path | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            arguments: of the Python interpreter.
+            environment: in addition to ours.
+            log_file: where its log goes, so that this process need not keep up with it; None: it
+                is kept here.
+        """
+        self._log_file = log_file
+        with log_file.open("wb") if log_file else nullcontext(subprocess.PIPE) as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+            )
         self._lines: list[str] = []
         self._grew = threading.Condition()
         self._is_closed = False
@@ -32,11 +50,13 @@ class Process:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            with self._grew:
-                self._lines.append(line)
-                self._grew.notify_all()
+        if self._process.stderr is None:
+            self._process.wait()
+        else:
+            for line in self._process.stderr:
+                with self._grew:
+                    self._lines.append(line)
+                    self._grew.notify_all()
         with self._grew:
             self._is_closed = True
             self._grew.notify_all()
@@ -44,6 +64,8 @@ class Process:
     @property
     def log(self) -> str:
         """What it has written so far."""
+        if self._log_file is not None:
+            return self._log_file.read_text(errors="replace")
         return "".join(self._lines)
 
     @property
@@ -56,12 +78,14 @@ class Process:
         limit = time.monotonic() + timeout_s
         with self._grew:
             while True:
+                has_ended = self._is_closed
                 if match := re.search(pattern, self.log):
                     return match
                 remaining = limit - time.monotonic()
-                if self._is_closed or remaining <= 0:
+                if has_ended or remaining <= 0:
                     raise AssertionError(f"no {pattern!r} in the log:\n{self.log}")
-                self._grew.wait(remaining)
+                # Nobody tells us when a file grows.
+                self._grew.wait(min(remaining, LOOK_S) if self._log_file else remaining)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -53,6 +53,12 @@ class RedisServer:
                 else:
                     return
 
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def wait_until_written(self) -> None:
         """Wait until the append-only file has everything.
 

@@ -30,6 +30,8 @@ class DespachoError(Exception):
             error did not come from a Despacho server.
         retry_after_s: the server's hint when to try again, seconds.
         field: field of the request that is at fault.
+        advice: what to do next, for a person; empty when the error did not come
+            from a Despacho server.
         request_id: the request this is about; also in the server's logs.
         unanswered: keys of the images that a broken stream took from its input
             and did not answer, in the order they were sent.
@@ -43,6 +45,7 @@ class DespachoError(Exception):
         reason: str = "",
         retry_after_s: float | None = None,
         field: str = "",
+        advice: str = "",
         request_id: str = "",
         unanswered: tuple[object, ...] = (),
     ) -> None:
@@ -52,6 +55,7 @@ class DespachoError(Exception):
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.field = field
+        self.advice = advice
         self.request_id = request_id
         self.unanswered = unanswered
 

@@ -45,6 +45,9 @@ CLASS_OF_REASON: Final[dict[str, type[errors.DespachoError]]] = {
 DOMAIN: Final = "despacho"
 """`ErrorInfo.domain` of a Despacho server; reasons of other domains are not ours."""
 
+ADVICE_KEY: Final = "advice"
+"""In `ErrorInfo.metadata`: what to do next."""
+
 _CODE_OF_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_TRAILER: Final = "grpc-status-details-bin"
 _PUSHBACK_TRAILER: Final = "grpc-retry-pushback-ms"
@@ -75,7 +78,8 @@ def from_status(status: status_pb2.Status, *, request_id: str = "") -> errors.De
     """Translate a status with its details, such as one item of a stream."""
     code = _CODE_OF_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
     info = _detail(status, error_details_pb2.ErrorInfo())
-    reason = info.reason if info.domain == DOMAIN else ""
+    is_ours = info.domain == DOMAIN
+    reason = info.reason if is_ours else ""
     retry = _detail(status, error_details_pb2.RetryInfo())
     violations = _detail(status, error_details_pb2.BadRequest()).field_violations
     return _class_of(code, reason, status.message)(
@@ -86,6 +90,7 @@ def from_status(status: status_pb2.Status, *, request_id: str = "") -> errors.De
         if retry.HasField("retry_delay")
         else None,
         field=violations[0].field if violations else "",
+        advice=info.metadata.get(ADVICE_KEY, "") if is_ours else "",
         request_id=_detail(status, error_details_pb2.RequestInfo()).request_id or request_id,
     )
 

@@ -7,8 +7,6 @@ A table stands between `<!-- settings: NAME -->` and `<!-- end -->`, and has wha
 the settings class says of itself: its fields, their limits and docstrings.
 """
 
-import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
@@ -21,6 +19,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 # Started as a script, so that the services are found in any installation.
 sys.path.insert(0, str(ROOT))
 
+from deploy.generated_page import in_one_line, run, table  # noqa: E402 - needs the path
 from server.settings import ServerSettings  # noqa: E402 - needs the path
 from worker.settings import WorkerSettings  # noqa: E402 - needs the path
 
@@ -35,42 +34,25 @@ LIMITS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--write", action="store_true", help="write them")
-    action.add_argument("--check", action="store_true", help="only compare")
-    arguments = parser.parse_args()
-
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before)
-    if arguments.write:
-        PAGE.write_text(after, encoding="utf-8")
-    elif after != before:
-        print(f"stale: {PAGE.relative_to(ROOT)} (run `make docs`)", file=sys.stderr)
-        return 1
-    return 0
+    parts = {f"settings: {name}": settings_table(each) for name, each in SERVICES.items()}
+    return run(__doc__.splitlines()[0], PAGE, parts)
 
 
-def filled(page: str) -> str:
-    """Return the page with each table as its settings class has it now."""
-    for name, settings in SERVICES.items():
-        place = re.search(rf"<!-- settings: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
-        if place is None:
-            raise ValueError(f"the page has no place for the settings of the {name}")
-        page = page[: place.start(1)] + table(settings) + page[place.end(1) :]
-    return page
-
-
-def table(settings: type[BaseSettings]) -> str:
+def settings_table(settings: type[BaseSettings]) -> str:
     """Describe every setting, one row each."""
-    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    rows = []
     for name, field in settings.model_fields.items():
         if not field.description:
             raise ValueError(f"{settings.__name__}.{name} has no docstring")
-        meaning = " ".join(field.description.split())
-        cells = (f"`{variable(settings, name, field)}`", default(field), allowed(field), meaning)
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "".join(f"{row}\n" for row in rows)
+        rows.append(
+            (
+                f"`{variable(settings, name, field)}`",
+                default(field),
+                allowed(field),
+                in_one_line(field.description),
+            )
+        )
+    return table(("variable", "default", "allowed", "meaning"), rows)
 
 
 def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:

@@ -36,7 +36,9 @@
     └── OutcomeUnknown          never leaves the project: resent until the deadline
 
 Each leaf has a `reason`: stable, for machines, the same in Redis and on the
-wire. `server/status.py` gives each leaf its gRPC status.
+wire. Its docstring says what happened and its `advice` what to do next; both are
+the table in `docs/errors.md` (`make docs`). `server/status.py` gives each leaf
+its gRPC status.
 """
 
 from typing import ClassVar
@@ -47,6 +49,9 @@ class DespachoError(Exception):
 
     reason: ClassVar[str]
 
+    advice: ClassVar[str]
+    """What the caller should do next; sent with each error, so not for long speeches."""
+
 
 class InvalidRequest(DespachoError):
     """The request cannot be served as it is; sending it again cannot help."""
@@ -56,9 +61,16 @@ class InvalidRequest(DespachoError):
 
 
 class InvalidArgument(InvalidRequest):
-    """A field other than the image is out of range."""
+    """A field other than the image is out of range.
+
+    Such as `top_k`, `priority`, `request_id`, `model` (empty while several are served), or
+    `request` (missing, or not a message); of a batch also `images` (none, or more than 256); of
+    an upload also `options` (not first, or twice), `chunk` (missing) and `total_bytes` (negative,
+    or not what came).
+    """
 
     reason = "INVALID_ARGUMENT"
+    advice = "Change the field that `BadRequest` names."
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -70,33 +82,45 @@ class InvalidImage(InvalidRequest):
 
 
 class ImageEmpty(InvalidImage):
-    """There are no bytes."""
+    """The request has no image."""
 
     reason = "IMAGE_EMPTY"
+    advice = "Send the encoded bytes."
 
 
 class ImageUndecodable(InvalidImage):
-    """The bytes begin like an image and then are not one."""
+    """The bytes begin like an image and cannot be decoded.
+
+    The message says if they are cut short.
+    """
 
     reason = "IMAGE_UNDECODABLE"
+    advice = "Check the file, and whether all of it was sent."
 
 
 class ImageFormatUnsupported(InvalidImage):
     """The bytes are not JPEG, PNG, WebP, GIF or BMP."""
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
+    advice = "Convert the image; send bytes, not base64."
 
 
 class ImageTooLarge(InvalidImage):
-    """Too many bytes, or too many pixels."""
+    """The image is larger than the limit, in bytes or in pixels.
+
+    In bytes it is `SERVER_MAX_IMAGE_BYTES` (16 MiB), in pixels `WORKER_MAX_IMAGE_PIXELS` (100
+    million); the message says which.
+    """
 
     reason = "IMAGE_TOO_LARGE"
+    advice = "Scale the image down."
 
 
 class RequestIdReused(DespachoError):
-    """The same `request_id` was used for a submission with other content."""
+    """`SubmitPrediction`: the `request_id` was used for another model, image or option."""
 
     reason = "REQUEST_ID_REUSED"
+    advice = "Take a new UUID for each thing you submit, and the same one only to repeat it."
 
 
 class NotFound(DespachoError):
@@ -114,6 +138,7 @@ class ModelNotFound(NotFound):
     """No worker ever announced this model."""
 
     reason = "MODEL_NOT_FOUND"
+    advice = "`ListModels` (`despacho models`) tells the names; start a worker for it."
     kind = "model"
 
     def __init__(self, name: str, message: str = "") -> None:
@@ -121,16 +146,22 @@ class ModelNotFound(NotFound):
 
 
 class OperationNotFound(NotFound):
-    """It never was, it was deleted, its time is over, or it is another caller's."""
+    """There is no such operation, or no more.
+
+    It never was, it was deleted, it has ended longer than `SERVER_OPERATION_TTL_S` (1 h) ago, or
+    it belongs to another caller.
+    """
 
     reason = "OPERATION_NOT_FOUND"
+    advice = "Submit again."
     kind = "operation"
 
 
 class DeadLetterNotFound(NotFound):
-    """It was purged or replayed, or it made room for others."""
+    """It was purged or replayed, or it made room for newer ones."""
 
     reason = "DEAD_LETTER_NOT_FOUND"
+    advice = "`ListDeadLetters` (`despacho dead-letters list`) tells what is there."
     kind = "dead letter"
 
 
@@ -139,15 +170,20 @@ class NotPossible(DespachoError):
 
 
 class DurabilityUnavailable(NotPossible):
-    """Redis is too old, or has no append-only file."""
+    """`DURABILITY_SYNCED` needs Redis 7.2 or Valkey 7.2 with an append-only file."""
 
     reason = "DURABILITY_UNAVAILABLE"
+    advice = "Submit with `DURABILITY_WRITTEN`, or ask the operator."
 
 
 class ModelInUse(NotPossible):
-    """It is served, or work of it is left."""
+    """`ForgetModel`: a worker of the model lives, images wait, or it has dead letters.
+
+    The message says which.
+    """
 
     reason = "MODEL_IN_USE"
+    advice = "Stop the workers, or purge the letters."
 
 
 class Unauthenticated(DespachoError):
@@ -155,21 +191,30 @@ class Unauthenticated(DespachoError):
 
 
 class CredentialsMissing(Unauthenticated):
-    """The call has no API key."""
+    """The server wants an API key and the call has none."""
 
     reason = "CREDENTIALS_MISSING"
+    advice = "Send it in the metadata `authorization: Bearer KEY`."
 
 
 class CredentialsInvalid(Unauthenticated):
-    """The API key is nobody's, or what was sent is not one."""
+    """The API key is not, or no longer, one of this server.
+
+    Or what was sent is not one key.
+    """
 
     reason = "CREDENTIALS_INVALID"
+    advice = "Ask the operator."
 
 
 class ScopeMissing(DespachoError):
-    """The API key is good, and not for this."""
+    """The API key is good, and not for this method.
+
+    The message names the scope.
+    """
 
     reason = "SCOPE_MISSING"
+    advice = "Ask the operator."
 
 
 class Retryable(DespachoError):
@@ -182,9 +227,20 @@ class Retryable(DespachoError):
 
 
 class QueueFull(Retryable):
-    """The queue is at its limit."""
+    """A limit is reached; the subject says which.
+
+    Of calls `model:<name>/jobs`, `model:<name>/bytes`, `server/jobs`, `server/bytes` and
+    `server/receiving` (uploads in progress, and batches); of operations
+    `model:<name>/operations`, `model:<name>/operation-bytes` and `caller/operations` (those kept);
+    of both `model:<name>/memory` (Redis is full). `RetryInfo` says 0.05 to 30 s, by how fast the
+    queue drains; 60 s for `caller/operations`.
+    """
 
     reason = "QUEUE_FULL"
+    advice = (
+        "Wait as long as `RetryInfo` says; if it goes on, add workers, or delete operations "
+        "that have ended."
+    )
 
     def __init__(self, subject: str, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
@@ -193,9 +249,13 @@ class QueueFull(Retryable):
 
 
 class RateLimited(Retryable):
-    """The caller has used up what it may use for now."""
+    """This API key has used up what it may use; the subject says which limit.
+
+    `key:<name>/requests_per_s` or `key:<name>/max_in_flight`.
+    """
 
     reason = "RATE_LIMITED"
+    advice = "Wait as long as `RetryInfo` says; other callers are not affected."
 
     def __init__(self, message: str, *, subject: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
@@ -208,39 +268,57 @@ class Unavailable(Retryable):
 
 
 class NoWorker(Unavailable):
-    """The model was served before; no worker is alive."""
+    """The model was served before, and no worker is ready.
+
+    None has been for `SERVER_NO_WORKER_GRACE_S` (20 s).
+    """
 
     reason = "NO_WORKER"
+    advice = "Wait; the operator starts a worker, or looks at why the last one ended."
 
 
 class ModelLoading(Unavailable):
-    """Workers are there, and still loading the model."""
+    """No worker of the model is ready, and at least one is loading it.
+
+    None has been ready for `SERVER_NO_WORKER_GRACE_S` (20 s).
+    """
 
     reason = "MODEL_LOADING"
+    advice = "Wait as long as `RetryInfo` says."
 
 
 class BrokerUnavailable(Unavailable):
-    """Redis cannot be reached."""
+    """The front-end cannot reach Redis, or Redis refuses its commands."""
 
     reason = "BROKER_UNAVAILABLE"
+    advice = "Wait; the operator looks at Redis and at `REDIS_URL`."
 
 
 class Draining(Unavailable):
-    """This front-end is shutting down; another one will answer."""
+    """This front-end is shutting down."""
 
     reason = "DRAINING"
+    advice = (
+        "Try again: the next attempt should reach another front-end; of a stream or a batch, "
+        "send what was not answered."
+    )
 
 
 class ExpiredInQueue(DespachoError):
-    """No reply before the caller's deadline."""
+    """No worker answered before the deadline, or before the 30 s of a call that has none.
+
+    Or an upload was not complete by then.
+    """
 
     reason = "EXPIRED_IN_QUEUE"
+    advice = "Give it longer, or look at `queue_depth` and `estimated_wait` of `GetModel`."
 
 
 class OperationCancelled(DespachoError):
-    """Its caller cancelled the operation before it had ended."""
+    """Only in `Operation.error`: the caller cancelled it before it had ended."""
 
     reason = "OPERATION_CANCELLED"
+    advice = "Submit it again if it is wanted after all."
 
 
 class JobFailed(DespachoError):
@@ -248,15 +326,23 @@ class JobFailed(DespachoError):
 
 
 class InferenceFailed(JobFailed):
-    """The model raised on this image, alone in its batch."""
+    """The model, or the decoder, raised on this image alone.
+
+    The log of the worker has the traceback.
+    """
 
     reason = "INFERENCE_FAILED"
+    advice = "Do not send the same image again: it will fail again."
 
 
 class JobPoisoned(JobFailed):
-    """Workers died on this job; it was set aside."""
+    """Two workers were lost while they held this image (`WORKER_MAX_DELIVERIES` - 1).
+
+    It is in the dead-letter stream of the model, for the operator.
+    """
 
     reason = "JOB_POISONED"
+    advice = "Do not send it again."
 
 
 class OutcomeUnknown(DespachoError):

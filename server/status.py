@@ -6,10 +6,11 @@ caller can do about the error.
 
 import math
 import random
+from functools import cache
 from typing import Final
 
 import grpc
-from google.protobuf import duration_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -23,6 +24,15 @@ INTERNAL_REASON: Final = "INTERNAL"
 
 INTERNAL_MESSAGE: Final = "internal error"
 """All that a caller is told of what nobody expected; the log has the rest."""
+
+INTERNAL_ADVICE: Final = (
+    "Give the operator the request id, which is in the trailer `x-request-id`:"
+    " the log of the front-end has the traceback under it."
+)
+"""What a caller should do about what nobody expected."""
+
+ADVICE_KEY: Final = "advice"
+"""In `ErrorInfo.metadata`: what to do next."""
 
 # Details travel in the trailers, once as they are and once in base64, and clients
 # refuse more than 8 KB of metadata. A message may quote what the caller sent.
@@ -71,9 +81,10 @@ def is_expected(error: BaseException) -> bool:
 def to_status(error: BaseException) -> status_pb2.Status:
     """Return what the caller is told of `error`; of a surprise only that it was one."""
     if not is_expected(error) or not isinstance(error, errors.DespachoError):
-        return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, _info(INTERNAL_REASON))
+        info = _packed_info(INTERNAL_REASON, INTERNAL_ADVICE)
+        return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, info)
     message = shortened(str(error))
-    details: list[Message] = [_info(error.reason)]
+    details: list[Message] = []
     if isinstance(error, errors.InvalidRequest):
         details.append(_bad_request(error.field, message))
     elif isinstance(error, errors.NotFound):
@@ -82,7 +93,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
         details.append(_retry_info(error.retry_after_s))
     if isinstance(error, errors.QueueFull | errors.RateLimited):
         details.append(_quota_failure(error.subject, message))
-    return _status(CODE[type(error)], message, *details)
+    info = _packed_info(error.reason, error.advice)
+    return _status(CODE[type(error)], message, info, *details)
 
 
 def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
@@ -112,15 +124,22 @@ def shortened(text: str) -> str:
     return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
-def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=message)
+def _status(
+    code: grpc.StatusCode, message: str, info: any_pb2.Any, *details: Message
+) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=message, details=[info])
     for detail in details:
         status.details.add().Pack(detail)
     return status
 
 
-def _info(reason: str) -> error_details_pb2.ErrorInfo:
-    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+@cache
+def _packed_info(reason: str, advice: str) -> any_pb2.Any:
+    """Return what is the same for all errors of a kind: made once, as a flood has many."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={ADVICE_KEY: advice})
+    packed = any_pb2.Any()
+    packed.Pack(info)
+    return packed
 
 
 def _bad_request(field: str, message: str) -> error_details_pb2.BadRequest:

@@ -56,7 +56,9 @@ def explained(error: DespachoError, server: str) -> str:
         hint = f"try again in {max(1, math.ceil(error.retry_after_s))} s"
     # What the server says may have any bytes; a terminal must not obey them.
     message = printable(error.message).rstrip(".")
-    return f"{message}: {hint}" if hint else message
+    if hint:
+        return f"{message}: {hint}"
+    return f"{message}. {printable(error.advice)}" if error.advice else message
 
 
 def printable(text: str) -> str:

@@ -14,8 +14,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"dispatch", "stubs", "telemetry"},
     "worker": {"dispatch", "stubs", "telemetry"},
     "client": {"stubs"},
-    # Starts the others; reads their settings to document them.
-    "deploy": {"client", "server", "stubs", "worker"},
+    # Starts the others; reads their settings and errors to document them.
+    "deploy": {"client", "dispatch", "server", "stubs", "worker"},
 }
 
 ONLY_IN: dict[str, list[str]] = {

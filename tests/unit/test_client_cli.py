@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from client.cli.app import app
-from client.cli.exits import ExitCode, printable, worst
+from client.cli.exits import ExitCode, explained, printable, worst
+from client.errors import InvalidImage, NotFound
 from tests.fake_front_end import FakeFrontEnd
 
 
@@ -111,6 +112,12 @@ def test_an_unknown_model_is_explained(run: Any) -> None:
     result = run("predict", "-m", "nope", "cat.jpg")
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "`despacho models` lists what is served" in result.stderr
+
+
+def test_what_the_server_advises_is_said() -> None:
+    error = InvalidImage("not an image", advice="Check\x07 the file.")
+    assert explained(error, "server") == "not an image. Check\\x07 the file."
+    assert explained(NotFound("no such model", advice="Ask."), "server").endswith("is served")
 
 
 def test_wrong_usage(run: Any) -> None:

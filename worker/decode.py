@@ -20,8 +20,8 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     WebPImagePlugin,
 )
@@ -33,6 +33,7 @@ from dispatch.errors import (
     ImageUndecodable,
     InvalidImage,
 )
+from worker.bare_image import UPRIGHT, bare, orientation_of
 from worker.engine import UInt8Array
 from worker.image_format import (
     ACCEPTED,
@@ -51,7 +52,6 @@ PLUGINS: Final = (
     BmpImagePlugin,
     GifImagePlugin,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     WebPImagePlugin,
 )
@@ -75,7 +75,10 @@ REDUCING_GAP: Final = 3.0
 """How many times the input's size an image is averaged down to, at least, before it is
 interpolated. From 3 on no difference can be seen."""
 
-ORIENTATION_TAG: Final = 0x0112
+# Its decoder is written in Python, and a run that ends a line is filled byte by byte.
+MAX_RUN_LENGTH_PIXELS: Final = 4 * 1024 * 1024
+"""Largest BMP that is encoded in runs, width x height."""
+
 ORIENTATIONS: Final[Mapping[object, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -126,7 +129,8 @@ def decode(data: bytes, rule: InputRule, *, max_pixels: int) -> UInt8Array:
     Raises:
         ImageEmpty: there are no bytes.
         ImageFormatUnsupported: they are something else.
-        ImageTooLarge: the image has more than `max_pixels`, or more than memory can hold.
+        ImageTooLarge: the image has more than `max_pixels`, or more than memory can hold, or
+            takes far longer to decode than one of its size should.
         ImageUndecodable: it is damaged or cut short.
     """
     if not data:
@@ -136,14 +140,18 @@ def decode(data: bytes, rule: InputRule, *, max_pixels: int) -> UInt8Array:
         raise ImageFormatUnsupported(
             f"the image is not {ACCEPTED_NAMES}" + (f"; it looks like {what}" if what else "")
         )
-    if size := png_size(data) or webp_size(data) or gif_size(data):
+    essence = bare(data, max_pixels=max_pixels)
+    if size := png_size(data) or webp_size(data) or gif_size(essence.data):
         # Before Pillow opens it: its readers of WebP and GIF may take memory for all
         # pixels at once, and that of PNG wants to have seen the first of them.
         _check_size(size, max_pixels)
+    stream = io.BytesIO(essence.data)
     try:
-        with Image.open(io.BytesIO(data), formats=ACCEPTED) as image:
+        with Image.open(stream, formats=ACCEPTED) as image:
             _check_size(image.size, max_pixels)
-            return np.asarray(_to_input(image, rule))
+            _check_runs(image, stream)
+            orientation = _orientation(image) if image.format == "WEBP" else essence.orientation
+            return np.asarray(_to_input(image, rule, orientation))
     except InvalidImage:
         raise
     except MemoryError as error:
@@ -164,8 +172,18 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _to_input(image: Image.Image, rule: InputRule) -> Image.Image:
-    orientation = _orientation(image)
+def _check_runs(image: Image.Image, stream: io.BytesIO) -> None:
+    """Refuse a large BMP that is encoded in runs, and let a small one have no useless ones."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    if not any(tile.codec_name == "bmp_rle" for tile in tiles):
+        return
+    _check_size(image.size, MAX_RUN_LENGTH_PIXELS)
+    # Two bytes for each pixel and for each end of a line: nothing that shows needs more.
+    width, height = image.size
+    stream.truncate(tiles[0].offset + 2 * (width + 2) * height + 2)
+
+
+def _to_input(image: Image.Image, rule: InputRule, orientation: int) -> Image.Image:
     plan = _plan(image.size, rule, is_sideways=orientation in SIDEWAYS)
     small = _scaled(_loaded(image, plan), plan, FILTERS[rule.filter])
     if orientation in ORIENTATIONS:
@@ -174,14 +192,9 @@ def _to_input(image: Image.Image, rule: InputRule) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if there is none that can be read."""
-    try:
-        value = image.getexif().get(ORIENTATION_TAG)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - damaged metadata is no reason to refuse an image
-        return 1
-    return value if isinstance(value, int) and value in ORIENTATIONS else 1
+    """Return the EXIF orientation of an image that Pillow has opened without looking at it."""
+    exif = image.info.get("exif")
+    return orientation_of(exif) if isinstance(exif, bytes) else UPRIGHT
 
 
 def _plan(stored: tuple[int, int], rule: InputRule, *, is_sideways: bool) -> _Plan:

@@ -52,13 +52,23 @@ def is_accepted(data: bytes) -> bool:
     )
 
 
+def is_png(data: bytes) -> bool:
+    """Return whether this is a PNG, by its signature."""
+    return data.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def is_gif(data: bytes) -> bool:
+    """Return whether this is a GIF, by its signature."""
+    return data.startswith((b"GIF87a", b"GIF89a"))
+
+
 def png_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height that the header of a PNG promises; None if it has none.
 
     Two big-endian numbers of 32 bits in the chunk IHDR, which comes first. Source:
     W3C, Portable Network Graphics, section 11.2.1.
     """
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
+    if not is_png(data) or data[12:16] != b"IHDR" or len(data) < _PNG_HEADER_BYTES:
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
@@ -68,7 +78,7 @@ def gif_size(data: bytes) -> tuple[int, int] | None:
 
     Source: CompuServe, Graphics Interchange Format 89a, sections 18 to 20.
     """
-    if data[:6] not in {b"GIF87a", b"GIF89a"} or len(data) < _GIF_HEADER_BYTES:
+    if not is_gif(data) or len(data) < _GIF_HEADER_BYTES:
         return None
     width = int.from_bytes(data[6:8], "little")
     height = int.from_bytes(data[8:10], "little")

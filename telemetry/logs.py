@@ -10,13 +10,16 @@ LogFormat = Literal["auto", "json", "console"]
 """`auto`: for a person on a terminal, JSON elsewhere."""
 
 
-def configure(service: str, *, level: str = "INFO", log_format: LogFormat = "auto") -> None:
+def configure(
+    service: str, *, level: str = "INFO", log_format: LogFormat = "auto", **fields: str
+) -> None:
     """Send the log lines of this process to standard error.
 
     Args:
         service: value of the field `service` in every line.
         level: least severe level that is written, such as `INFO`.
         log_format: how a line looks.
+        fields: more of what every line has.
     """
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     # The default shows local variables wherever `rich` is installed: keys, URLs, images.
@@ -30,7 +33,7 @@ def configure(service: str, *, level: str = "INFO", log_format: LogFormat = "aut
         _logger: Any, _method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
         # Not a context variable: new threads begin without those.
-        return {"service": service, **event}
+        return {"service": service, **fields, **event}
 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

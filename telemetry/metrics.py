@@ -12,7 +12,14 @@ from itertools import product
 from typing import Annotated, Final, Literal, get_args
 
 import structlog
-from prometheus_client import Counter, disable_created_metrics, start_http_server
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import Field
 
 MetricsAddress = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")]
@@ -26,6 +33,10 @@ Unwanted = Literal["expired", "cancelled"]
 
 Waste = Literal["too_late", "orphaned"]
 """Why an answer was wasted: others had retired its job, or nobody is there to take it."""
+
+FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable with a folder into which a process counts, for `served_sums`; read once,
+while this module is imported."""
 
 log = structlog.get_logger()
 
@@ -75,11 +86,12 @@ def count_wasted(model: str, cause: Waste, count: int = 1) -> None:
 
 
 @contextmanager
-def served(address: str) -> Iterator[None]:
+def served(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
     """Serve the counters of this process over HTTP while inside.
 
     Args:
         address: `host:port`; port 0: any free one, which the log names. Empty: do not.
+        registry: what is served.
 
     Raises:
         CannotServeMetrics: the address is in use, or not ours.
@@ -89,7 +101,7 @@ def served(address: str) -> Iterator[None]:
         return
     host, _, port = address.rpartition(":")
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"))
+        server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError) as error:
         raise CannotServeMetrics(f"cannot serve metrics at {address}: {error}") from error
     log.info("metrics served", url=f"http://{host}:{server.server_port}/metrics")
@@ -99,3 +111,22 @@ def served(address: str) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def served_sums(address: str, folder: str) -> Iterator[None]:
+    """Serve the sums of the counters of several processes over HTTP while inside.
+
+    What a process has counted stays in the sums when it ends.
+
+    Args:
+        address: as in `served`.
+        folder: into which the processes count: theirs has `FOLDER_VARIABLE`.
+
+    Raises:
+        CannotServeMetrics: the address is in use, or not ours.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    with served(address, registry):
+        yield

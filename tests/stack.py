@@ -63,10 +63,13 @@ class Stack:
         return process
 
     def start_worker(
-        self, *, inference_ms: float = 0, batch: int = 8, **settings: object
+        self, *, inference_ms: float = 0, batch: int = 8, processes: int = 1, **settings: object
     ) -> Process:
         """Start a worker of the model `colours`; it may not be ready yet."""
-        options = ("--inference-ms", str(inference_ms), "--batch", str(batch))
+        options = (
+            *("--inference-ms", str(inference_ms), "--batch", str(batch)),
+            *("--processes", str(processes)),
+        )
         return self.start(
             ["-m", "tests.worker_process", self.redis.url, str(self.journal), *options],
             {f"WORKER_{name.upper()}": str(value) for name, value in settings.items()},

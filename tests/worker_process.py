@@ -1,6 +1,7 @@
 """A real worker process with a model that takes no time to load.
 
     python -m tests.worker_process REDIS_URL JOURNAL [--inference-ms N] [--batch N]
+        [--processes N] [--fail-to-load]
 
 The model `colours` scores an image by its mean red, green and blue, so that each
 caller can check that an answer is the answer to its own image. It writes the
@@ -26,7 +27,10 @@ from telemetry import logs
 from worker.app import Served, Worker
 from worker.decode import decode
 from worker.engine import Engine, Float32Array, UInt8Array
+from worker.lifeline import VARIABLE, Lifeline
 from worker.model_spec import InputRule
+from worker.processes import serve_in_processes
+from worker.serving import run_until_signal
 from worker.settings import WorkerSettings
 
 MODEL: Final = "colours"
@@ -70,6 +74,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("journal", type=Path)
     parser.add_argument("--inference-ms", type=float, default=0)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--fail-to-load", action="store_true")
     return parser
 
 
@@ -77,6 +83,8 @@ def colours_served(arguments: argparse.Namespace) -> Served:
     """Return the model `colours` as the command line wants it."""
 
     def load() -> Engine:
+        if arguments.fail_to_load:
+            raise RuntimeError("the weights are not there")
         return ColourEngine(arguments.journal, arguments.inference_ms / 1000)
 
     card = ModelCard(
@@ -96,13 +104,18 @@ def serve(redis_url: str, served: Served) -> int:
     """Serve until SIGTERM; return the exit code."""
     logs.configure("worker", level="INFO", log_format="console")
     worker = Worker(WorkerSettings(redis_url=redis_url), served)
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    return worker.run()
+    return run_until_signal(worker, Lifeline.inherited())
 
 
 def main() -> int:
     """Serve the model `colours`."""
     arguments = arguments_parser().parse_args()
+    if arguments.processes > 1 and VARIABLE not in os.environ:
+        logs.configure("worker", level="INFO", log_format="console")
+        settings = WorkerSettings(redis_url=arguments.redis_url, processes=arguments.processes)
+        return serve_in_processes(
+            settings, [sys.executable, "-m", "tests.worker_process", *sys.argv[1:]]
+        )
     return serve(arguments.redis_url, colours_served(arguments))
 
 

@@ -1,14 +1,11 @@
 """One worker process: which threads there are, and how they start and stop."""
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
 
 import structlog
 
@@ -23,6 +20,7 @@ from worker.in_hand import InHand
 from worker.intake import Intake
 from worker.keeper import Keeper
 from worker.loop import Loop
+from worker.name import worker_name
 from worker.operations_intake import OperationsIntake
 from worker.politeness import Politeness
 from worker.publisher import Publisher
@@ -35,6 +33,8 @@ log = structlog.get_logger()
 CONNECT_PAUSE_S: Final = 0.5
 LOOK_S: Final = 0.5
 """How often the main thread looks at the others."""
+
+DECODE_THREADS: Final = 2
 
 JOIN_S: Final = 5.0
 """How long threads may take to end once they were told to."""
@@ -50,27 +50,27 @@ class Served:
     """Loads the model; called after the worker has announced itself."""
 
 
-def worker_name() -> str:
-    """Return a name that no worker had before."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 class Worker:
     """The threads of one worker and what they share."""
 
-    def __init__(self, settings: WorkerSettings, served: Served) -> None:
+    def __init__(self, settings: WorkerSettings, served: Served, *, name: str = "") -> None:
         """Do nothing yet; `run` does.
 
         Args:
             settings: the knobs.
             served: the model.
+            name: unique among all workers that ever were; empty: a new one.
         """
         self._settings = settings
         self._served = served
         self._stop = threading.Event()
         self._has_crashed = False
         card = served.card
-        self._queue = WorkQueue(settings.redis_url, card.name, worker_name())
+        self._queue = WorkQueue(settings.redis_url, card.name, name or worker_name())
         self._in_hand = InHand(max_jobs=2 * card.max_batch_size, max_bytes=settings.max_claim_bytes)
         self._work_done = WorkDone()
         self._keeper = Keeper(self._queue, self._in_hand, self._work_done, card)
@@ -100,17 +100,20 @@ class Worker:
         """Ask `run` to finish; safe in a signal handler."""
         self._stop.set()
 
-    def run(self) -> int:
+    def run(self, *, on_ready: Callable[[], None] = _nothing) -> int:
         """Serve until stopped; return the exit code.
+
+        Args:
+            on_ready: called once, when jobs can be taken.
 
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
         """
         metrics.begin_at_zero(self._served.card.name, ("decode", "inference"), infers=True)
         with metrics.served(self._settings.metrics_address):
-            return self._run()
+            return self._run(on_ready)
 
-    def _run(self) -> int:
+    def _run(self, on_ready: Callable[[], None]) -> int:
         log.info("worker starting", worker=self._queue.worker, model=self._served.card.name)
         if not self._connect():
             return 0
@@ -132,12 +135,13 @@ class Worker:
         )
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
-        for number in range(self._settings.decode_threads):
+        for number in range(self._settings.decode_threads or DECODE_THREADS):
             self._start(f"decoder-{number}", self._decoders.run)
         self._start("intake", self._intake.run)
         self._start("operations", self._operations_intake.run)
         self._keeper.set_ready()
         log.info("worker ready", worker=self._queue.worker)
+        on_ready()
         self._watch(loop)
         self._finish()
         return self._exit_code()

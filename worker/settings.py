@@ -42,11 +42,17 @@ class WorkerSettings(BaseSettings):
     max_inference_s: Annotated[float, Field(gt=0)] = 60
     """How long one inference may take before the worker counts itself as lost and ends, seconds."""
 
-    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """Threads that decode images."""
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    """How many processes serve the model, each with the whole model in its memory: a number from 1
+    to 256, or `auto`: one for each core that may be used, as far as memory goes."""
+
+    decode_threads: Annotated[int, Field(ge=0, le=64)] = 0
+    """Threads of each process that decode images; 0: with several processes its share of the
+    cores, otherwise 2."""
 
     inference_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of the engine; 0: the engine's own choice."""
+    """Threads of the engine in each process; 0: with several processes its share of the cores,
+    otherwise the engine's own choice."""
 
     max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     """Largest image, width x height, read from its header before decoding."""

@@ -62,6 +62,7 @@ async def real_model(rig: Rig) -> None:
         "REDIS_URL": rig.redis.url,
         "WORKER_CACHE_DIR": str(rig.redis.folder / "cache"),
         "WORKER_INFERENCE_THREADS": "1",
+        "WORKER_PROCESSES": "1",
     }
     workers = []
     for _ in range(2):

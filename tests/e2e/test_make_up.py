@@ -27,7 +27,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings: dict[str, str] = {"SERVER_ADDRESS": "127.0.0.1:0"}
+        self.settings: dict[str, str] = {"SERVER_ADDRESS": "127.0.0.1:0", "WORKER_PROCESSES": "1"}
 
     def environment(self) -> dict[str, str]:
         inherited = {

@@ -67,7 +67,7 @@ def address(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     cache = str(tmp_path_factory.mktemp("cache"))
     processes = [Process(["-m", "server"], environment)]
     address = processes[0].wait_for_line(r'"address": "([\w.:]+)"').group(1)
-    environment["WORKER_CACHE_DIR"] = cache
+    environment |= {"WORKER_CACHE_DIR": cache, "WORKER_PROCESSES": "1"}
     processes += [Process(["-m", "worker"], environment) for _ in range(2)]
     for worker in processes[1:]:
         worker.wait_for_line("worker ready", timeout_s=120)

@@ -1,0 +1,51 @@
+"""What ties a worker process to the one that started it: one socket, whose end says it all.
+
+The child says when it is ready. Either side notices the death of the other at once, however
+it came about, since the system then closes its end.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final, Self
+
+VARIABLE: Final = "DESPACHO_LIFELINE_FD"
+"""Environment variable with the number of the child's end."""
+
+READY: Final = b"r"
+
+
+class Lifeline:
+    """The child's end."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    @classmethod
+    def inherited(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+        """Return the end that the parent left to this process; None if there is no such parent."""
+        number = environment.get(VARIABLE, "")
+        if not number.isdecimal():
+            return None
+        end = socket.socket(fileno=int(number))
+        # Not for what this process may start itself: it would keep the line open.
+        end.set_inheritable(False)
+        return cls(end)
+
+    def say_ready(self) -> None:
+        """Tell the parent that this process takes jobs now."""
+        with suppress(OSError):
+            self._end.sendall(READY)
+
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Call `on_lost`, from another thread, when the parent is gone."""
+
+        def wait() -> None:
+            with suppress(OSError):
+                while self._end.recv(1):
+                    pass
+            on_lost()
+
+        threading.Thread(target=wait, name="lifeline", daemon=True).start()

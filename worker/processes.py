@@ -1,0 +1,89 @@
+"""How many processes one worker has, what each of them gets, and how they run together."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from telemetry import metrics
+from worker import machine
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+MEMORY_SHARE: Final = 0.8
+"""Of what is available when the first process serves; the others may take no more."""
+
+
+def process_count(settings: WorkerSettings) -> int:
+    """Return how many processes are wanted: as many as cores, unless a number is set."""
+    return machine.usable_cores() if settings.processes == "auto" else settings.processes
+
+
+def serve_in_processes(settings: WorkerSettings, command: Sequence[str]) -> int:
+    """Serve in several processes until SIGTERM; return the exit code.
+
+    Args:
+        settings: of all of them.
+        command: starts one.
+
+    Raises:
+        CannotServeMetrics: their address is in use, or not ours.
+    """
+    count = process_count(settings)
+    environment = environment_of_children(
+        os.environ, settings, cores=machine.usable_cores(), count=count
+    )
+    with _metrics_of_all(settings.metrics_address, environment):
+        supervisor = Supervisor(
+            command,
+            count,
+            environment,
+            how_many_fit=how_many_fit if settings.processes == "auto" else None,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        return supervisor.run()
+
+
+def environment_of_children(
+    environment: Mapping[str, str], settings: WorkerSettings, *, cores: int, count: int
+) -> dict[str, str]:
+    """Return what each process gets: the same settings, and its share of the cores.
+
+    Args:
+        environment: of the parent.
+        settings: as the parent has read them.
+        cores: that all may use together.
+        count: how many processes there are.
+    """
+    share = max(1, cores // count)
+    return {
+        **environment,
+        "WORKER_PROCESSES": "1",
+        "WORKER_INFERENCE_THREADS": str(settings.inference_threads or share),
+        "WORKER_DECODE_THREADS": str(settings.decode_threads or share),
+    }
+
+
+def how_many_fit(process_id: int) -> int:
+    """Return for how many processes like this one there is memory; plenty if nobody knows."""
+    needed, available = machine.own_bytes(process_id), machine.available_bytes()
+    if not needed or available is None:
+        return machine.usable_cores()
+    return int(available * MEMORY_SHARE / needed)
+
+
+@contextmanager
+def _metrics_of_all(address: str, environment: dict[str, str]) -> Iterator[None]:
+    """Serve the sums of all processes at the one address, while inside."""
+    if not address:
+        yield
+        return
+    # Only one process can have the address: the others count into files.
+    environment["WORKER_METRICS_ADDRESS"] = ""
+    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
+        environment[metrics.FOLDER_VARIABLE] = folder
+        with metrics.served_sums(address, folder):
+            yield

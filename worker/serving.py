@@ -1,0 +1,40 @@
+"""Serves the model of the settings in this process."""
+
+import signal
+from functools import partial
+
+from worker.app import Served, Worker
+from worker.lifeline import Lifeline
+from worker.model_directory import decoder, load_engine, open_model
+from worker.settings import WorkerSettings
+
+
+def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int:
+    """Serve until SIGTERM, or until the parent is gone; return the exit code.
+
+    Args:
+        settings: the knobs.
+        name: of this worker.
+        lifeline: to the parent, if it has one.
+
+    Raises:
+        ModelError: the model cannot be served.
+        CannotServeMetrics: their address is in use, or not ours.
+    """
+    spec = open_model(settings.model, settings.cache_dir.expanduser())
+    served = Served(
+        card=spec.card(settings.max_batch_size),
+        decode=decoder(spec, max_pixels=settings.max_image_pixels),
+        load=partial(load_engine, spec, threads=settings.inference_threads),
+    )
+    return run_until_signal(Worker(settings, served, name=name), lifeline)
+
+
+def run_until_signal(worker: Worker, lifeline: Lifeline | None) -> int:
+    """Run a worker; SIGTERM, SIGINT and the end of its parent stop it. Return the exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    if lifeline is None:
+        return worker.run()
+    lifeline.watch(worker.stop)
+    return worker.run(on_ready=lifeline.say_ready)

@@ -1,0 +1,197 @@
+"""Runs one model in several worker processes: starts them, replaces those that end, stops them.
+
+    first process ready ──▶ the others ──▶ … one ends ──▶ a pause ──▶ its successor
+
+The first one alone prepares what all need, and shows whether the model can be served and how
+much memory that takes. Each process is a worker of its own to everybody else, with its own name,
+leases and heartbeat; the parent knows nothing of jobs, so that its death loses none.
+"""
+
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from worker.lifeline import READY, VARIABLE
+
+log = structlog.get_logger()
+
+REFUSED: Final = 2
+"""Exit code of a process whose settings or model are no good: trying again changes nothing."""
+
+FAILED_STARTS: Final = 3
+"""After so many in a row, with nobody serving, the parent gives up."""
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+STABLE_S: Final = 60.0
+"""A process that has run for so long begins again with the first pause."""
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    number: int
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    started_at: float = field(default_factory=time.monotonic)
+    is_ready: bool = False
+
+
+class Supervisor:
+    """The parent of several worker processes."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        environment: Mapping[str, str],
+        *,
+        how_many_fit: Callable[[int], int] | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            command: starts one process.
+            count: how many.
+            environment: theirs, the lifeline aside.
+            how_many_fit: from the process id of the first, once it serves, how many more there is
+                memory for; None: there is no need to ask.
+        """
+        self._command = list(command)
+        self._count = count
+        self._environment = dict(environment)
+        self._how_many_fit = how_many_fit
+        self._children: dict[int, _Child] = {}
+        self._due: dict[int, float] = {1: 0.0}
+        """When to start whom."""
+        self._failures: dict[int, int] = {}
+        """Ends in a row, by number."""
+        self._failed_starts = 0
+        self._has_served = False
+        self._exit_code: int | None = None
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ringer = socket.socketpair()
+        self._ringer.settimeout(0)
+
+    def stop(self) -> None:
+        """Ask all processes to finish, and `run` to return; safe in a signal handler."""
+        self._exit_code = self._exit_code or 0
+        with suppress(BlockingIOError):  # full: then it rings anyway
+            self._ringer.send(b"!")
+
+    def run(self) -> int:
+        """Keep the processes running until stopped; return the exit code.
+
+        It is that of the first process if that cannot serve: there is nothing to keep running.
+        """
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        is_stopping = False
+        while self._children or self._exit_code is None:
+            if self._exit_code is None:
+                self._start_due()
+            elif not is_stopping:
+                is_stopping = True
+                self._tell_all(signal.SIGTERM)
+            for key, _ in self._selector.select(self._until_due()):
+                if key.data is None:
+                    self._bell.recv(64)
+                else:
+                    self._hear(key.data)
+        self._selector.close()
+        return self._exit_code or 0
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, at in self._due.items() if at <= now]:
+            del self._due[number]
+            self._start(number)
+
+    def _until_due(self) -> float | None:
+        if self._exit_code is not None or not self._due:
+            return None
+        return max(0.0, min(self._due.values()) - time.monotonic())
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                self._command,
+                env={**self._environment, VARIABLE: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        child = _Child(number, process, ours)
+        self._children[number] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        log.info("worker process started", process=number, process_id=process.pid)
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            said = child.line.recv(64)
+        except OSError:
+            said = b""
+        if not said:
+            self._bury(child)
+        elif READY in said and not child.is_ready:
+            child.is_ready = True
+            self._failed_starts = 0
+            if not self._has_served:
+                self._has_served = True
+                self._start_others(child)
+
+    def _start_others(self, first: _Child) -> None:
+        count = self._count
+        if self._how_many_fit is not None:
+            count = min(count, 1 + self._how_many_fit(first.process.pid))
+        if count < self._count:
+            log.warning("not enough memory for one process per core", processes=count)
+        self._due.update(dict.fromkeys(range(2, count + 1), 0.0))
+
+    def _bury(self, child: _Child) -> None:
+        """Take note of the end of a process, and of what follows from it."""
+        self._selector.unregister(child.line)
+        child.line.close()
+        del self._children[child.number]
+        code = child.process.wait()
+        if self._exit_code is not None:
+            if code not in {0, -signal.SIGTERM}:
+                log.error("worker process ended badly", process=child.number, exit_code=code)
+                self._exit_code = self._exit_code or 1
+            return
+        if not child.is_ready:
+            self._failed_starts += 1
+            if not self._is_serving() and self._is_hopeless(code):
+                log.error("worker processes do not start", exit_code=code)
+                self._exit_code = REFUSED if code == REFUSED else 1
+                return
+        self._replace(child, code)
+
+    def _is_serving(self) -> bool:
+        return any(child.is_ready for child in self._children.values())
+
+    def _is_hopeless(self, code: int) -> bool:
+        return code == REFUSED or self._failed_starts >= FAILED_STARTS
+
+    def _replace(self, child: _Child, code: int) -> None:
+        lived_s = time.monotonic() - child.started_at
+        failures = 0 if lived_s >= STABLE_S else self._failures.get(child.number, 0)
+        pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
+        self._failures[child.number] = failures + 1
+        self._due[child.number] = time.monotonic() + pause_s
+        log.error(
+            "worker process ended; starting another",
+            process=child.number,
+            exit_code=code,
+            pause_s=pause_s,
+        )
+
+    def _tell_all(self, number: signal.Signals) -> None:
+        for child in self._children.values():
+            child.process.send_signal(number)

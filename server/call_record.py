@@ -15,12 +15,16 @@ REQUEST_ID_KEY: Final = "x-request-id"
 """Metadata: the caller's id for the call, and its echo in the trailers."""
 
 TRACEPARENT_KEY: Final = "traceparent"
-"""Metadata: the W3C trace context of the caller."""
+"""Metadata: the W3C trace context of the caller, and its echo in the trailers."""
 
 ANONYMOUS: Final = "anonymous"
 """Who a caller is that does not say."""
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-(?P<trace_id>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# Version ff and ids of zeros only are not valid. A later version may have more behind;
+# what that means nobody here knows, so it is not passed on.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 
 
 @dataclass(slots=True)
@@ -57,15 +61,28 @@ class CallRecord:
     @classmethod
     def of(cls, details: grpc.HandlerCallDetails) -> Self:
         """Begin the record of a call that has just arrived."""
-        metadata = dict(details.invocation_metadata)
-        request_id = str(metadata.get(REQUEST_ID_KEY, ""))
-        traceparent = str(metadata.get(TRACEPARENT_KEY, ""))
+        request_id = traceparent = ""
+        for key, value in details.invocation_metadata:
+            if key == REQUEST_ID_KEY:
+                request_id = str(value)
+            elif key == TRACEPARENT_KEY:
+                traceparent = str(value)
+        # A bad header may be the work of some proxy: it is replaced, not refused.
         return cls(
-            method=details.method,
-            # A bad header may be the work of some proxy: it is replaced, not refused.
-            request_id=request_id if is_request_id(request_id) else new_request_id(),
-            traceparent=traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else "",
+            details.method,
+            request_id if is_request_id(request_id) else new_request_id(),
+            traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else "",
         )
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """What the caller is told of the call at its end, however it ended.
+
+        A trace that the caller did not begin is not made up: nobody would know of it.
+        """
+        if self.traceparent:
+            return ((REQUEST_ID_KEY, self.request_id), (TRACEPARENT_KEY, self.traceparent))
+        return ((REQUEST_ID_KEY, self.request_id),)
 
     @property
     def trace_id(self) -> str:

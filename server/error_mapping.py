@@ -8,7 +8,7 @@ import structlog
 from google.rpc import status_pb2
 
 from server import cancellation
-from server.call_record import REQUEST_ID_KEY, CallRecord
+from server.call_record import CallRecord
 from server.status import CODES, is_expected, reason_of, to_status, to_trailers
 
 log = structlog.get_logger(__name__)
@@ -46,15 +46,15 @@ async def end_call(
     await context.abort(
         CODES[status.code],
         status.message,
-        (*to_trailers(status), (REQUEST_ID_KEY, record.request_id)),
+        (*to_trailers(status), *record.trailers),
     )
 
 
 def end_well(record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """Add what a caller is told at the end of a call that went well.
 
-    The request id goes into the trailers and not into the initial metadata: a call
+    The ids go into the trailers and not into the initial metadata: a call
     whose initial metadata has been received is committed, so sending it would
     switch off the retries of every gRPC client.
     """
-    context.set_trailing_metadata(((REQUEST_ID_KEY, record.request_id),))
+    context.set_trailing_metadata(record.trailers)

@@ -21,6 +21,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
+from server.call_record import CURRENT
 from server.ports import Fleet
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,9 @@ class HealthService(HealthServicer):  # type: ignore[misc] # grpc_health publish
         """Tell the state of one name."""
         state = self._states.get(request.service)
         if state is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "nothing has this name")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, "nothing has this name", CURRENT.get().trailers
+            )
         return health_pb2.HealthCheckResponse(status=state)
 
     async def List(

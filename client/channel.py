@@ -29,10 +29,10 @@ RETRIED: Final[tuple[dict[str, str], ...]] = (
 )
 """Methods that may be called twice."""
 
-KEEPALIVE_INTERVAL_S: Final = 30
+KEEPALIVE_INTERVAL_S: Final = 30.0
 """How often a silent connection with calls on it is tested."""
 
-KEEPALIVE_TIMEOUT_S: Final = 10
+KEEPALIVE_TIMEOUT_S: Final = 10.0
 """How long such a test may take before the connection counts as broken."""
 
 SERVICE_CONFIG: Final[dict[str, Any]] = {
@@ -103,8 +103,10 @@ def options(*, max_image_bytes: int, access: Access) -> list[tuple[str, Any]]:
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_S * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.keepalive_time_ms", round(KEEPALIVE_INTERVAL_S * 1000)),
+        ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
+        # The one that gRPC really waits for, a minute unless it is told.
+        ("grpc.http2.ping_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
         # Only while calls are waiting: idle connections may die unnoticed.
         ("grpc.keepalive_permit_without_calls", 0),
         # A call may wait in the queue for minutes without data.

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from server.api_keys import BadKeysFile
 from server.app import serve
-from server.grpc_server import CannotListen
+from server.binding import CannotListen
 from server.log_output import OUTPUT
 from server.settings import ServerSettings
 from server.tls import BadCertificate

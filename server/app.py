@@ -18,8 +18,9 @@ from dispatch.operation_store import OperationStore
 from dispatch.operations import OperationLimits
 from server.admin import Admin
 from server.done_watch import DoneWatch
+from server.binding import CannotListen
 from server.fleet import Fleet
-from server.grpc_server import CannotListen, grpc_server
+from server.grpc_server import grpc_server
 from server.lost_jobs import LostJobs
 from server.operations import Operations
 from server.overdue_operations import OverdueOperations

@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc
 import structlog
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
+from grpc_channelz.v1 import channelz
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
@@ -21,8 +22,10 @@ from server.addresses import is_private
 from server.admin import Admin
 from server.admin_service import AdminService
 from server.api_keys import ApiKeys
+from server.binding import bind
 from server.gate import Gate
 from server.guard import Guard
+from server.health_port import health_port
 from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
 from server.operations_service import OperationsService
@@ -39,6 +42,8 @@ log = structlog.get_logger(__name__)
 MESSAGE_SLACK_BYTES: Final = MIB
 """What a message may have beside the largest image, bytes."""
 
+CHANNELZ: Final = "grpc.channelz.v1.Channelz"
+
 PREDICT: Final = "/prediction.v1.PredictionService/Predict"
 
 PENDING_CALLS: Final = 20_000
@@ -54,8 +59,21 @@ LAST_BYTES_S: Final = 0.5
 """How long what is left (reflection, last bytes) may take after the last call, seconds."""
 
 
-class CannotListen(Exception):
-    """The address is in use, or not ours."""
+COMPRESSION: Final = {
+    "none": grpc.Compression.NoCompression,
+    "deflate": grpc.Compression.Deflate,
+    "gzip": grpc.Compression.Gzip,
+}
+"""By the word in the settings."""
+
+KEEPALIVE_S: Final = 60.0
+"""How often a silent connection is tested, seconds."""
+
+KEEPALIVE_TIMEOUT_S: Final = 20.0
+"""How long such a test may take until the connection counts as broken, seconds."""
+
+MIN_PING_INTERVAL_S: Final = 5.0
+"""A client that pings more often than this is sent away at the third time, seconds."""
 
 
 def options(settings: ServerSettings) -> list[tuple[str, Any]]:
@@ -81,14 +99,18 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.server.max_pending_requests", PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
         # Finds callers that vanished without a word, and frees what they asked for.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", round(KEEPALIVE_S * 1000)),
+        ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
+        # The one that gRPC really waits for, a minute unless it is told.
+        ("grpc.http2.ping_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(MIN_PING_INTERVAL_S * 1000)),
         # Makes old connections move to new servers. The grace is longer than any call
         # but a stream without a deadline, which is then cut.
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.max_deadline_s * 1000) + 1000),
+        # Counters of every connection and call; gRPC says they cost little, not nothing.
+        ("grpc.enable_channelz", int(settings.channelz)),
     ]
 
 
@@ -130,6 +152,7 @@ async def grpc_server(
         options=options(settings),
     )
     add_PredictionServiceServicer_to_server(
+        compression=COMPRESSION[settings.response_compression],
         PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),
         server,
     )
@@ -140,12 +163,18 @@ async def grpc_server(
     add_GRPCInferenceServiceServicer_to_server(
         InferenceService(settings, relay=relay, fleet=fleet, gate=gate), server
     )
-    async with health.HealthService(fleet) as health_service:
+    async with (
+        health.HealthService(fleet) as health_service,
+        # Told to the last: open longer than the port of the calls.
+        health_port(settings.health_address, health_service, options=options(settings)),
+    ):
         add_HealthServicer_to_server(health_service, server)
         reflection.enable_server_reflection(
             (
                 health.SERVICE,
                 admin_service.SERVICE,
+        if settings.channelz:
+            channelz.add_channelz_servicer(server)
                 inference_service.SERVICE,
                 "google.longrunning.Operations",
                 "grpc.health.v1.Health",
@@ -153,7 +182,8 @@ async def grpc_server(
             ),
             server,
         )
-        address = _bind(server, settings.address, credentials)
+        address = bind(server, settings.address, credentials)
+                *((CHANNELZ,) if settings.channelz else ()),
         await server.start()
         try:
             yield address
@@ -192,21 +222,6 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
         Path(settings.tls_key_file),
         Path(client_ca) if client_ca else None,
     ).credentials()
-
-
-def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
-    try:
-        if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise CannotListen(
-            f"cannot listen on {address}: the address is in use or not available"
-        ) from error
-    if address.startswith("unix:"):
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _stop(

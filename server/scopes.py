@@ -27,6 +27,7 @@ _METHODS: Final[dict[str, Need]] = {
 _SERVICES: Final[dict[str, Need]] = {
     "grpc.health.v1.Health": "nothing",
     "grpc.reflection.v1alpha.ServerReflection": "any",
+    "grpc.channelz.v1.Channelz": "admin",
     "prediction.v1.PredictionService": "predict",
     "google.longrunning.Operations": "operations",
     "prediction.v1.AdminService": "admin",

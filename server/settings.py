@@ -46,6 +46,18 @@ class ServerSettings(BaseSettings):
     """Whether to listen at an address that other machines may reach although callers need neither
     an API key nor a certificate; elsewhere the server refuses to start."""
 
+    health_address: str = ""
+    """Where health checks are answered, too, and nothing else: `host:port`, without encryption,
+    keys and certificates, for probes that have none. Empty: nowhere."""
+
+    channelz: bool = False
+    """Whether to serve `grpc.channelz.v1.Channelz`: connections, calls and their counts, for
+    whoever looks for a fault. With API keys it needs one with the scope `admin`."""
+
+    response_compression: Literal["none", "deflate", "gzip"] = "none"
+    """How answers are compressed for callers that understand it; requests may be compressed
+    whatever this says."""
+
     redis_url: Annotated[
         RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
     ] = "redis://127.0.0.1:6379/0"

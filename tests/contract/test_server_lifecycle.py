@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
-from server.grpc_server import CannotListen
+from server.binding import CannotListen
 from tests.front_end import LIMIT_S, FrontEnd, front_end
 
 

@@ -15,7 +15,10 @@ from worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
-SET_BY_THE_IMAGE = {"SERVER_ADDRESS", "SERVER_LOG_FORMAT", "WORKER_CACHE_DIR", "WORKER_LOG_FORMAT"}
+SET_BY_THE_IMAGE = {
+    *("SERVER_ADDRESS", "SERVER_HEALTH_ADDRESS", "SERVER_LOG_FORMAT"),
+    *("WORKER_CACHE_DIR", "WORKER_LOG_FORMAT"),
+}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf.descriptor import FileDescriptor
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -16,7 +17,7 @@ FILES: list[FileDescriptor] = [
     each.DESCRIPTOR
     for each in (
         *(prediction_pb2, admin_pb2, grpc_predict_v2_pb2),
-        *(operations_pb2, health_pb2, reflection_pb2),
+        *(operations_pb2, health_pb2, reflection_pb2, channelz_pb2),
     )
 ]
 METHODS = {

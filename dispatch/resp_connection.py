@@ -16,6 +16,7 @@ from redis import exceptions
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
+from dispatch.packing import packed
 from dispatch.scripts import Command
 
 _ERRORS: Final[dict[str, Callable[[str], Exception]]] = {
@@ -25,8 +26,6 @@ _ERRORS: Final[dict[str, Callable[[str], Exception]]] = {
     "READONLY": exceptions.ReadOnlyError,
 }
 """Errors that somebody tells from others, by the first word of their text."""
-
-_packed: Final[Callable[[Command], bytes]] = hiredis.pack_command  # type: ignore[assignment] # stub: a tuple of one
 
 
 class ConnectionBroke(Exception):
@@ -86,10 +85,7 @@ class RespConnection(asyncio.Protocol):
         self._exchanges.append(_Exchange(len(commands), done, now + timeout_s))
         if self._timer is None:
             self._timer = self._loop.call_later(timeout_s, self._look_at_clock)
-        if len(commands) == 1:
-            transport.write(_packed(commands[0]))
-        else:
-            transport.writelines([_packed(command) for command in commands])
+        transport.writelines(packed(commands))
         return done
 
     def abort(self) -> None:

@@ -22,9 +22,10 @@ OptionsMessage: TypeAlias = pb.PredictRequest | pb.PredictBatchRequest | pb.Uplo
 """The messages that say what is wanted of an image."""
 
 
-@dataclass(frozen=True, slots=True)
+# Made for each call, so not frozen: that would take three times as long.
+@dataclass(slots=True)
 class Options:
-    """What is wanted of an image, checked."""
+    """What is wanted of an image, checked; does not change."""
 
     model: str
     top_k: int

@@ -16,25 +16,24 @@ def to_response(reply: job_pb2.Reply, job: job_pb2.Job, *, total_s: float) -> pb
         total_s: from the arrival of the request until now, seconds.
     """
     answer = reply.answer
-    return pb.PredictResponse(
+    response = pb.PredictResponse(
         request_id=job.request_id,
         model=job.model,
         model_version=answer.model_version,
-        predictions=[
-            pb.Prediction(label=label.name, class_id=label.class_id, score=label.score)
-            for label in answer.labels
-        ],
-        scores=answer.scores,
-        timing=pb.Timing(
-            queue=_duration(answer.queue_us),
-            decode=_duration(answer.decode_us),
-            inference=_duration(answer.inference_us),
-            total=_duration(round(total_s * 1_000_000)),
-            batch_size=answer.batch_size,
-            attempt=reply.attempt,
-        ),
         worker=reply.worker,
     )
+    # Filled in place: messages made apart would be copied into it, at twice the time.
+    for label in answer.labels:
+        response.predictions.add(label=label.name, class_id=label.class_id, score=label.score)
+    response.scores.extend(answer.scores)
+    timing = response.timing
+    _set(timing.queue, answer.queue_us)
+    _set(timing.decode, answer.decode_us)
+    _set(timing.inference, answer.inference_us)
+    _set(timing.total, round(total_s * 1_000_000))
+    timing.batch_size = answer.batch_size
+    timing.attempt = reply.attempt
+    return response
 
 
 def to_model(view: ModelView, *, with_labels: bool) -> pb.Model:
@@ -70,11 +69,14 @@ def _estimated_wait(view: ModelView) -> Duration | None:
     # A rate of zero is a measurement, but no estimate follows from it.
     if not view.drain_per_s:
         return None
-    return _duration(round(view.queue_depth / view.drain_per_s * 1_000_000))
+    wait = Duration()
+    _set(wait, round(view.queue_depth / view.drain_per_s * 1_000_000))
+    return wait
 
 
-def _duration(microseconds: int) -> Duration:
-    duration = Duration()
+def _set(duration: Duration, microseconds: int) -> None:
+    """Write a duration, 0 included, which is told apart from one that is not known."""
     # A wait is measured between two machines, so it may come out below nothing.
-    duration.FromMicroseconds(max(0, microseconds))
-    return duration
+    seconds, rest_us = divmod(max(0, microseconds), 1_000_000)
+    duration.seconds = seconds
+    duration.nanos = rest_us * 1000

@@ -29,22 +29,28 @@ WORKERS ?=
 SERVICE ?=
 IMAGE ?= docs/examples/coffee.jpg
 MODEL ?=
+# 1: install LiteRT and OpenVINO, too, and let each worker choose the fastest engine.
+ENGINES ?=
 
 export DESPACHO_MODE := $(MODE)
+ifneq ($(ENGINES),)
+export ENGINES
+export WORKER_ENGINE ?= auto
+endif
 RUN = $(BIN)/python -m deploy
 
 .PHONY: help up up-local up-docker down status logs scale predict worker
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
 
-up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n]
+up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n] [ENGINES=1]
 	@mode=$$($(RUN) mode) && $(MAKE) up-$$mode WORKERS=$(WORKERS)
 
 # With Docker the images bring the services; only the client is needed here.
 up-docker: $(VENV)/.installed-client
 	@$(RUN) up --mode docker $(if $(WORKERS),--workers $(WORKERS))
 
-up-local: $(VENV)/.installed-run
+up-local: $(VENV)/.installed-run $(if $(ENGINES),$(VENV)/.installed-engines)
 	@$(RUN) up --mode local $(if $(WORKERS),--workers $(WORKERS))
 
 down: $(VENV)/.installed-client  ## stop everything; what waits in Redis stays on disk
@@ -72,8 +78,10 @@ ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
 BREAK ?=
 
-.PHONY: install test test-unit test-redis-matrix chaos check lint format audit types proto proto-check wheel docs constraints clean
+.PHONY: install install-engines test test-unit test-redis-matrix chaos check lint format audit types proto proto-check wheel docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
+
+install-engines: $(VENV)/.installed-engines  ## also install LiteRT and OpenVINO, for workers with WORKER_ENGINE=auto
 
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
 	$(BIN)/pytest $(TESTS)
@@ -154,13 +162,17 @@ endef
 
 CLIENT_FILES := requirements-client.txt client/requirements.txt constraints.txt pyproject.toml
 RUN_FILES := $(CLIENT_FILES) requirements-local.txt server/requirements.txt worker/requirements.txt
-DEV_FILES := $(RUN_FILES) requirements.txt requirements-dev.txt
+ENGINE_FILES := requirements-engines.txt constraints.txt
+DEV_FILES := $(RUN_FILES) $(ENGINE_FILES) requirements.txt requirements-dev.txt
 
 $(VENV)/.installed-client: $(CLIENT_FILES) | $(BIN)/python
 	$(call installed,requirements-client.txt)
 
 $(VENV)/.installed-run: $(RUN_FILES) | $(VENV)/.installed-client
 	$(call installed,requirements-local.txt)
+
+$(VENV)/.installed-engines: $(ENGINE_FILES) | $(VENV)/.installed-run
+	$(call installed,requirements-engines.txt)
 
 $(VENV)/.installed-dev: $(DEV_FILES) | $(VENV)/.installed-run
 	$(call installed,requirements-dev.txt)

@@ -1,11 +1,12 @@
 """The models of `keras.applications`, as far as they are known without importing Keras."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from worker.imagenet_labels import imagenet_labels
-from worker.model_spec import InputRule, KerasApplication, ModelError, ModelSpec
+from worker.model_spec import InputRule, KerasApplication, ModelError, ModelSpec, Origin
 
 PREFIX: Final = "keras-applications:"
 
@@ -84,3 +85,9 @@ def keras_application(name: str, cache_dir: Path) -> ModelSpec:
         labels=imagenet_labels(),
         input=InputRule(width=size, height=size, crop_fraction=CROP_FRACTION),
     )
+
+
+def set_keras_home(origin: Origin) -> None:
+    """Let Keras download to the cache; call it before Keras is imported, which reads that once."""
+    if isinstance(origin, KerasApplication):
+        os.environ.setdefault("KERAS_HOME", str(origin.cache_dir / "keras"))

@@ -1,6 +1,5 @@
 """From what the worker was told to serve to a loaded engine."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from worker.decode import decode
 from worker.engine import Engine, UInt8Array
 from worker.engines.null import NullEngine, checked
 from worker.keras_applications import PREFIX, keras_application
-from worker.model_spec import InputRule, KerasApplication, ModelError, ModelSpec, PixelRule
+from worker.model_spec import DEFAULT_CACHE, InputRule, ModelError, ModelSpec, PixelRule
 from worker.model_toml import read_model_directory
 
 __all__ = [
@@ -62,23 +61,21 @@ def decoder(spec: ModelSpec, *, max_pixels: int) -> Callable[[bytes], UInt8Array
     return partial(decode, rule=spec.input, max_pixels=max_pixels)
 
 
-def load_engine(spec: ModelSpec, *, threads: int) -> Engine:
-    """Load a model: takes seconds, and blocks.
+def load_engine(spec: ModelSpec, *, threads: int, cache_dir: Path = DEFAULT_CACHE) -> Engine:
+    """Load a model: takes seconds, and blocks; the first time longer, if it has to be converted.
 
     Args:
         spec: what `open_model` returned.
-        threads: threads that one inference may use; 0: the engine's own choice. Counts for the
-            whole process, so the first engine that is loaded decides.
+        threads: threads that one inference may use; 0: the engine's own choice. With TensorFlow it
+            counts for the whole process, so the first engine that is loaded decides.
+        cache_dir: where converted models are kept.
 
     Raises:
         ModelError: the model cannot be loaded, or is not what its description says.
     """
     if spec.engine == "null":
         return NullEngine(len(spec.labels))
-    if isinstance(spec.origin, KerasApplication):
-        # Read once, while Keras is imported.
-        os.environ.setdefault("KERAS_HOME", str(spec.origin.cache_dir / "keras"))
-    # Importing TensorFlow takes seconds: only whoever loads a model pays for it.
+    # Importing an engine takes up to some seconds: only whoever loads a model pays for it.
     from worker.engines.loading import load  # noqa: PLC0415
 
-    return load(spec, threads=threads)
+    return load(spec, threads=threads, cache_dir=cache_dir.expanduser())

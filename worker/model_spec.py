@@ -3,10 +3,11 @@
 Cheap to make and to read: nothing here imports TensorFlow.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from despacho.job.v1 import job_pb2
 
@@ -15,6 +16,15 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 Resize = Literal["crop", "stretch", "fit"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+EngineName = Literal["auto", "tensorflow", "litert", "openvino", "null"]
+Precision = Literal["float32", "bf16"]
+
+ENGINE_OF_SUFFIX: Final[Mapping[str, EngineName]] = {".tflite": "litert", ".xml": "openvino"}
+"""Files that one engine alone can run. All others are TensorFlow's, and converted for the rest."""
+
+DEFAULT_CACHE: Final = Path("~/.cache/despacho")
+"""Where prepared, downloaded and converted models are kept, unless somebody says where."""
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -70,7 +80,7 @@ class PixelRule(Frozen):
 
 
 class ModelFile(Frozen):
-    """A `.keras` file, or the folder of a SavedModel."""
+    """A `.keras` file, the folder of a SavedModel, a `.tflite` file or an OpenVINO `.xml` file."""
 
     path: Path
 
@@ -92,16 +102,22 @@ class NoWeights(Frozen):
     """Nothing to load; for the engine `null`."""
 
 
+Origin = ModelFile | BundledModel | KerasApplication | NoWeights
+
+
 class ModelSpec(Frozen):
     """All that is known of a model before it is loaded."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Annotated[str, Field(min_length=1, max_length=128)]
 
-    engine: Literal["tensorflow", "null"] = "tensorflow"
-    """What runs it."""
+    engine: EngineName = "tensorflow"
+    """What runs it; `auto`: the fastest that is installed and agrees with TensorFlow."""
 
-    origin: ModelFile | BundledModel | KerasApplication | NoWeights
+    precision: Precision = "float32"
+    """In which numbers it is computed; `bf16`: OpenVINO may, where the processor can."""
+
+    origin: Origin
     """Where its weights come from."""
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -122,6 +138,33 @@ class ModelSpec(Frozen):
             if not label.strip():
                 raise ValueError(f"label {index} is empty")
         return self
+
+    @model_validator(mode="after")
+    def _engine_runs_the_file(self) -> Self:
+        if isinstance(self.origin, ModelFile):
+            only = ENGINE_OF_SUFFIX.get(self.origin.path.suffix)
+            if only is not None and self.engine not in {"auto", only}:
+                raise ValueError(f"{self.origin.path.name} is run by {only}, not by {self.engine}")
+        if self.precision == "bf16" and self.engine not in {"auto", "openvino"}:
+            raise ValueError(f"precision: {self.engine} does not compute in bf16; openvino does")
+        return self
+
+    def with_engine(self, engine: EngineName | None, precision: Precision | None) -> "ModelSpec":
+        """Return the same model, run by something else.
+
+        Args:
+            engine: None: as it is.
+            precision: None: as it is.
+
+        Raises:
+            ModelError: that engine cannot run it.
+        """
+        changes = {"engine": engine or self.engine, "precision": precision or self.precision}
+        try:
+            return ModelSpec(**(dict(self) | changes))
+        except ValidationError as error:
+            reasons = (one["msg"].removeprefix("Value error, ") for one in error.errors())
+            raise ModelError(f"{self.name}: " + "; ".join(reasons)) from None
 
     def card(self, max_batch_size: int) -> job_pb2.ModelCard:
         """Return what the worker announces.

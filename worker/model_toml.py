@@ -17,6 +17,7 @@ from worker.model_spec import (
     Nonzero,
     NoWeights,
     PixelRule,
+    Precision,
 )
 
 FILE_NAME: Final = "model.toml"
@@ -61,7 +62,8 @@ class _AnyToml(Frozen):
 class _ModelToml(_AnyToml):
     """The file of a model, key by key."""
 
-    engine: Literal["tensorflow"] = "tensorflow"
+    engine: Literal["auto", "tensorflow", "litert", "openvino"] = "tensorflow"
+    precision: Precision = "float32"
     file: str
     input: InputRule
     pixels: _Pixels = _Pixels()
@@ -102,6 +104,7 @@ def read_model_directory(directory: Path) -> ModelSpec:
             name=described.name,
             version=described.version,
             engine=described.engine,
+            precision=described.precision,
             origin=ModelFile(path=file),
             labels=labels,
             input=described.input,

@@ -23,6 +23,8 @@ ONLY_IN: dict[str, list[str]] = {
     "redis": ["dispatch"],
     "tensorflow": ["worker/engines", "worker/bundled"],
     "keras": ["worker/engines", "worker/bundled"],
+    "ai_edge_litert": ["worker/engines"],
+    "openvino": ["worker/engines"],
     "flask": ["gateway"],
     "prometheus_client": ["telemetry"],
 }

@@ -1,30 +1,109 @@
-"""Finds the engine for a model, and its weights."""
+"""Loads a model in its engine. What an engine is made of is imported when it is wanted."""
 
-from worker.bundled.prepare import prepared
-from worker.engine import Engine
-from worker.engines.keras_application import build_application
-from worker.engines.model_file import read_model_file
-from worker.engines.runtime import set_threads
-from worker.engines.tensorflow_engine import TensorflowEngine
-from worker.model_spec import (
-    BundledModel,
-    KerasApplication,
-    ModelError,
-    ModelFile,
-    ModelSpec,
-    NoWeights,
-)
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from worker.agreement import Agreement, agreement, photos, scores_of
+from worker.engine import Engine, Float32Array
+from worker.engines.conversion import Converted, converted
+from worker.engines.installed import require
+from worker.keras_applications import set_keras_home
+from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec
+
+log = structlog.get_logger()
+
+CHECKED_PHOTOS: Final = 4
+"""How many a converted model is run on at each start; all of them when engines are chosen."""
 
 
-def load(spec: ModelSpec, *, threads: int) -> Engine:
-    """Return the engine of a model; see `worker.model_directory.load_engine`."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine, and what to compare it with."""
+
+    engine: Engine
+
+    reference: Callable[[], Float32Array] | None
+    """Returns TensorFlow's scores of the photos; None: there are none, as this is the model's own
+    engine."""
+
+
+def load(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Engine:
+    """Return the engine of a model; see `worker.model_directory.load_engine`.
+
+    Raises:
+        ModelError: it cannot be loaded, or disagrees with TensorFlow.
+    """
+    loaded = load_unchecked(spec, threads=threads, cache_dir=cache_dir)
+    found = compared(loaded, spec, CHECKED_PHOTOS)
+    if found is not None:
+        if not found.is_within_tolerance(spec.precision):
+            raise ModelError(
+                f"{spec.name}: {spec.engine} disagrees with TensorFlow: {found};"
+                " serve it with another engine"
+            )
+        log.info(
+            "engine agrees with TensorFlow",
+            engine=spec.engine,
+            precision=spec.precision,
+            agreement=str(found),
+        )
+    return loaded.engine
+
+
+def compared(loaded: Loaded, spec: ModelSpec, count: int | None = None) -> Agreement | None:
+    """Compare an engine with TensorFlow; None if there is nothing to compare.
+
+    Args:
+        loaded: the engine.
+        spec: its model.
+        count: of photos; None: all.
+    """
+    if loaded.reference is None:
+        return None
+    images = photos(spec.input)[:count]
+    return agreement(loaded.reference()[:count], scores_of(loaded.engine, images))
+
+
+def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
+    """Return the engine of a model, whatever its scores are.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    match spec.engine:
+        case "tensorflow":
+            require("tensorflow")
+            return Loaded(_tensorflow(spec, threads), None)
+        case "litert" | "openvino" as target:
+            require(target)
+            if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
+                return Loaded(_other(spec, spec.origin.path, threads), None)
+            model: Converted = converted(spec, target, cache_dir)
+            return Loaded(_other(model.spec, model.path, threads), model.reference)
+        case _:
+            raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
+
+
+def _tensorflow(spec: ModelSpec, threads: int) -> Engine:
+    set_keras_home(spec.origin)
+    from worker.engines.network import read_network  # noqa: PLC0415
+    from worker.engines.runtime import set_threads  # noqa: PLC0415
+    from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
+
     set_threads(threads)
-    match spec.origin:
-        case ModelFile(path=path):
-            return TensorflowEngine(spec, read_model_file(path))
-        case BundledModel(cache_dir=cache_dir):
-            return TensorflowEngine(spec, read_model_file(prepared(cache_dir)))
-        case KerasApplication(application=application):
-            return TensorflowEngine(spec, build_application(application))
-        case NoWeights():
-            raise ModelError(f"{spec.name}: {spec.engine} needs a model")
+    return TensorflowEngine(spec, read_network(spec))
+
+
+def _other(spec: ModelSpec, path: Path, threads: int) -> Engine:
+    """Return the engine that runs such a file."""
+    if spec.engine == "litert":
+        from worker.engines.litert import LitertEngine  # noqa: PLC0415
+
+        return LitertEngine(spec, path, threads=threads)
+    from worker.engines.openvino import OpenvinoEngine  # noqa: PLC0415
+
+    return OpenvinoEngine(spec, path, threads=threads)

@@ -1,4 +1,4 @@
-"""Keeps what TensorFlow says while it is imported out of the logs.
+"""Keeps out of the logs what TensorFlow says while it is imported, and LiteRT when it begins.
 
 Some lines come before its log level is read, so no setting stops them. They
 are caught and dropped; all other lines are passed on when the import is over.
@@ -15,9 +15,10 @@ STDERR: Final = 2
 
 NOISE: Final = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
+    rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
     rb"|[IWE]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ (port|cudart_stub|cuda_platform)\.cc:"
 )
-"""That rounding may differ between machines, and that there is no GPU."""
+"""That rounding may differ between machines, that there is no GPU, which kernels LiteRT has."""
 
 
 @contextmanager

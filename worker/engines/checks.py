@@ -1,0 +1,81 @@
+"""What every engine checks of its model before it takes a job."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from worker.engine import Float32Array, UInt8Array
+from worker.model_spec import ModelError, ModelSpec
+
+PROBE_SIZE: Final = 2
+"""Images in the batch that is tried while loading; not 1, so that a model which only takes
+batches of one shows."""
+
+ROUNDING: Final = 1e-3
+"""How far beyond 0 to 1 a probability may be, through rounding."""
+
+
+def empty_images(spec: ModelSpec, count: int) -> UInt8Array:
+    """Return black images of the model's input size."""
+    return np.zeros((count, spec.input.height, spec.input.width, 3), np.uint8)
+
+
+def check_input(spec: ModelSpec, shape: Sequence[int | None] | None) -> None:
+    """Refuse a model whose own input is of another size.
+
+    Args:
+        spec: what the model should be.
+        shape: its own idea of it, with the batch and the channels last; None: it has none.
+
+    Raises:
+        ModelError: they do not agree.
+    """
+    ours = (None, spec.input.height, spec.input.width, 3)
+    theirs = ours if shape is None else shape
+    if len(theirs) != len(ours) or any(
+        size is not None and wanted is not None and size != wanted
+        for size, wanted in zip(theirs, ours, strict=False)
+    ):
+        raise ModelError(
+            f"{spec.name}: the model takes {_shown(theirs)}, and its input is described as"
+            f" {_shown(ours)} (batch, height, width, channels)"
+        )
+
+
+def check_output(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
+    """Refuse a model that does not return one probability for each label.
+
+    Args:
+        spec: what the model should be.
+        predict: runs it.
+
+    Raises:
+        ModelError: it raises, or returns something else.
+    """
+    try:
+        scores = predict(empty_images(spec, PROBE_SIZE))
+    except Exception as error:
+        raise ModelError(
+            f"{spec.name}: fails on a batch of {PROBE_SIZE} images: {summary(error)}"
+        ) from error
+    wanted = (PROBE_SIZE, len(spec.labels))
+    if scores.shape != wanted:
+        raise ModelError(
+            f"{spec.name}: returns {_shown(scores.shape)} for {PROBE_SIZE} images;"
+            f" {len(spec.labels)} labels need {_shown(wanted)}"
+        )
+    if not (np.all(scores >= -ROUNDING) and np.all(scores <= 1 + ROUNDING)):
+        raise ModelError(
+            f"{spec.name}: returns scores outside 0 to 1; if they are logits, set"
+            " `softmax = true` below [output]"
+        )
+
+
+def summary(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _shown(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,167 @@
+"""Keeps models converted for other engines in the cache.
+
+    <cache>/<model>-<engine>-<digest>/    the converted model, and TensorFlow's scores of photos
+
+The digest is of the model's content and of all that converts it, so a changed model
+or another version makes another folder. A process of its own converts, so that a
+worker never has TensorFlow in its memory, and a crash is only a failed conversion.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Literal
+
+import numpy as np
+
+from worker import agreement
+from worker.bundled import prepare
+from worker.engine import Float32Array
+from worker.engines import installed
+from worker.model_spec import (
+    BundledModel,
+    KerasApplication,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    NoWeights,
+    PixelRule,
+)
+from worker.prepared_folder import make_once
+
+Target = Literal["litert", "openvino"]
+
+FILES: Final = {"litert": "model.tflite", "openvino": "model.xml"}
+REFERENCE: Final = "reference.npy"
+
+SOURCES: Final = ("convert.py", "scoring_graph.py", "model_file.py", "keras_application.py")
+"""Files of this package that decide what is made."""
+
+LIMIT_S: Final = 600
+"""How long a conversion may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A model as another engine takes it."""
+
+    spec: ModelSpec
+    """From bytes to probabilities: nothing is left to be done around it."""
+
+    path: Path
+
+    folder: Path
+
+    def reference(self) -> Float32Array:
+        """Return TensorFlow's scores of the photos."""
+        scores: Float32Array = np.load(self.folder / REFERENCE, allow_pickle=False)
+        return scores
+
+
+def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
+    """Return the model converted for an engine; convert it if that was not done.
+
+    Takes some 50 ms if it was, and up to half a minute if not. Any number of processes may call
+    this at once.
+
+    Args:
+        spec: a model of TensorFlow.
+        target: the engine.
+        cache_dir: only read if it was done.
+
+    Raises:
+        ModelError: it cannot be converted.
+    """
+    folder = cache_dir / f"{spec.name}-{target}-{digest(spec, target)}"
+    try:
+        make_once(
+            folder, lambda partial: _convert(spec, target, partial), what=f"the model for {target}"
+        )
+    except OSError as error:
+        raise ModelError(
+            f"the model cannot be converted in {cache_dir}: {error.strerror or error};"
+            " set WORKER_CACHE_DIR to a directory that can be written"
+        ) from error
+    plain = spec.model_copy(update={"pixels": PixelRule(), "softmax": False})
+    return Converted(spec=plain, path=folder / FILES[target], folder=folder)
+
+
+def digest(spec: ModelSpec, *engines: str) -> str:
+    """Return what changes whenever the model, or what these engines make of it, may change."""
+    of = hashlib.sha256(spec.model_dump_json(include={"input", "pixels", "softmax"}).encode())
+    of.update(str(len(spec.labels)).encode())
+    for part in _content(spec):
+        of.update(part)
+    for engine in ("tensorflow", *engines):
+        of.update(f"{engine} {installed.version_of(engine)}".encode())
+    for name in SOURCES:
+        of.update(Path(__file__).with_name(name).read_bytes())
+    # What the reference is of.
+    of.update(Path(agreement.__file__).read_bytes())
+    return of.hexdigest()[:16]
+
+
+def _content(spec: ModelSpec) -> Iterator[bytes]:
+    match spec.origin:
+        case BundledModel():
+            yield prepare.digest().encode()
+        case KerasApplication(application=application):
+            # Its version says which weights are downloaded.
+            yield f"{application} {installed.version_of('keras')}".encode()
+        case ModelFile(path=path):
+            for file in sorted(path.rglob("*")) if path.is_dir() else _with_weights(path):
+                if file.is_file():
+                    yield str(file.relative_to(path.parent)).encode()
+                    yield hashlib.sha256(file.read_bytes()).digest()
+        case NoWeights():
+            pass
+
+
+def _with_weights(path: Path) -> list[Path]:
+    """Return the file, and the one beside it that has the weights of an OpenVINO model."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _convert(spec: ModelSpec, target: Target, folder: Path) -> None:
+    """Run `convert.py` on an empty folder.
+
+    Raises:
+        ModelError: it failed.
+    """
+    for engine in ("tensorflow", target):
+        installed.require(engine)
+    order = json.dumps(
+        {"spec": spec.model_dump(mode="json"), "target": target, "folder": str(folder)}
+    )
+    with tempfile.TemporaryFile() as said:
+        code = _run(order, said)
+        if code != 0:
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {code}"
+            raise ModelError(f"{spec.name}: cannot be converted for {target}: {reason}")
+
+
+def _run(order: str, said: IO[bytes]) -> int:
+    """Let a process carry out the order; return its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker.engines.convert"],
+        stdin=subprocess.PIPE,
+        stdout=said,
+        stderr=said,
+    ) as process:
+        try:
+            # It ends when this pipe does, so it cannot outlive us.
+            assert process.stdin is not None  # noqa: S101 - asked for above
+            process.stdin.write(order.encode() + b"\n")
+            process.stdin.flush()
+            return process.wait(LIMIT_S)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            return -1
+        finally:
+            process.kill()

@@ -1,0 +1,86 @@
+"""Converts a model for another engine: a process of its own, see `conversion.py`.
+
+Reads one line of JSON: the description of the model, the engine, and the folder to fill.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.agreement import photos, scores_of
+from worker.engines.child import end_with_parent, next_line
+from worker.keras_applications import set_keras_home
+from worker.model_spec import ModelError, ModelSpec
+
+
+def main() -> int:
+    """Carry out one order; return the exit code. The last line that is printed says why it failed.
+
+    Whatever a library raises is caught: a traceback ends with it anyway.
+    """
+    order = json.loads(next_line())
+    end_with_parent()
+    spec = ModelSpec.model_validate_json(json.dumps(order["spec"]))
+    folder = Path(order["folder"])
+    set_keras_home(spec.origin)
+    try:
+        convert(spec, order["target"], folder)
+    except ModelError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the parent
+        return 1
+    return 0
+
+
+def convert(spec: ModelSpec, target: str, folder: Path) -> None:
+    """Write the model for an engine, and TensorFlow's scores of the photos.
+
+    Raises:
+        ModelError: TensorFlow cannot run it.
+        Exception: whatever a converter raises.
+    """
+    # Here, so that the way home to KERAS_HOME is set.
+    from worker.engines.conversion import FILES, REFERENCE  # noqa: PLC0415
+    from worker.engines.network import read_network  # noqa: PLC0415
+    from worker.engines.scoring_graph import frozen, scoring_graph  # noqa: PLC0415
+    from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
+
+    network = read_network(spec)
+    reference = scores_of(TensorflowEngine(spec, network), photos(spec.input))
+    np.save(folder / REFERENCE, reference)
+    graph = frozen(scoring_graph(spec, network))
+    write = {"litert": _write_litert, "openvino": _write_openvino}[target]
+    write(graph, folder / FILES[target])
+
+
+def _write_litert(graph: Any, path: Path) -> None:
+    from worker.engines.runtime import tf  # noqa: PLC0415
+
+    module = tf.Module()
+    module.call = graph
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
+    path.write_bytes(converter.convert())
+
+
+def _write_openvino(graph: Any, path: Path) -> None:
+    from worker.engines.openvino import ov  # noqa: PLC0415
+    from worker.engines.runtime import tf  # noqa: PLC0415
+
+    module = tf.Module()
+    module.call = graph
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=graph)
+        model = ov.Core().read_model(folder)
+        # It would halve the digits of the weights otherwise.
+        ov.save_model(model, path, compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # TensorFlow takes its time to be torn down, and nobody needs that.
+    os._exit(code)

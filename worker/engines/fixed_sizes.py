@@ -1,0 +1,67 @@
+"""Runs a batch of any size on networks that are each built for one size.
+
+An engine that is built for one size of batch runs it faster than one that is
+open to all, and building takes longer than running: so a few sizes are built,
+and every other batch is put together from those.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import structlog
+
+from worker.engine import Float32Array, UInt8Array
+from worker.engines.checks import empty_images, summary
+from worker.model_spec import ModelSpec
+
+log = structlog.get_logger()
+
+Run = Callable[[UInt8Array], Float32Array]
+
+
+class FixedSizes:
+    """An engine of networks for some sizes of batch.
+
+    Args:
+        spec: of the model.
+        build: returns what runs batches of a size, and only that.
+    """
+
+    def __init__(self, spec: ModelSpec, build: Callable[[int], Run]) -> None:
+        self._spec = spec
+        self._build = build
+        self._runs: dict[int, Run] = {}
+        """By size, the largest first."""
+
+    def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        """Build for these sizes, and run an empty batch of each."""
+        for size in batch_sizes:
+            if size not in self._runs:
+                self._add(size)
+
+    def predict(self, images: UInt8Array) -> Float32Array:
+        """Score a batch; see `worker.engine.Engine`."""
+        whole = self._runs.get(len(images))
+        if whole is not None:
+            return whole(images)
+        if 1 not in self._runs:
+            self.warm_up([1])
+        parts = []
+        done = 0
+        while done < len(images):
+            size = next(size for size in self._runs if size <= len(images) - done)
+            parts.append(self._runs[size](images[done : done + size]))
+            done += size
+        return np.concatenate(parts)
+
+    def _add(self, size: int) -> None:
+        try:
+            run = self._build(size)
+            run(empty_images(self._spec, size))
+        except Exception as error:
+            if size == 1:
+                raise
+            # A file may be made for one image at a time.
+            log.warning("batches are put together", size=size, reason=summary(error))
+        else:
+            self._runs = dict(sorted({**self._runs, size: run}.items(), reverse=True))

@@ -1,0 +1,111 @@
+"""Runs a `.tflite` file with LiteRT, whose kernels for CPUs are those of XNNPACK."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter
+
+from worker.engine import Float32Array, UInt8Array
+from worker.engines.around_model import dequantised, is_identity, quantised, scaled, softmax
+from worker.engines.checks import check_input, check_output, summary
+from worker.engines.fixed_sizes import FixedSizes, Run
+from worker.engines.quiet_import import quiet_import
+from worker.machine import usable_cores
+from worker.model_spec import ModelError, ModelSpec
+
+_RANK: Final = 4
+
+
+class LitertEngine(FixedSizes):
+    """One model, with an interpreter for each size of batch that was asked for.
+
+    Args:
+        spec: what the model should be; its rule for pixels and softmax are done outside the file.
+        path: the `.tflite` file; quantised inputs and outputs are converted.
+        threads: of one inference; 0: one for each core.
+
+    Raises:
+        ModelError: the file cannot be loaded, or is not what `spec` says.
+    """
+
+    def __init__(self, spec: ModelSpec, path: Path, *, threads: int) -> None:
+        super().__init__(spec, self._interpreter)
+        self._path = path
+        self._threads = threads or usable_cores()
+        try:
+            self.warm_up([1])
+        except ModelError:
+            raise
+        except Exception as error:
+            # The library raises ValueError and RuntimeError, and what the file may make it raise.
+            raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
+        check_output(spec, self.predict)
+
+    def _interpreter(self, size: int) -> Run:
+        with quiet_import():
+            interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
+        model_input = _only(interpreter.get_input_details(), "inputs", self._path)
+        model_output = _only(interpreter.get_output_details(), "outputs", self._path)
+        shape = tuple(int(side) for side in model_input["shape"])
+        signature = model_input.get("shape_signature", shape)
+        check_input(self._spec, [None, *(_side(side) for side in signature[1:])])
+        if len(shape) == _RANK:
+            wanted = [size, self._spec.input.height, self._spec.input.width, 3]
+            interpreter.resize_tensor_input(model_input["index"], wanted)
+        interpreter.allocate_tensors()
+        prepare = _prepare(self._spec, model_input, self._path)
+        finish = _finish(self._spec, model_output)
+        input_index, output_index = model_input["index"], model_output["index"]
+
+        def run(images: UInt8Array) -> Float32Array:
+            interpreter.set_tensor(input_index, prepare(images))
+            interpreter.invoke()
+            return finish(interpreter.get_tensor(output_index))
+
+        return run
+
+
+def _side(size: int) -> int | None:
+    """Return a size of a signature, in which -1 stands for any."""
+    return None if size < 0 else int(size)
+
+
+def _only(details: list[dict[str, Any]], what: str, path: Path) -> dict[str, Any]:
+    if len(details) != 1:
+        raise ModelError(f"{path}: has {len(details)} {what}; one is needed")
+    return details[0]
+
+
+def _prepare(
+    spec: ModelSpec, model_input: dict[str, Any], path: Path
+) -> Callable[[UInt8Array], npt.NDArray[Any]]:
+    """Return the function from bytes to what the model's input takes."""
+    dtype = np.dtype(model_input["dtype"])
+    scale, zero_point = model_input["quantization"]
+    if dtype == np.float32:
+        return lambda images: scaled(images, spec.pixels)
+    if scale:
+        return lambda images: quantised(scaled(images, spec.pixels), dtype, scale, zero_point)
+    if dtype == np.uint8:
+        if not is_identity(spec.pixels):
+            raise ModelError(f"{path}: takes bytes as they are, so [pixels] must not be given")
+        return lambda images: images
+    raise ModelError(f"{path}: takes {dtype}; float32, uint8 and quantised integers are served")
+
+
+def _finish(
+    spec: ModelSpec, model_output: dict[str, Any]
+) -> Callable[[npt.NDArray[Any]], Float32Array]:
+    """Return the function from the model's output to probabilities."""
+    scale, zero_point = model_output["quantization"]
+
+    def finish(values: npt.NDArray[Any]) -> Float32Array:
+        scores: Float32Array = (
+            dequantised(values, scale, zero_point) if scale else values.astype(np.float32)
+        )
+        return softmax(scores) if spec.softmax else scores
+
+    return finish

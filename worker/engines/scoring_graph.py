@@ -1,0 +1,80 @@
+"""One TensorFlow graph from bytes to probabilities: what runs, and what is converted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from worker.engines.checks import summary
+from worker.engines.model_file import Network
+from worker.engines.runtime import convert_variables_to_constants_v2, tf
+from worker.model_spec import ModelError, ModelSpec
+
+log = structlog.get_logger()
+
+
+def scoring_graph(spec: ModelSpec, network: Network) -> Any:
+    """Return a concrete function from images (bytes) to probabilities.
+
+    Images travel as bytes, a quarter of the size of floats; they are scaled inside the graph. The
+    size of the batch stays open, so that no batch is traced again.
+
+    Args:
+        spec: what the model should be.
+        network: the model.
+
+    Raises:
+        ModelError: the network does not take such images.
+    """
+    mean, scale = spec.pixels.mean, spec.pixels.scale
+    is_scaled = any(mean) or any(factor != 1 for factor in scale)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        # Plain tensor code: nothing to translate, and the translator writes files to /tmp.
+        autograph=False,
+        input_signature=[tf.TensorSpec((None, spec.input.height, spec.input.width, 3), tf.uint8)],
+    )
+    def scores(images: Any) -> Any:
+        pixels = images
+        if is_scaled:
+            pixels = (tf.cast(pixels, tf.float32) - tf.constant(mean)) / tf.constant(scale)
+        if spec.pixels.order == "bgr":
+            pixels = tf.reverse(pixels, axis=[-1])
+        outputs = tf.cast(network.call(tf.cast(pixels, network.input_dtype)), tf.float32)
+        return tf.nn.softmax(outputs) if spec.softmax else outputs
+
+    try:
+        return scores.get_concrete_function()
+    except Exception as error:
+        # Tracing runs code of the model: anything can come out of it.
+        raise ModelError(f"{spec.name}: does not take images: {summary(error)}") from error
+
+
+def frozen(graph: Any) -> Any:
+    """Return the graph with its variables as constants.
+
+    Raises:
+        ValueError: it has state that is not a variable.
+        Exception: it has operations that cannot be frozen.
+    """
+    if not graph.captured_inputs:
+        return graph  # it was frozen when it was saved
+    result = convert_variables_to_constants_v2(graph)
+    if len(result.inputs) != 1:
+        # A look-up table, for example, stays outside and would have to be passed in.
+        raise ValueError("it has state that is not a variable")
+    return result
+
+
+def runnable(graph: Any) -> Callable[[Any], Any]:
+    """Return what runs the graph, frozen if that works: it is then optimised as a whole.
+
+    Measured: up to 1.4 times as many images per second.
+    """
+    try:
+        constant = frozen(graph)
+    except Exception as error:  # noqa: BLE001 - any model may have operations that cannot be frozen
+        log.warning("model not frozen; it runs slower", reason=summary(error))
+        return graph  # type: ignore[no-any-return]
+    # A function that was made by freezing returns a list.
+    return graph if constant is graph else lambda images: constant(images)[0]

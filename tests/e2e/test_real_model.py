@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,13 +19,12 @@ from PIL import Image
 from dispatch import keys
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1 import prediction_pb2_grpc
-from tests.processes import ROOT, Process
+from tests.e2e.system import MODEL, WAYS, System, running
+from tests.processes import ROOT
 from tests.redis_server import RedisServer
 from tests.stack import details_of_status
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(180)]
-
-MODEL = "efficientnet-lite0"
 
 SAMPLES = {
     "coffee.png": (967, "espresso"),
@@ -53,55 +52,65 @@ def jpeg_of(path: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models are kept that were prepared: empty for the first system, as on a new machine."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> Iterator[System]:
+    """A front-end with two workers of the bundled model; each test runs in both ways."""
+    way = str(request.param)
+    with running(way, tmp_path_factory.mktemp(way), cache) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
-def address(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A front-end with two workers of the bundled model, which share an empty cache."""
-    environment = {"REDIS_URL": redis.url, "SERVER_ADDRESS": "127.0.0.1:0"}
-    cache = str(tmp_path_factory.mktemp("cache"))
-    processes = [Process(["-m", "server"], environment)]
-    address = processes[0].wait_for_line(r'"address": "([\w.:]+)"').group(1)
-    environment |= {"WORKER_CACHE_DIR": cache, "WORKER_PROCESSES": "1"}
-    processes += [Process(["-m", "worker"], environment) for _ in range(2)]
-    for worker in processes[1:]:
-        worker.wait_for_line("worker ready", timeout_s=120)
-    # The front-end sees them within its refresh; a stub that waits shows that it has.
-    with grpc.insecure_channel(address) as channel:
-        stub = prediction_pb2_grpc.PredictionServiceStub(channel)
-        while stub.GetModel(pb.GetModelRequest(name=MODEL)).model.live_workers < 2:
-            processes[0].wait_for_line("serving")
-    yield address
-    assert [process.terminate() for process in reversed(processes)] == [0, 0, 0]
+def redis(system: System) -> RedisServer:
+    return system.redis
 
 
 @pytest.fixture
-async def stub(address: str) -> AsyncIterator["prediction_pb2_grpc.PredictionServiceAsyncStub"]:
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield prediction_pb2_grpc.PredictionServiceStub(channel)
+def address(system: System, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where it is; who may call is in the environment, as a person would have it."""
+    for name, value in system.caller.environment.items():
+        monkeypatch.setenv(name, value)
+    return system.address
 
 
-def grpcurl(address: str, *arguments: str, given: str = "") -> str:
-    """Run the real grpcurl; return what it prints."""
+@pytest.fixture
+async def stub(system: System) -> AsyncIterator["prediction_pb2_grpc.PredictionServiceAsyncStub"]:
+    async with system.channel() as channel:
+        yield system.stub(channel)
+
+
+Grpcurl = Callable[..., str]
+
+
+@pytest.fixture
+def grpcurl(system: System) -> Grpcurl:
+    """The real grpcurl; returns what it prints."""
     program = shutil.which("grpcurl", path=str(Path(sys.executable).parent))
     assert program is not None
-    done = subprocess.run(
-        [program, "-plaintext", *(["-d", "@"] if given else []), address, *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout
+
+    def run(address: str, *arguments: str, given: str = "") -> str:
+        options = [*system.caller.grpcurl_options, *(["-d", "@"] if given else [])]
+        done = subprocess.run(
+            [program, *options, address, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    return run
 
 
-def test_grpcurl_lists_the_services(address: str) -> None:
+def test_grpcurl_lists_the_services(address: str, grpcurl: Grpcurl) -> None:
     services = grpcurl(address, "list").split()
     assert {
         "prediction.v1.PredictionService",
@@ -111,7 +120,7 @@ def test_grpcurl_lists_the_services(address: str) -> None:
     assert "rpc PredictStream" in grpcurl(address, "describe", "prediction.v1.PredictionService")
 
 
-def test_grpcurl_predicts_from_json(address: str) -> None:
+def test_grpcurl_predicts_from_json(address: str, grpcurl: Grpcurl) -> None:
     image = base64.b64encode(jpeg_of(sample("coffee.png"))).decode()
     answer = json.loads(
         grpcurl(

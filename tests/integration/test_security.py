@@ -1,17 +1,14 @@
 """The whole system with everything switched on: TLS, API keys, users of Redis, TLS to Redis."""
 
 import asyncio
-import ssl
+import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import grpc
 import pytest
 import pytest_asyncio
-import redis
 
 from client import (
     AccessDenied,
@@ -23,59 +20,17 @@ from client import (
     Unavailable,
 )
 from prediction.v1 import prediction_pb2, prediction_pb2_grpc
-from tests.credentials import Authority, Identity, Keys, channel_credentials
+from tests.credentials import Authority, Identity, Keys, bearer, channel_credentials
 from tests.front_end import LIMIT_S
+from tests.guarded_redis import PASSWORDS, GuardedRedis, tls_in_front_of
 from tests.processes import Process
 from tests.redis_rights import asked_for, documented
-from tests.redis_server import RedisServer
-from tests.stack import Stack, colour_of, image_of, request_for
+from tests.stack import Stack, colour_of, image_of, reason_of, request_for
 from tests.worker_process import MODEL
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
-PASSWORDS: Final = {
-    "default": "secret-of-the-administrator",
-    "front-end": "secret/of the:front@end",
-    "worker": "secret-of-the-worker",
-}
-
 WRONG: Final = "secret-but-wrong"
-
-
-class GuardedRedis(RedisServer):
-    """A Redis that nobody uses without a name and a password."""
-
-    def start(self) -> None:
-        super().start()
-        with redis.Redis(port=self.port) as client:
-            for user in ("front-end", "worker"):
-                self.allow(client, user, documented(user))
-            own = ("resetpass", f">{PASSWORDS['default']}")
-            client.execute_command("ACL", "SETUSER", "default", *own)
-
-    @staticmethod
-    def allow(client: "redis.Redis", user: str, rules: list[str]) -> None:
-        password = f">{PASSWORDS[user]}"
-        client.execute_command("ACL", "SETUSER", user, "reset", "on", password, *rules)
-
-    def forbid(self, user: str, rule: str) -> None:
-        """Take one right away, from open connections as well."""
-        with self.client() as client:
-            self.allow(client, user, [each for each in documented(user) if each != rule])
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port, password=PASSWORDS["default"], protocol=2)
-
-    def url_of(self, user: str, *, password: str = "", port: int = 0, scheme: str = "redis") -> str:
-        """Return the address as one user knows it."""
-        secret = quote(password or PASSWORDS[user], safe="")
-        return f"{scheme}://{user}:{secret}@localhost:{port or self.port}/0"
-
-    def received(self) -> set[str]:
-        """Return the commands that anybody but this test has sent."""
-        with self.client() as client:
-            stats = client.info("commandstats")
-        return {name.removeprefix("cmdstat_") for name in stats}
 
 
 @pytest.fixture
@@ -236,6 +191,57 @@ async def test_who_may_not_call_sends_no_image_to_redis(
     assert_no_secrets(server.log, keys)
 
 
+async def test_no_byte_of_an_image_passes_who_may_not_connect(
+    stack: Stack, guarded: GuardedRedis, authority: Authority, keys: Keys, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path, "stranger")
+    camera = authority.issue("camera", "camera-1.example.org")
+    start_server(
+        stack,
+        guarded.url_of("front-end"),
+        **encrypted(authority.issue("server", "localhost", "127.0.0.1")),
+        tls_client_ca_file=authority.cert_file,
+        api_keys_file=keys.path,
+    )
+    start_worker(stack, guarded.url_of("worker"))
+    trusted = channel_credentials(authority, camera)
+    async with AsyncClient(stack.address, api_key=keys["camera-1"], credentials=trusted) as client:
+        await until_ready(stack, client)
+    image = os.urandom(1024 * 1024)
+    request = prediction_pb2.PredictRequest(model=MODEL, image=image)
+
+    async def outcome(credentials: grpc.ChannelCredentials | None, key: str) -> str:
+        """Return the reason or the status that a caller gets."""
+        options = [("grpc.enable_retries", 0)]
+        opened = (
+            grpc.aio.secure_channel(stack.address, credentials, options=options)
+            if credentials
+            else grpc.aio.insecure_channel(stack.address, options=options)
+        )
+        async with opened as channel:
+            stub = prediction_pb2_grpc.PredictionServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Predict(request, metadata=bearer(key) if key else (), timeout=LIMIT_S)
+        return reason_of(caught.value) or caught.value.code().name
+
+    before = guarded.received_bytes()
+    good = keys["camera-1"]
+    assert await outcome(trusted, "") == "CREDENTIALS_MISSING"
+    assert await outcome(trusted, "despacho_secret-that-is-wrong") == "CREDENTIALS_INVALID"
+    assert await outcome(channel_credentials(authority), good) == "UNAVAILABLE"
+    forged = channel_credentials(authority, stranger.issue("forged", "camera-1.example.org"))
+    assert await outcome(forged, good) == "UNAVAILABLE"
+    assert await outcome(channel_credentials(stranger, camera), good) == "UNAVAILABLE"
+    assert await outcome(None, good) == "UNAVAILABLE"
+    # Heartbeats and the questions of this test are all that came meanwhile.
+    assert guarded.received_bytes() - before < len(image) / 2
+    assert stack.totals() == {}
+    assert stack.entries() == 0
+    # The same look sees an image that is let in.
+    assert await outcome(trusted, good) == "IMAGE_FORMAT_UNSUPPORTED"
+    assert guarded.received_bytes() - before > len(image)
+
+
 async def refused(call: object) -> str:
     with pytest.raises(AccessDenied) as caught:
         await call  # type: ignore[misc] # any awaitable
@@ -351,28 +357,3 @@ async def test_redis_is_reached_over_tls_that_is_checked(
 
         deceived = await asyncio.to_thread(start_server, stack, url_of("front-end", stranger))
         await asyncio.to_thread(deceived.wait_for_line, "CERTIFICATE_VERIFY_FAILED")
-
-
-@asynccontextmanager
-async def tls_in_front_of(port: int, identity: Identity) -> AsyncIterator[int]:
-    """Encrypt what a server on this machine cannot; yields the port."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(identity.cert_file, identity.key_file)
-
-    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                target.write(data)
-                await target.drain()
-        except OSError:
-            pass
-        finally:
-            target.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]

@@ -19,37 +19,6 @@ Detail = TypeVar("Detail", bound=Message)
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-ERRORS: list[tuple[errors.DespachoError, grpc.StatusCode, set[str]]] = [
-    (
-        errors.ImageUndecodable("no image"),
-        grpc.StatusCode.INVALID_ARGUMENT,
-        {"ErrorInfo", "BadRequest"},
-    ),
-    (
-        errors.ImageFormatUnsupported("a TIFF"),
-        grpc.StatusCode.INVALID_ARGUMENT,
-        {"ErrorInfo", "BadRequest"},
-    ),
-    (
-        errors.ImageTooLarge("pixels"),
-        grpc.StatusCode.INVALID_ARGUMENT,
-        {"ErrorInfo", "BadRequest"},
-    ),
-    (errors.ModelNotFound("gone"), grpc.StatusCode.NOT_FOUND, {"ErrorInfo", "ResourceInfo"}),
-    (
-        errors.QueueFull("model:m/jobs", "full", retry_after_s=0.25),
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        {"ErrorInfo", "RetryInfo", "QuotaFailure"},
-    ),
-    (errors.NoWorker("none"), grpc.StatusCode.UNAVAILABLE, {"ErrorInfo", "RetryInfo"}),
-    (errors.ModelLoading("soon"), grpc.StatusCode.UNAVAILABLE, {"ErrorInfo", "RetryInfo"}),
-    (errors.BrokerUnavailable("none"), grpc.StatusCode.UNAVAILABLE, {"ErrorInfo", "RetryInfo"}),
-    (errors.Draining("bye"), grpc.StatusCode.UNAVAILABLE, {"ErrorInfo", "RetryInfo"}),
-    (errors.ExpiredInQueue("late"), grpc.StatusCode.DEADLINE_EXCEEDED, {"ErrorInfo"}),
-    (errors.InferenceFailed("model raised"), grpc.StatusCode.INTERNAL, {"ErrorInfo"}),
-    (errors.JobPoisoned("set aside"), grpc.StatusCode.INTERNAL, {"ErrorInfo"}),
-]
-
 
 @pytest.fixture
 async def front() -> AsyncIterator[FrontEnd]:
@@ -138,24 +107,6 @@ async def test_the_request_id_is_echoed_in_the_trailers(front: FrontEnd) -> None
     assert dict(await call.trailing_metadata())["x-request-id"] == "mine"
     error = await refusal(front, pb.PredictRequest(request_id="mine"))
     assert trailers_of(error)["x-request-id"] == "mine"
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "details"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS]
-)
-async def test_each_error_has_its_code_and_its_details(
-    front: FrontEnd, error: errors.DespachoError, code: grpc.StatusCode, details: set[str]
-) -> None:
-    front.relay.failures[b"bad"] = error
-    seen = await refusal(front, pb.PredictRequest(image=b"bad"))
-    status = status_of(seen)
-    assert seen.code() is code
-    assert seen.details() == status.message == str(error)
-    assert status.code == code.value[0]
-    assert {packed.type_url.rpartition(".")[2] for packed in status.details} == details
-    info = detail(status, error_details_pb2.ErrorInfo)
-    assert (info.domain, info.reason) == ("despacho", error.reason)
-    assert ("grpc-retry-pushback-ms" in trailers_of(seen)) == ("RetryInfo" in details)
 
 
 async def test_a_full_queue_says_which_limit_and_when_to_come_back(front: FrontEnd) -> None:

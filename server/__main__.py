@@ -10,6 +10,7 @@ import structlog
 import uvloop
 from pydantic import ValidationError
 
+from server import access_log
 from server.api_keys import BadKeysFile
 from server.app import serve
 from server.binding import CannotListen
@@ -50,8 +51,10 @@ def main() -> int:
         settings = ServerSettings()
     except ValidationError as error:
         return complain(explained(error))
-    logs.configure("server", level=settings.log_level, log_format=settings.log_format)
+    lines = logs.configure("server", level=settings.log_level, log_format=settings.log_format)
     structlog.configure(logger_factory=lambda *_: OUTPUT)
+    if lines is not None:
+        access_log.write_quickly(lines, OUTPUT.info)
     code = 0
     try:
         uvloop.run(run(settings))

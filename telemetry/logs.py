@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import structlog
 
+from telemetry.json_lines import JsonLines
+
 LogFormat = Literal["auto", "json", "console"]
 """`auto`: for a person on a terminal, JSON elsewhere."""
 
 
 def configure(
     service: str, *, level: str = "INFO", log_format: LogFormat = "auto", **fields: str
-) -> None:
+) -> JsonLines | None:
     """Send the log lines of this process to standard error.
 
     Args:
@@ -20,6 +22,10 @@ def configure(
         level: least severe level that is written, such as `INFO`.
         log_format: how a line looks.
         fields: more of what every line has.
+
+    Returns:
+        What makes lines of level `INFO` more quickly, for those of each call; None if they
+        are for a person, or not written.
     """
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     # The default shows local variables wherever `rich` is installed: keys, URLs, images.
@@ -59,3 +65,7 @@ def configure(
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    is_info_written = logging.getLevelName(level) <= logging.INFO
+    if is_console or not is_info_written:
+        return None
+    return JsonLines({"service": service, **fields})

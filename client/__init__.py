@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         StreamOutcome,
         Timing,
     )
+    from .stats import ModelStats, Stats
     from .sync_client import Client
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ __all__ = [
     "Label",
     "Model",
     "ModelState",
+    "ModelStats",
     "NotFound",
     "Operation",
     "OperationState",
@@ -71,6 +73,7 @@ __all__ = [
     "PredictionResult",
     "Priority",
     "Retryable",
+    "Stats",
     "StreamOutcome",
     "Timing",
     "Unavailable",
@@ -82,6 +85,8 @@ _HOMES: Final = {
     "AsyncClient": "async_client",
     "Client": "sync_client",
     "Image": "images",
+    "ModelStats": "stats",
+    "Stats": "stats",
     **dict.fromkeys(
         [
             "DeadLetter",

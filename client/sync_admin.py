@@ -4,14 +4,16 @@ from collections.abc import Generator, Iterable
 
 from prediction.v1 import admin_pb2
 
-from . import operation_wire
+from . import operation_wire, stats_wire
 from .results import DeadLetter, Operation
+from .stats import Stats
+from .status import translated
 from .sync_connection import Connection
 from .wire import DEFAULT_TIMEOUT_S
 
 
 class Admin:
-    """Looks after dead letters: images whose workers died, again and again.
+    """Looks after dead letters, images whose workers died again and again, and shows what goes on.
 
     Args:
         connection: that of the client.
@@ -106,3 +108,33 @@ class Admin:
         """
         request = admin_pb2.ForgetModelRequest(name=name)
         self._connection.call(self._connection.admin.ForgetModel, request, timeout_s=timeout_s)
+
+    def watch_stats(
+        self,
+        model: str = "",
+        *,
+        period_s: float = stats_wire.DEFAULT_PERIOD_S,
+        timeout_s: float | None = None,
+    ) -> Generator[Stats, None, None]:
+        """Show what the whole system does, over all servers and workers, again and again.
+
+        Args:
+            model: empty: all models.
+            period_s: how often, seconds. Range [1, 60].
+            timeout_s: when to stop, seconds; None: when the connection ends, which
+                then is an error, or when the caller leaves the loop.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` is over.
+            InvalidInput: `period_s` is out of range.
+            Unavailable: the server stops, or it has not seen anything, as it cannot
+                reach Redis.
+        """
+        request = stats_wire.watch_request(model, period_s)
+        call = self._connection.admin.WatchStats(request, timeout=timeout_s)
+        try:
+            with translated():
+                for message in call:
+                    yield stats_wire.stats(message)
+        finally:
+            call.cancel()

@@ -3,6 +3,10 @@
 "Permanent" is what lives until its model is forgotten.
 
     despacho:models                     SET     models ever announced; permanent
+    despacho:front-ends                 SET     names of front-end processes; permanent, the dead
+                                                are pruned by whoever looks
+    despacho:front-end:<server>         STRING  FrontEndCard of a live front-end process;
+                                                PX FRONT_END_TTL_MS
     despacho:synced                     STRING  written so that there is something to wait for;
                                                 PX SYNC_MARK_TTL_MS
     despacho:{model}:card               STRING  ModelCard announced last; permanent
@@ -67,11 +71,21 @@ DONE_TTL_MS: Final = 60_000
 
 MODELS: Final = "despacho:models"
 
+FRONT_ENDS: Final = "despacho:front-ends"
+
+FRONT_END_TTL_MS: Final = 5000
+"""What a front-end has done is not shown any more when it is silent for this long."""
+
 SYNC_MARK: Final = "despacho:synced"
 SYNC_MARK_TTL_MS: Final = 1000
 
 ENTRY_OVERHEAD_BYTES: Final = 256
 """Counted for each entry beside the image, so that many tiny ones are bounded too."""
+
+
+def front_end(server_id: str) -> str:
+    """What one front-end process has done."""
+    return f"despacho:front-end:{server_id}"
 
 
 def card(model: str) -> str:

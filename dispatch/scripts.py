@@ -32,6 +32,7 @@ class Script:
 ENQUEUE: Final = Script.load("enqueue")
 CANCEL: Final = Script.load("cancel")
 MISSING: Final = Script.load("missing")
+LOOK_AT_QUEUES: Final = Script.load("look_at_queues")
 LISTEN: Final = Script.load("listen")
 COMPLETE: Final = Script.load("complete")
 QUARANTINE: Final = Script.load("quarantine")
@@ -55,7 +56,7 @@ FORGET_MODEL: Final = Script.load("forget_model")
 _SOURCES: Final = {
     script.sha: script.source
     for script in (
-        *(ENQUEUE, CANCEL, MISSING, LISTEN),
+        *(ENQUEUE, CANCEL, MISSING, LOOK_AT_QUEUES, LISTEN),
         *(OPEN, REGISTER, ANNOUNCE, LEAVE),
         *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
         *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION, LIST_OVERDUE),

@@ -1,8 +1,9 @@
 """The operators' API: each method translates, waits, and translates back."""
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -18,32 +19,43 @@ from server import names
 from server.admin import Admin
 from server.call_record import CURRENT
 from server.deadline import Deadline, with_margin
+from server.gate import Gate
 from server.operation_messages import to_operation
 from server.operations_service import page_size
-from server.ports import Fleet
+from server.ports import Fleet, Stats
 from server.settings import ServerSettings
+from server.stats_messages import to_response
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE: Final = "prediction.v1.AdminService"
+
+SHORTEST_PERIOD_S: Final = 1.0
+LONGEST_PERIOD_S: Final = 60.0
 
 MOST_NAMES: Final = 1000
 """Letters that one call can name."""
 
 
 class AdminService(AdminServiceServicer):
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     Args:
         settings: deadlines.
         admin: does it.
+        stats: what is going on.
         fleet: which models there are.
+        gate: ends what would never end.
     """
 
-    def __init__(self, settings: ServerSettings, *, admin: Admin, fleet: Fleet) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, admin: Admin, stats: Stats, fleet: Fleet, gate: Gate
+    ) -> None:
         self._settings = settings
         self._admin = admin
+        self._stats = stats
         self._fleet = fleet
+        self._gate = gate
 
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: Context
@@ -107,6 +119,18 @@ class AdminService(AdminServiceServicer):
         CURRENT.get().model = request.name
         return pb.ForgetModelResponse()
 
+    async def WatchStats(
+        self, request: pb.WatchStatsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchStatsResponse]:
+        """Show what the whole system does, again and again."""
+        del context
+        period_s = _period_s(request)
+        with self._stats.watched():
+            while True:
+                samples = await self._gate.unless_closed(self._stats.samples())
+                yield to_response(samples, request.model)
+                await self._gate.unless_closed(asyncio.sleep(period_s))
+
     def _timeout_s(self, context: Context) -> float:
         return with_margin(Deadline(self._settings, context).remaining_s())
 
@@ -117,6 +141,19 @@ class AdminService(AdminServiceServicer):
     def _parse_name(self, name: str) -> tuple[str, str]:
         model, letter_id = names.parse_dead_letter(name)
         return self._resolve(model), letter_id
+
+
+def _period_s(request: pb.WatchStatsRequest) -> float:
+    if not request.HasField("period"):
+        return SHORTEST_PERIOD_S
+    period_s = request.period.seconds + request.period.nanos / 1e9
+    if not SHORTEST_PERIOD_S <= period_s <= LONGEST_PERIOD_S:
+        raise InvalidArgument(
+            "period",
+            f"period is {period_s:g} s; it must be from {SHORTEST_PERIOD_S:g} to "
+            f"{LONGEST_PERIOD_S:g}",
+        )
+    return period_s
 
 
 def _check_names(request: pb.PurgeDeadLettersRequest) -> None:

@@ -16,9 +16,10 @@ from dispatch.jobs import Outcome
 from dispatch.link import Link
 from dispatch.operation_store import OperationStore
 from dispatch.operations import OperationLimits
+from dispatch.stats_store import StatsStore
 from server.admin import Admin
-from server.done_watch import DoneWatch
 from server.binding import CannotListen
+from server.done_watch import DoneWatch
 from server.fleet import Fleet
 from server.grpc_server import grpc_server
 from server.lost_jobs import LostJobs
@@ -28,6 +29,7 @@ from server.pending import PendingReplies
 from server.relay import Relay
 from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
+from server.stats import Stats
 from server.writer import Writer
 from telemetry import metrics
 
@@ -65,6 +67,8 @@ async def serve(
         store = await stack.enter_async_context(
             JobStore(settings.redis_url, name, limits, on_spared=spared)
         )
+        # Before the tasks, which say good-bye over it.
+        stats_store = await stack.enter_async_context(StatsStore(settings.redis_url))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         pending = PendingReplies(
             max_jobs=settings.max_in_flight_jobs, max_bytes=settings.max_in_flight_bytes
@@ -100,11 +104,14 @@ async def serve(
         letters = await stack.enter_async_context(
             DeadLetters(settings.redis_url, max_image_bytes=settings.max_image_bytes)
         )
+        stats = Stats(
+            stats_store, lambda: [view.card.name for view in fleet.models()], server_id=name
+        )
         done = DoneWatch(partial(DoneStream, settings.redis_url), tasks)
         stack.callback(done.stop)
         for part in (
             *(writer, fleet, LostJobs(store, pending, writer)),
-            *(operation_store, OverdueOperations(operation_store, fleet), letters),
+            *(operation_store, OverdueOperations(operation_store, fleet), letters, stats),
         ):
             await stack.enter_async_context(_running(tasks, part.run()))
         # Calls that are cut off still retire their jobs.
@@ -113,7 +120,14 @@ async def serve(
         operations = Operations(operation_store, link, fleet, done)
         admin = Admin(letters, operations, link, fleet)
         address = await stack.enter_async_context(
-            grpc_server(settings, relay=relay, operations=operations, admin=admin, fleet=fleet)
+            grpc_server(
+                settings,
+                relay=relay,
+                operations=operations,
+                admin=admin,
+                stats=stats,
+                fleet=fleet,
+            )
         )
         on_ready(address)
         await stop.wait()

@@ -7,15 +7,24 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
+from dispatch.errors import DespachoError
 from server import cancellation
 from server.call_record import CallRecord
-from server.status import CODES, is_expected, reason_of, to_status, to_trailers
+from server.status import (
+    CODES,
+    INTERNAL_REASON,
+    is_expected,
+    reason_of,
+    to_status,
+    to_trailers,
+)
+from server.tally import TALLY
 
 log = structlog.get_logger(__name__)
 
 
 def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Status:
-    """Return what the caller is told of `error`; log what the caller is not told."""
+    """Return what the caller is told of `error`; count it, and log what the caller is not told."""
     if not is_expected(error):
         log.error(
             "unexpected error",
@@ -24,7 +33,10 @@ def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Statu
             request_id=record.request_id,
             trace_id=record.trace_id,
         )
-    return to_status(error)
+    status = to_status(error)
+    reason = error.reason if isinstance(error, DespachoError) else INTERNAL_REASON
+    TALLY.failed(record.model, reason if is_expected(error) else INTERNAL_REASON)
+    return status
 
 
 async def end_call(

@@ -29,7 +29,7 @@ from server.health_port import health_port
 from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
 from server.operations_service import OperationsService
-from server.ports import Fleet, Operations, Relay
+from server.ports import Fleet, Operations, Relay, Stats
 from server.service import PredictionService
 from server.settings import MIB, ServerSettings
 from server.tls import Certificates
@@ -121,6 +121,7 @@ async def grpc_server(
     relay: Relay,
     operations: Operations,
     admin: Admin,
+    stats: Stats,
     fleet: Fleet,
     drain_notice_s: float = DRAIN_NOTICE_S,
 ) -> AsyncIterator[str]:
@@ -131,6 +132,7 @@ async def grpc_server(
         relay: where images go that are waited for.
         operations: where images go that are fetched later.
         admin: what an operator may do.
+        stats: what an operator may watch.
         fleet: which models there are.
         drain_notice_s: see `DRAIN_NOTICE_S`.
 
@@ -150,16 +152,18 @@ async def grpc_server(
     server = grpc.aio.server(
         interceptors=[*guards(settings, gate), CallInterceptor(gate, flood=flood)],
         options=options(settings),
+        compression=COMPRESSION[settings.response_compression],
     )
     add_PredictionServiceServicer_to_server(
-        compression=COMPRESSION[settings.response_compression],
         PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),
         server,
     )
     add_OperationsServicer_to_server(
         OperationsService(settings, operations=operations, fleet=fleet, gate=gate), server
     )
-    add_AdminServiceServicer_to_server(AdminService(settings, admin=admin, fleet=fleet), server)
+    add_AdminServiceServicer_to_server(
+        AdminService(settings, admin=admin, stats=stats, fleet=fleet, gate=gate), server
+    )
     add_GRPCInferenceServiceServicer_to_server(
         InferenceService(settings, relay=relay, fleet=fleet, gate=gate), server
     )
@@ -169,21 +173,21 @@ async def grpc_server(
         health_port(settings.health_address, health_service, options=options(settings)),
     ):
         add_HealthServicer_to_server(health_service, server)
+        if settings.channelz:
+            channelz.add_channelz_servicer(server)
         reflection.enable_server_reflection(
             (
                 health.SERVICE,
                 admin_service.SERVICE,
-        if settings.channelz:
-            channelz.add_channelz_servicer(server)
                 inference_service.SERVICE,
                 "google.longrunning.Operations",
                 "grpc.health.v1.Health",
                 reflection.SERVICE_NAME,
+                *((CHANNELZ,) if settings.channelz else ()),
             ),
             server,
         )
         address = bind(server, settings.address, credentials)
-                *((CHANNELZ,) if settings.channelz else ()),
         await server.start()
         try:
             yield address

@@ -5,6 +5,7 @@ anything that knows Redis.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from despacho.job.v1 import job_pb2
@@ -12,6 +13,7 @@ from dispatch.errors import DespachoError
 from dispatch.jobs import Priority
 from dispatch.letters import Letter, LetterPage
 from dispatch.operations import Operation, OperationKey, OperationPage
+from server.samples import Sample
 
 
 class Relay(Protocol):
@@ -109,6 +111,22 @@ class DeadLetters(Protocol):
 
     async def forget(self, model: str) -> bool:
         """Delete what is left of a model; return whether there was anything."""
+        ...
+
+
+class Stats(Protocol):
+    """What the whole system does; `stats.py` says more."""
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Look once a second while inside."""
+        ...
+
+    async def samples(self) -> Sequence[Sample]:
+        """Return what was seen in the last seconds, oldest first; at least one.
+
+        Raises:
+            BrokerUnavailable: nothing was seen, as Redis cannot be reached.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ from server.failures import error_of
 from server.fleet import Fleet
 from server.pending import PendingReplies
 from server.room import room_in_s
+from server.tally import TALLY
 from server.writer import Writer
 
 STAYS_FULL_S: Final = 0.050
@@ -58,7 +59,8 @@ class Relay:
         self._check_may_have_room(job.model)
         job.id = os.urandom(16).hex()
         job.reply_to = self._server_id
-        answer_by = time.monotonic() + with_margin(timeout_s)
+        began = time.monotonic()
+        answer_by = began + with_margin(timeout_s)
         submission = Submission(job, image, priority, answer_by)
         # Wait first, send second: a fast worker may answer before the writer has
         # heard that the job was accepted. Both only touch memory here; the writer
@@ -67,7 +69,9 @@ class Relay:
             with self._pending.expect(submission) as reply:
                 self._writer.enqueue(submission)
                 try:
-                    return _answered(await reply)
+                    answered = _answered(await reply)
+                    TALLY.answered(job.model, time.monotonic() - began)
+                    return answered
                 except errors.ExpiredInQueue:
                     self._writer.cancel(submission, Outcome.EXPIRED)
                     raise

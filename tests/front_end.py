@@ -24,6 +24,7 @@ from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.admin import Admin
 from server.grpc_server import grpc_server
 from server.settings import ServerSettings
+from tests.fake_stats import FakeStats
 
 if TYPE_CHECKING:
     from prediction.v1.prediction_pb2_grpc import PredictionServiceAsyncStub
@@ -341,6 +342,7 @@ class FrontEnd:
     relay: FakeRelay
     operations: FakeOperations
     letters: FakeDeadLetters
+    stats: FakeStats
     link: Link
     fleet: FakeFleet
     address: str
@@ -357,7 +359,7 @@ async def front_end(
 ) -> AsyncIterator[FrontEnd]:
     """Run a front-end on a free port, and connect to it."""
     relay, operations, fleet = FakeRelay(), FakeOperations(), FakeFleet()
-    letters, link = FakeDeadLetters(fleet), Link()
+    letters, stats, link = FakeDeadLetters(fleet), FakeStats(), Link()
     link.restored()
     chosen = ServerSettings.model_validate(
         {"address": "127.0.0.1:0", "drain_s": 0.5, **settings}, by_name=True
@@ -368,6 +370,7 @@ async def front_end(
             relay=relay,
             operations=operations,
             admin=Admin(letters, operations, link, fleet),
+            stats=stats,
             fleet=fleet,
             drain_notice_s=drain_notice_s,
         ) as address,
@@ -377,6 +380,7 @@ async def front_end(
             relay,
             operations,
             letters,
+            stats,
             link,
             fleet,
             address,

@@ -146,6 +146,7 @@ class Stack:
         assert counts.pop("accepted") == sum(counts.values()), self.totals()
         permanent = {
             keys.MODELS.encode(),
+            keys.FRONT_ENDS.encode(),
             *(
                 name(self.model).encode()
                 for name in (keys.card, keys.workers, keys.load, keys.totals, keys.dead)

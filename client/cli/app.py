@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "delete": Home("operations", "delete", "Forget what was submitted, and its labels."),
     "models": Home("inspect", "models", "List the models that are served, or describe one."),
     "health": Home("inspect", "health", "Say whether a service is serving."),
+    "top": Home("top", "top", "Show what the whole system does, live."),
     "dead-letters": Home("dead_letters", "dead_letters", "Look after images whose workers died."),
     "forget-model": Home("inspect", "forget_model", "Forget a model that is no longer served."),
 }

@@ -56,6 +56,7 @@ def lasting(client: "redis.Redis", model: str) -> set[str]:
     """Return keys without a TTL that `dispatch/keys.py` does not call permanent."""
     permanent = {
         keys.MODELS,
+        keys.FRONT_ENDS,
         *(name(model) for name in (keys.card, keys.workers, keys.load, keys.totals, keys.dead)),
         *keys.job_streams(model),
     }

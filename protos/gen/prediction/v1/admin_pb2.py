@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19prediction/v1/admin.proto\x12\rprediction.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n\nDeadLetter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ndeliveries\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\r\n\x05top_k\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\x0c\"N\n\x16ListDeadLettersRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x17ListDeadLettersResponse\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x19.prediction.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14GetDeadLetterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x15GetDeadLetterResponse\x12.\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x19.prediction.v1.DeadLetter\"\'\n\x17ReplayDeadLetterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x17PurgeDeadLettersRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"0\n\x18PurgeDeadLettersResponse\x12\x14\n\x0cpurged_count\x18\x01 \x01(\x03\"\"\n\x12\x46orgetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x46orgetModelResponse2\x8d\x04\n\x0c\x41\x64minService\x12`\n\x0fListDeadLetters\x12%.prediction.v1.ListDeadLettersRequest\x1a&.prediction.v1.ListDeadLettersResponse\x12Z\n\rGetDeadLetter\x12#.prediction.v1.GetDeadLetterRequest\x1a$.prediction.v1.GetDeadLetterResponse\x12\x83\x01\n\x10ReplayDeadLetter\x12&.prediction.v1.ReplayDeadLetterRequest\x1a\x1d.google.longrunning.Operation\"(\xca\x41%\n\x0fPredictResponse\x12\x12PredictionMetadata\x12\x63\n\x10PurgeDeadLetters\x12&.prediction.v1.PurgeDeadLettersRequest\x1a\'.prediction.v1.PurgeDeadLettersResponse\x12T\n\x0b\x46orgetModel\x12!.prediction.v1.ForgetModelRequest\x1a\".prediction.v1.ForgetModelResponseB&\n\x16\x64\x65spacho.prediction.v1B\nAdminProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19prediction/v1/admin.proto\x12\rprediction.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n\nDeadLetter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ndeliveries\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\r\n\x05top_k\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\x0c\"N\n\x16ListDeadLettersRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x17ListDeadLettersResponse\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x19.prediction.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14GetDeadLetterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"G\n\x15GetDeadLetterResponse\x12.\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x19.prediction.v1.DeadLetter\"\'\n\x17ReplayDeadLetterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x17PurgeDeadLettersRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"0\n\x18PurgeDeadLettersResponse\x12\x14\n\x0cpurged_count\x18\x01 \x01(\x03\"\"\n\x12\x46orgetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x46orgetModelResponse\"M\n\x11WatchStatsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd4\x01\n\x12WatchStatsResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06models\x18\x03 \x03(\x0b\x32\x19.prediction.v1.ModelStats\x12-\n\x08\x66\x61ilures\x18\x04 \x03(\x0b\x32\x1b.prediction.v1.FailureCount\x12\x0f\n\x07servers\x18\x05 \x01(\x05\"\x81\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06queues\x18\x02 \x03(\x0b\x32\x19.prediction.v1.QueueStats\x12\x14\n\x0cqueued_bytes\x18\x03 \x01(\x03\x12\x19\n\x11images_per_second\x18\x04 \x01(\x01\x12,\n\x07latency\x18\x05 \x01(\x0b\x32\x1b.prediction.v1.LatencyStats\x12-\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x1b.prediction.v1.FailureCount\x12+\n\x07workers\x18\x07 \x03(\x0b\x32\x1a.prediction.v1.WorkerStats\"k\n\nQueueStats\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\x03\x12\x0f\n\x07\x63laimed\x18\x03 \x01(\x03\x12-\n\noldest_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x01\n\x0cLatencyStats\x12\x0e\n\x06images\x18\x01 \x01(\x03\x12&\n\x03p50\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p90\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0c\x46\x61ilureCount\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x96\x01\n\x0bWorkerStats\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x0f\n\x07in_hand\x18\x04 \x01(\x05\x12\x19\n\x11images_per_second\x18\x05 \x01(\x01\x12\x17\n\x0fmean_batch_size\x18\x06 \x01(\x01\x12\x0c\n\x04\x62usy\x18\x07 \x01(\x01\x32\xe2\x04\n\x0c\x41\x64minService\x12`\n\x0fListDeadLetters\x12%.prediction.v1.ListDeadLettersRequest\x1a&.prediction.v1.ListDeadLettersResponse\x12Z\n\rGetDeadLetter\x12#.prediction.v1.GetDeadLetterRequest\x1a$.prediction.v1.GetDeadLetterResponse\x12\x83\x01\n\x10ReplayDeadLetter\x12&.prediction.v1.ReplayDeadLetterRequest\x1a\x1d.google.longrunning.Operation\"(\xca\x41%\n\x0fPredictResponse\x12\x12PredictionMetadata\x12\x63\n\x10PurgeDeadLetters\x12&.prediction.v1.PurgeDeadLettersRequest\x1a\'.prediction.v1.PurgeDeadLettersResponse\x12T\n\x0b\x46orgetModel\x12!.prediction.v1.ForgetModelRequest\x1a\".prediction.v1.ForgetModelResponse\x12S\n\nWatchStats\x12 .prediction.v1.WatchStatsRequest\x1a!.prediction.v1.WatchStatsResponse0\x01\x42&\n\x16\x64\x65spacho.prediction.v1B\nAdminProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +37,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\026despacho.prediction.v1B\nAdminProtoP\001'
   _globals['_ADMINSERVICE'].methods_by_name['ReplayDeadLetter']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ReplayDeadLetter']._serialized_options = b'\312A%\n\017PredictResponse\022\022PredictionMetadata'
-  _globals['_DEADLETTER']._serialized_start=115
-  _globals['_DEADLETTER']._serialized_end=296
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=298
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=376
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=378
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=477
-  _globals['_GETDEADLETTERREQUEST']._serialized_start=479
-  _globals['_GETDEADLETTERREQUEST']._serialized_end=515
-  _globals['_GETDEADLETTERRESPONSE']._serialized_start=517
-  _globals['_GETDEADLETTERRESPONSE']._serialized_end=588
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=590
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=629
-  _globals['_PURGEDEADLETTERSREQUEST']._serialized_start=631
-  _globals['_PURGEDEADLETTERSREQUEST']._serialized_end=699
-  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_start=701
-  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_end=749
-  _globals['_FORGETMODELREQUEST']._serialized_start=751
-  _globals['_FORGETMODELREQUEST']._serialized_end=785
-  _globals['_FORGETMODELRESPONSE']._serialized_start=787
-  _globals['_FORGETMODELRESPONSE']._serialized_end=808
-  _globals['_ADMINSERVICE']._serialized_start=811
-  _globals['_ADMINSERVICE']._serialized_end=1336
+  _globals['_DEADLETTER']._serialized_start=147
+  _globals['_DEADLETTER']._serialized_end=328
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=330
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=408
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=410
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=509
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=511
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=547
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=549
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=620
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=622
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=661
+  _globals['_PURGEDEADLETTERSREQUEST']._serialized_start=663
+  _globals['_PURGEDEADLETTERSREQUEST']._serialized_end=731
+  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_start=733
+  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_end=781
+  _globals['_FORGETMODELREQUEST']._serialized_start=783
+  _globals['_FORGETMODELREQUEST']._serialized_end=817
+  _globals['_FORGETMODELRESPONSE']._serialized_start=819
+  _globals['_FORGETMODELRESPONSE']._serialized_end=840
+  _globals['_WATCHSTATSREQUEST']._serialized_start=842
+  _globals['_WATCHSTATSREQUEST']._serialized_end=919
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=922
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1134
+  _globals['_MODELSTATS']._serialized_start=1137
+  _globals['_MODELSTATS']._serialized_end=1394
+  _globals['_QUEUESTATS']._serialized_start=1396
+  _globals['_QUEUESTATS']._serialized_end=1503
+  _globals['_LATENCYSTATS']._serialized_start=1506
+  _globals['_LATENCYSTATS']._serialized_end=1656
+  _globals['_FAILURECOUNT']._serialized_start=1658
+  _globals['_FAILURECOUNT']._serialized_end=1703
+  _globals['_WORKERSTATS']._serialized_start=1706
+  _globals['_WORKERSTATS']._serialized_end=1856
+  _globals['_ADMINSERVICE']._serialized_start=1859
+  _globals['_ADMINSERVICE']._serialized_end=2469
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ What an operator of Despacho may see and do. Errors are told as in
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -293,3 +294,283 @@ class ForgetModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetModelResponse: _TypeAlias = ForgetModelResponse  # noqa: Y015
+
+@_typing.final
+class WatchStatsRequest(_message.Message):
+    """Asks to be shown what is going on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of a model. Empty: all models."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """How often to show it. Range [1 s, 60 s]; absent means 1 s."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStatsRequest: _TypeAlias = WatchStatsRequest  # noqa: Y015
+
+@_typing.final
+class WatchStatsResponse(_message.Message):
+    """What is going on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    servers: _builtins.int
+    """Servers that are alive."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen, by the clock of the server."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """Over how long before `time` rates, latencies and failures are counted: up to
+        10 s, less shortly after somebody began to watch.
+        """
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]:
+        """The models, sorted by name."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureCount]:
+        """What failed before it was known which model was meant, such as calls without
+        credentials, most frequent first.
+        """
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+        models: _abc.Iterable[Global___ModelStats] | None = ...,
+        failures: _abc.Iterable[Global___FailureCount] | None = ...,
+        servers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "models", b"models", "servers", b"servers", "time", b"time", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStatsResponse: _TypeAlias = WatchStatsResponse  # noqa: Y015
+
+@_typing.final
+class ModelStats(_message.Message):
+    """One model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    QUEUED_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model."""
+    queued_bytes: _builtins.int
+    """What all that counts for in the limits, bytes."""
+    images_per_second: _builtins.float
+    """Images that ended per second, answered or not."""
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueStats]:
+        """What waits or is in work: high, normal and low priority, then operations."""
+
+    @_builtins.property
+    def latency(self) -> Global___LatencyStats:
+        """How long answered images took in the servers, operations not among them."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureCount]:
+        """Images and calls that failed, by reason, most frequent first."""
+
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]:
+        """Live workers, sorted by name. One that was killed is shown for 3 s more."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        queues: _abc.Iterable[Global___QueueStats] | None = ...,
+        queued_bytes: _builtins.int = ...,
+        images_per_second: _builtins.float = ...,
+        latency: Global___LatencyStats | None = ...,
+        failures: _abc.Iterable[Global___FailureCount] | None = ...,
+        workers: _abc.Iterable[Global___WorkerStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "images_per_second", b"images_per_second", "latency", b"latency", "model", b"model", "queued_bytes", b"queued_bytes", "queues", b"queues", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelStats: _TypeAlias = ModelStats  # noqa: Y015
+
+@_typing.final
+class QueueStats(_message.Message):
+    """One of the queues of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    CLAIMED_FIELD_NUMBER: _builtins.int
+    OLDEST_AGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`high`, `normal`, `low` or `operation`."""
+    waiting: _builtins.int
+    """Images that no worker has taken yet."""
+    claimed: _builtins.int
+    """Images in the hands of workers."""
+    @_builtins.property
+    def oldest_age(self) -> _duration_pb2.Duration:
+        """Since when the oldest of both is there; 0 when there is none."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        waiting: _builtins.int = ...,
+        claimed: _builtins.int = ...,
+        oldest_age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_age", b"oldest_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "name", b"name", "oldest_age", b"oldest_age", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueStats: _TypeAlias = QueueStats  # noqa: Y015
+
+@_typing.final
+class LatencyStats(_message.Message):
+    """How long images took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P90_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    images: _builtins.int
+    """How many were answered in the window. If none, the others are absent."""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """What half of them stayed below. Like the others right to within 10 %."""
+
+    @_builtins.property
+    def p90(self) -> _duration_pb2.Duration:
+        """What 90 of 100 stayed below."""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """What 99 of 100 stayed below."""
+
+    def __init__(
+        self,
+        *,
+        images: _builtins.int = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p90: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "p90", b"p90", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "p50", b"p50", "p90", b"p90", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatencyStats: _TypeAlias = LatencyStats  # noqa: Y015
+
+@_typing.final
+class FailureCount(_message.Message):
+    """What failed for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """As in `ErrorInfo.reason`."""
+    count: _builtins.int
+    """How often, in the window."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailureCount: _TypeAlias = FailureCount  # noqa: Y015
+
+@_typing.final
+class WorkerStats(_message.Message):
+    """One worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    IN_HAND_FIELD_NUMBER: _builtins.int
+    IMAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEAN_BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """Name of the worker."""
+    model_version: _builtins.str
+    """Version of the model it serves."""
+    ready: _builtins.bool
+    """Whether it takes images; false while it loads the model."""
+    in_hand: _builtins.int
+    """Images it has in hand."""
+    images_per_second: _builtins.float
+    """Images inferred per second."""
+    mean_batch_size: _builtins.float
+    """Images in a batch, on average; 0 if there was no batch."""
+    busy: _builtins.float
+    """Share of the time in which its model was running, range [0, 1]."""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        ready: _builtins.bool = ...,
+        in_hand: _builtins.int = ...,
+        images_per_second: _builtins.float = ...,
+        mean_batch_size: _builtins.float = ...,
+        busy: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "images_per_second", b"images_per_second", "in_hand", b"in_hand", "mean_batch_size", b"mean_batch_size", "model_version", b"model_version", "ready", b"ready", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerStats: _TypeAlias = WorkerStats  # noqa: Y015

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -65,10 +65,15 @@ class AdminServiceStub:
                 request_serializer=prediction_dot_v1_dot_admin__pb2.ForgetModelRequest.SerializeToString,
                 response_deserializer=prediction_dot_v1_dot_admin__pb2.ForgetModelResponse.FromString,
                 _registered_method=True)
+        self.WatchStats = channel.unary_stream(
+                '/prediction.v1.AdminService/WatchStats',
+                request_serializer=prediction_dot_v1_dot_admin__pb2.WatchStatsRequest.SerializeToString,
+                response_deserializer=prediction_dot_v1_dot_admin__pb2.WatchStatsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -134,6 +139,19 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchStats(self, request, context):
+        """Shows what the whole system does, over all servers and workers: at once, and
+        then once per `period` until the caller cancels.
+
+        Safe to retry. A model that nobody ever served is shown as soon as somebody
+        does. A call without a deadline lasts as long as its connection. While Redis
+        cannot be reached, what was seen last is repeated, with the time at which it
+        was seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +180,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=prediction_dot_v1_dot_admin__pb2.ForgetModelRequest.FromString,
                     response_serializer=prediction_dot_v1_dot_admin__pb2.ForgetModelResponse.SerializeToString,
             ),
+            'WatchStats': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStats,
+                    request_deserializer=prediction_dot_v1_dot_admin__pb2.WatchStatsRequest.FromString,
+                    response_serializer=prediction_dot_v1_dot_admin__pb2.WatchStatsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'prediction.v1.AdminService', rpc_method_handlers)
@@ -171,7 +194,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -303,6 +326,33 @@ class AdminService:
             '/prediction.v1.AdminService/ForgetModel',
             prediction_dot_v1_dot_admin__pb2.ForgetModelRequest.SerializeToString,
             prediction_dot_v1_dot_admin__pb2.ForgetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/prediction.v1.AdminService/WatchStats',
+            prediction_dot_v1_dot_admin__pb2.WatchStatsRequest.SerializeToString,
+            prediction_dot_v1_dot_admin__pb2.WatchStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,7 +30,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -80,10 +80,19 @@ class AdminServiceStub:
     or it has dead letters, and with `NOT_FOUND` when no such model was ever
     served.
     """
+    WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
+    """Shows what the whole system does, over all servers and workers: at once, and
+    then once per `period` until the caller cancels.
+
+    Safe to retry. A model that nobody ever served is shown as soon as somebody
+    does. A call without a deadline lasts as long as its connection. While Redis
+    cannot be reached, what was seen last is repeated, with the time at which it
+    was seen.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -130,9 +139,18 @@ class AdminServiceAsyncStub(AdminServiceStub):
     or it has dead letters, and with `NOT_FOUND` when no such model was ever
     served.
     """
+    WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
+    """Shows what the whole system does, over all servers and workers: at once, and
+    then once per `period` until the caller cancels.
+
+    Safe to retry. A model that nobody ever served is shown as soon as somebody
+    does. A call without a deadline lasts as long as its connection. While Redis
+    cannot be reached, what was seen last is repeated, with the time at which it
+    was seen.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after what was set aside.
+    """Looks after what was set aside, and shows what is going on.
 
     A dead letter is an image that was in the hands of workers that died, as often
     as the operator allows (`WORKER_MAX_DELIVERIES`). The letters of a model are
@@ -206,6 +224,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         `FAILED_PRECONDITION` while a worker of the model lives, images wait for it,
         or it has dead letters, and with `NOT_FOUND` when no such model was ever
         served.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchStats(
+        self,
+        request: _admin_pb2.WatchStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchStatsResponse], _abc.AsyncIterator[_admin_pb2.WatchStatsResponse]]:
+        """Shows what the whole system does, over all servers and workers: at once, and
+        then once per `period` until the caller cancels.
+
+        Safe to retry. A model that nobody ever served is shown as soon as somebody
+        does. A call without a deadline lasts as long as its connection. While Redis
+        cannot be reached, what was seen last is repeated, with the time at which it
+        was seen.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,175 @@
+"""`despacho top`: what the whole system does, live."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .. import stats_wire
+from ..stats import Latency, ModelStats, Queue, Stats, Worker
+from .exits import printable
+from .options import EPILOG, connection_options
+from .printers import console, print_json, rfc3339
+from .session import explaining
+
+MIB: Final = 1024 * 1024
+
+ONCE_S: Final = 1.5
+"""Over how long the rates are counted at least that are shown once, seconds."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", default="")
+@click.option(
+    "--period",
+    "period_s",
+    type=click.FloatRange(1, 60),
+    default=stats_wire.DEFAULT_PERIOD_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to show it.",
+)
+@click.option("--once", is_flag=True, help="Show it once, after two seconds, and end.")
+@connection_options("for ever")
+def top(
+    *,
+    model: str,
+    period_s: float,
+    once: bool,
+    as_json: bool,
+    server: str,
+    timeout_s: float | None,
+) -> None:
+    """Show what the whole system does, or the model named MODEL, until Ctrl-C.
+
+    Queues, workers, throughput, latencies and failures of the last ten seconds, over
+    all servers. Needs the scope `admin` where API keys are wanted.
+    """
+    with explaining(server, as_json=as_json) as client:
+        shown = client.admin.watch_stats(model, period_s=period_s, timeout_s=timeout_s)
+        if once:
+            # Rates need time between two looks.
+            _print(next(each for each in shown if each.window_s > ONCE_S), as_json=as_json)
+            shown.close()
+        elif as_json or not sys.stdout.isatty():
+            for stats in shown:
+                _print(stats, as_json=as_json)
+        else:
+            output = console()
+            with Live(console=output, screen=True, auto_refresh=False) as live:
+                for stats in shown:
+                    live.update(view(stats, server), refresh=True)
+
+
+def _print(stats: Stats, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(stats), "time": rfc3339(stats.time)})
+    else:
+        console().print(view(stats, ""))
+
+
+def view(stats: Stats, server: str) -> RenderableType:
+    """Return the picture of one look.
+
+    Args:
+        stats: what was seen.
+        server: address of the server; empty: not shown.
+    """
+    heading = Text("despacho", style="bold")
+    heading.append(
+        f"  {server}  {_count(stats.servers, 'server')}"
+        f"  {stats.time.astimezone():%H:%M:%S}  over {stats.window_s:.0f} s",
+        style="not bold dim",
+    )
+    parts: list[RenderableType] = [heading]
+    if not stats.models:
+        parts.append(Text("No model was ever served here: start a worker."))
+    for model in stats.models:
+        parts += [Text(), *_model(model)]
+    if stats.failures:
+        parts += [Text(), Text.assemble("failed otherwise  ", _failures(stats.failures))]
+    return Group(*parts)
+
+
+def _model(model: ModelStats) -> list[RenderableType]:
+    heading = Text(printable(model.model), style="bold cyan")
+    heading.append(f"  {model.images_per_s:.1f} images/s", style="not bold default")
+    heading.append(f"  {_latency(model.latency)}", style="not bold default")
+    lines: list[RenderableType] = [heading]
+    if model.failures:
+        lines.append(Text.assemble("  failed  ", _failures(model.failures)))
+    lines += [_queues(model.queues, model.queued_bytes), _workers(model.workers)]
+    return lines
+
+
+def _latency(latency: Latency) -> str:
+    if latency.p50_s is None or latency.p90_s is None or latency.p99_s is None:
+        return "no answers"
+    shares = {"p50": latency.p50_s, "p90": latency.p90_s, "p99": latency.p99_s}
+    return "  ".join(f"{name} {_duration(seconds)}" for name, seconds in shares.items())
+
+
+def _queues(queues: tuple[Queue, ...], size_bytes: int) -> RenderableType:
+    table = Table("queue", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("waiting", "claimed", "oldest"):
+        table.add_column(heading, justify="right")
+    for queue in queues:
+        is_empty = queue.waiting == queue.claimed == 0
+        table.add_row(
+            printable(queue.name),
+            str(queue.waiting),
+            str(queue.claimed),
+            "-" if is_empty else _duration(queue.oldest_age_s),
+            style="dim" if is_empty else "",
+        )
+    if size_bytes:
+        table.add_row("", "", "", f"{size_bytes / MIB:.1f} MiB", style="dim")
+    return _indented(table)
+
+
+def _workers(workers: tuple[Worker, ...]) -> RenderableType:
+    if not workers:
+        return Text("  no worker is alive", style="red")
+    table = Table("worker", "version", "state", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("in hand", "images/s", "batch", "busy"):
+        table.add_column(heading, justify="right")
+    for worker in workers:
+        table.add_row(
+            Text(printable(worker.name)),
+            Text(printable(worker.model_version)),
+            "ready" if worker.ready else Text("loading", style="yellow"),
+            str(worker.in_hand),
+            f"{worker.images_per_s:.1f}",
+            f"{worker.mean_batch_size:.1f}" if worker.mean_batch_size else "-",
+            f"{worker.busy:.0%}",
+        )
+    return _indented(table)
+
+
+def _indented(table: Table) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("", table)
+    return grid
+
+
+def _failures(failures: Mapping[str, int]) -> Text:
+    listed = ", ".join(f"{printable(reason)} {count}" for reason, count in failures.items())
+    return Text(listed, style="yellow")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:  # noqa: PLR2004 - of seconds a person has an idea
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

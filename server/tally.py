@@ -1,0 +1,75 @@
+"""What this process has done since it started: how fast images were answered, what failed.
+
+One for the process, like the counters of `telemetry`, and as cheap: each image
+of each call is counted here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from despacho.job.v1.job_pb2 import FrontEndCard
+from dispatch.latency import EDGES_S, bucket_of
+
+
+@dataclass(slots=True)
+class _OfModel:
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(EDGES_S) + 1))
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+NO_MODEL: Final = ""
+"""Under which is counted what failed before it was known which model was meant."""
+
+
+class Tally:
+    """Counts by model. For one thread."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, _OfModel] = {}
+
+    def answered(self, model: str, seconds: float) -> None:
+        """Count an image that was answered.
+
+        Args:
+            model: which model.
+            seconds: from being accepted from the caller to having the answer.
+        """
+        self._of(model).latency_counts[bucket_of(seconds)] += 1
+
+    def failed(self, model: str, reason: str) -> None:
+        """Count an image or a call that failed.
+
+        Args:
+            model: which model; empty: nobody knows.
+            reason: as in `ErrorInfo.reason`.
+        """
+        self._of(model).failures[reason] += 1
+
+    def write_to(self, card: FrontEndCard, models: Iterable[str]) -> None:
+        """Write the counts into `card`.
+
+        Args:
+            card: gets them.
+            models: those that are there. What failed for others is counted as if it had
+                named none, as callers can name as many as they like.
+        """
+        for name in self._models.keys() - {NO_MODEL, *models}:
+            self._of(NO_MODEL).failures.update(self._models.pop(name).failures)
+        del card.models[:]
+        for name, of_model in self._models.items():
+            written = card.models.add(model=name, failures=of_model.failures)
+            counts = of_model.latency_counts
+            used = max((index for index, count in enumerate(counts, 1) if count), default=0)
+            written.latency_counts.extend(counts[:used])
+
+    def _of(self, model: str) -> _OfModel:
+        found = self._models.get(model)
+        if found is None:
+            found = self._models[model] = _OfModel()
+        return found
+
+
+TALLY: Final = Tally()
+"""That of this process."""

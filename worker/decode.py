@@ -67,9 +67,10 @@ warnings.filterwarnings("ignore", module="PIL")
 BACKGROUND: Final = (255, 255, 255)
 """What is seen through a transparent image: white, as most viewers show it."""
 
-DRAFT_GAP: Final = 2.0
+DRAFT_GAP: Final = 1.25
 """How many times the input's size a JPEG is decoded at, at least, when it need not be decoded
-in full. Its decoder scales by 1/2, 1/4 or 1/8 for less than the price of decoding."""
+in full. Its decoder scales by 1/2, 1/4 or 1/8 for less than the price of decoding, and averages
+while it does: what is left to interpolate needs little more than the input's size."""
 
 REDUCING_GAP: Final = 3.0
 """How many times the input's size an image is averaged down to, at least, before it is
@@ -185,7 +186,8 @@ def _check_runs(image: Image.Image, stream: io.BytesIO) -> None:
 
 def _to_input(image: Image.Image, rule: InputRule, orientation: int) -> Image.Image:
     plan = _plan(image.size, rule, is_sideways=orientation in SIDEWAYS)
-    small = _scaled(_loaded(image, plan), plan, FILTERS[rule.filter])
+    shown = _draft(image, plan)
+    small = _scaled(_loaded(image), shown, plan, FILTERS[rule.filter])
     if orientation in ORIENTATIONS:
         small = small.transpose(ORIENTATIONS[orientation])
     return _padded(_opaque(small), rule)
@@ -214,12 +216,22 @@ def _plan(stored: tuple[int, int], rule: InputRule, *, is_sideways: bool) -> _Pl
             return _Plan(share, into)
 
 
-def _loaded(image: Image.Image, plan: _Plan) -> Image.Image:
-    """Decode, at a fraction of the size where the format can, to a mode that can be scaled."""
+def _draft(image: Image.Image, plan: _Plan) -> tuple[float, float]:
+    """Let a large JPEG be decoded at a fraction of its size.
+
+    Returns:
+        Width and height that the whole picture has when it is decoded. The last column and row
+        may be pixels of which only a part belongs to the picture: without that fraction it would
+        be scaled by a little too much, and lie beside its place.
+    """
     # The size of the whole image at which the part that is kept has the input's size.
     width, height = (size / share for size, share in zip(plan.size, plan.share, strict=True))
-    # Changes nothing unless the image is a JPEG.
-    image.draft(None, (ceil(width * DRAFT_GAP), ceil(height * DRAFT_GAP)))
+    drafted = image.draft(None, (ceil(width * DRAFT_GAP), ceil(height * DRAFT_GAP)))
+    return image.size if drafted is None else drafted[1][2:]
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """Decode, to a mode that can be scaled."""
     image.load()
     match image.mode:
         case "L" | "RGB" | "CMYK" if not image.has_transparency_data:
@@ -234,13 +246,13 @@ def _loaded(image: Image.Image, plan: _Plan) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _scaled(image: Image.Image, plan: _Plan, resampling: Image.Resampling) -> Image.Image:
+def _scaled(
+    image: Image.Image, shown: tuple[float, float], plan: _Plan, resampling: Image.Resampling
+) -> Image.Image:
     """Cut and scale."""
-    margins = [
-        (side - side * share) / 2 for side, share in zip(image.size, plan.share, strict=True)
-    ]
-    left, top = margins
-    box = (left, top, image.width - left, image.height - top)
+    width, height = shown
+    left, top = ((side - side * share) / 2 for side, share in zip(shown, plan.share, strict=True))
+    box = (left, top, width - left, height - top)
     return image.resize(plan.size, resampling, box, REDUCING_GAP)
 
 

@@ -5,12 +5,15 @@ need another package, for two more).
 """
 
 import importlib.util
+import io
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from worker.bundled.prepare import prepared
 from worker.decode import decode
@@ -69,6 +72,29 @@ def test_photos_are_what_they_are_known_to_be(
     assert spec.labels[class_id] == label
     assert scores[class_id] == pytest.approx(score, abs=0.02)
     assert scores.sum() == pytest.approx(1, abs=1e-4)
+
+
+PIXELS = 12_000_000
+
+
+@pytest.mark.parametrize(
+    "photo", ["coffee.png", "camera.png", "motorcycle_left.png", "rocket.jpg", "chelsea.png"]
+)
+def test_a_large_photo_is_the_same_to_the_model_though_it_is_not_decoded_in_full(
+    engine: Engine, spec: ModelSpec, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    with Image.open(photos() / photo) as image:
+        scale = math.sqrt(PIXELS / (image.width * image.height))
+        size = (round(image.width * scale), round(image.height * scale))
+        image.convert("RGB").resize(size).save(buffer, "JPEG", quality=92)
+    small = decode(buffer.getvalue(), spec.input, max_pixels=2 * PIXELS)
+    monkeypatch.setattr("worker.decode.DRAFT_GAP", 1000.0)
+    full = decode(buffer.getvalue(), spec.input, max_pixels=2 * PIXELS)
+    assert (small != full).any()  # one of them was decoded in full, the other was not
+    few, all_ = engine.predict(small[None])[0], engine.predict(full[None])[0]
+    assert few.argmax() == all_.argmax()
+    assert few.max() == pytest.approx(all_.max(), abs=0.1)
 
 
 def test_second_worker_finds_it_prepared(cache: Path) -> None:

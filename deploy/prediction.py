@@ -5,8 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from client import Client, PredictionResult
-from client.errors import DeadlineExceeded, DespachoError, NotFound, Retryable
+from client import PredictionResult
+from client.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    DespachoError,
+    NotFound,
+    Retryable,
+    Unreachable,
+)
+from deploy import access
 from deploy.errors import StackError
 from deploy.state import ROOT
 
@@ -39,10 +47,15 @@ def wait_for_prediction(
         check()
         try:
             # A new client each time: an old one would wait ever longer to reconnect.
-            with Client(address) as client:
+            with access.client(address) as client:
                 return client.predict(Path(SAMPLE), timeout_s=ATTEMPT_S)
         except (Retryable, DeadlineExceeded, NotFound) as error:
             reason = str(error)
+            if is_distrust(error):
+                raise StackError(
+                    f"no encrypted connection to {address}: its certificate must name that host"
+                    f" and be signed by one in DESPACHO_TLS_CA ({reason})"
+                ) from error
         except DespachoError as error:
             raise StackError(f"the sample photo cannot be labelled: {error}") from error
         if time.monotonic() > give_up_at:
@@ -51,6 +64,11 @@ def wait_for_prediction(
             print(f"  still waiting: {reason}", flush=True)
             remark_at += REMARK_S
         time.sleep(PAUSE_S)
+
+
+def is_distrust(error: DespachoError) -> bool:
+    """Say whether the certificate of the server is no good, which waiting does not mend."""
+    return isinstance(error, Unreachable) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def wait_for_workers(
@@ -76,10 +94,17 @@ def live_workers(address: str) -> int:
     """Return how many workers the model with the most has ready; 0 if nobody says.
 
     Workers of other models may have been started by hand.
+
+    Raises:
+        StackError: whoever asks may not know.
     """
     try:
-        with Client(address) as client:
+        with access.client(address) as client:
             models = client.models(timeout_s=ATTEMPT_S)
             return max((model.live_workers for model in models), default=0)
+    except AccessDenied as error:
+        raise StackError(
+            f"the front-end does not say how many workers are ready: {error}"
+        ) from error
     except DespachoError:
         return 0

@@ -1,11 +1,14 @@
 """What is printed about services that run."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from client import Client, PredictionResult
+from client import PredictionResult
 from client.errors import DespachoError
+from deploy import access
 from deploy.prediction import SAMPLE
 from deploy.stack import DEFAULT_ADDRESS
 from deploy.state import ROOT
@@ -26,14 +29,15 @@ def show_commands(address: str) -> None:
     photo = shown(SAMPLE)
     server = "" if address == DEFAULT_ADDRESS else f" --server {shlex.quote(address)}"
     body = f'''printf '{{"image":"%s"}}' "$(base64 < {photo} | tr -d '\\n')"'''
-    call = f"{tools}/grpcurl -plaintext -d @ {address} prediction.v1.PredictionService/Predict"
+    options = access.grpcurl_options(os.environ)
+    call = f"{tools}/grpcurl {options} -d @ {address} prediction.v1.PredictionService/Predict"
     print(f"\nTry:\n  {tools}/despacho predict{server} {photo}\n  {body} | {call}")
 
 
 def show_health(address: str) -> bool:
     """Print what the front-end says of itself; return whether it can answer."""
     try:
-        with Client(address) as client:
+        with access.client(address) as client:
             health = client.health("readiness", timeout_s=3)
             print(f"  readiness  {health.value}")
             models = client.models(timeout_s=3)
@@ -46,6 +50,12 @@ def show_health(address: str) -> bool:
             f" workers: {model.live_workers}, images waiting: {model.queue_depth}"
         )
     return any(model.live_workers for model in models)
+
+
+def without_password(url: str) -> str:
+    """Return the address of Redis as a terminal may show it."""
+    secret = urlsplit(url).password
+    return url.replace(f":{secret}@", ":***@", 1) if secret else url
 
 
 def shown(path: Path) -> str:

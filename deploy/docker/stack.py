@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from client import PredictionResult
-from deploy import address, prediction, report
+from deploy import access, address, prediction, report
 from deploy.errors import StackError
 from deploy.mode import compose_command, missing_for_docker
 from deploy.stack import DEFAULT_ADDRESS, default_model
@@ -44,6 +44,7 @@ class DockerStack:
                 print("Already running; bringing it up to date.", flush=True)
             else:
                 # Before minutes are spent on building images.
+                access.check(os.environ, os.environ)
                 address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
             try:
                 self._state.mode.write_text("docker\n", encoding="utf-8")

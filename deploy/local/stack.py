@@ -128,6 +128,7 @@ class LocalStack:
             print(f"Ending what an earlier run left over: {_listed(pids)}")
             leftovers.end_marked(self._state.folder)
         wanted = plan.make(os.environ, workers, plan.load(self._state.plan))
+        access.check(wanted.settings, os.environ)
         address.require_free(wanted.server_address)
         # What is older than this start says nothing about its failure.
         self._log_sizes = {path: path.stat().st_size for path in self._state.logs.glob("*.log")}
@@ -144,9 +145,12 @@ class LocalStack:
         self._state.configuration.write_text(text, encoding="utf-8")
 
     def _start_supervisor(self, wanted: Plan) -> None:
-        # Not what make tells its children: no service is a part of the build.
+        # Not what make tells its children: no service is a part of the build. Nor the key
+        # of the person who starts them: no service calls.
         inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("MAKE") and name != access.API_KEY
         }
         with self._state.supervisor_log.open("ab") as log:
             process = subprocess.Popen(

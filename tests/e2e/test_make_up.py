@@ -15,6 +15,7 @@ import pytest
 from deploy import address
 from deploy.local import leftovers, plan
 from deploy.state import State
+from tests.credentials import Authority, Keys
 from tests.processes import Process
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ class Checkout:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("SERVER_", "WORKER_", "REDIS_"))
+            if not name.startswith(("SERVER_", "WORKER_", "REDIS_", "DESPACHO_"))
         }
         own = {"DESPACHO_STATE": str(self.folder), "DESPACHO_MODE": "local"}
         return {**inherited, **own, **self.settings}
@@ -69,9 +70,34 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     assert leftovers.end_marked(one.folder) == []
 
 
-def test_up_scale_and_down(checkout: Checkout) -> None:
+def test_up_scale_and_down_with_tls_and_keys(checkout: Checkout, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("server", "127.0.0.1")
+    caller = authority.issue("caller", "caller.example.org")
+    keys = Keys(tmp_path / "keys.toml")
+    checkout.settings |= {
+        "SERVER_TLS_CERT_FILE": str(server.cert_file),
+        "SERVER_TLS_KEY_FILE": str(server.key_file),
+        "SERVER_TLS_CLIENT_CA_FILE": str(authority.cert_file),
+        "SERVER_API_KEYS_FILE": str(keys.path),
+    }
+    key = keys.add("me", "predict")
+    refused = checkout.make("up")
+    assert refused.returncode == 1
+    for missing in ("DESPACHO_TLS_CA", "DESPACHO_TLS_CERT", "DESPACHO_API_KEY"):
+        assert f"{missing}=" in refused.stderr
+    assert checkout.processes() == []
+
+    checkout.settings |= {
+        "DESPACHO_TLS_CA": str(authority.cert_file),
+        "DESPACHO_TLS_CERT": str(caller.cert_file),
+        "DESPACHO_TLS_KEY": str(caller.key_file),
+        "DESPACHO_API_KEY": key,
+    }
     up = checkout.make("up")
     assert up.returncode == 0, up.stderr
+    assert key not in up.stdout + up.stderr
+    assert key.encode() not in b"".join(environments(checkout.processes()))
     assert "espresso" in up.stdout
     started = checkout.processes()
     # Supervisor, Redis, server, worker.
@@ -102,6 +128,12 @@ def test_up_scale_and_down(checkout: Checkout) -> None:
     assert checkout.make("status").returncode == 1
 
 
+def environments(pids: list[int]) -> list[bytes]:
+    """Return what processes were given, where the system shows it."""
+    paths = (Path(f"/proc/{pid}/environ") for pid in pids)
+    return [path.read_bytes() for path in paths if path.exists()]
+
+
 def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
     script = [sys.executable, "docs/examples/byo_model.py", str(tmp_path)]
     subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
@@ -126,6 +158,7 @@ def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
         # Requests without a name mean what they meant before.
         assert "espresso" in checkout.make("up").stdout
         assert "espresso" in checkout.make("predict", "docs/examples/coffee.jpg").stdout
+        assert checkout.make("status").returncode == 0
     finally:
         worker.terminate()
         worker.clean_up()

@@ -1,0 +1,75 @@
+"""As whom `make up` calls what it has started."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy import access, report
+from deploy.errors import StackError
+
+TLS = {"SERVER_TLS_CERT_FILE": "cert.pem"}
+KEYS = {"SERVER_API_KEYS_FILE": "keys.toml"}
+CALLERS = {"SERVER_TLS_CLIENT_CA_FILE": "callers.pem"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment"),
+    [
+        ({}, {}),
+        ({}, {"DESPACHO_API_KEY": "for another server"}),
+        ({}, {"DESPACHO_TLS": "0"}),
+        (TLS, {"DESPACHO_TLS": "true"}),
+        (TLS, {"DESPACHO_TLS_CA": "ca.pem"}),
+        (KEYS, {"DESPACHO_API_KEY": "key"}),
+        (KEYS, {"DESPACHO_API_KEY_FILE": "key.txt"}),
+        (TLS | CALLERS, {"DESPACHO_TLS_CA": "ca.pem", "DESPACHO_TLS_CERT": "caller.pem"}),
+    ],
+)
+def test_nothing_is_missing(settings: dict[str, str], environment: dict[str, str]) -> None:
+    access.check(settings, environment)
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "told"),
+    [
+        (TLS, {}, "DESPACHO_TLS_CA="),
+        (TLS, {"DESPACHO_TLS": "false"}, "DESPACHO_TLS_CA="),
+        (KEYS, {}, "DESPACHO_API_KEY="),
+        (TLS | CALLERS, {"DESPACHO_TLS_CA": "ca.pem"}, "DESPACHO_TLS_CERT="),
+        ({}, {"DESPACHO_TLS_CA": "ca.pem"}, "does not encrypt"),
+        (TLS, {"DESPACHO_TLS": "perhaps"}, "neither true nor false"),
+    ],
+)
+def test_what_is_missing_is_told(
+    settings: dict[str, str], environment: dict[str, str], told: str
+) -> None:
+    with pytest.raises(StackError, match=told):
+        access.check(settings, environment)
+
+
+def test_a_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DESPACHO_TLS_CA", str(tmp_path / "nothing.pem"))
+    with pytest.raises(StackError, match=r"nothing\.pem"):
+        access.client("127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        ({}, "-plaintext"),
+        ({"DESPACHO_TLS": "1"}, ""),
+        ({"DESPACHO_API_KEY": "secret"}, '-plaintext -H "authorization: Bearer $DESPACHO_API_KEY"'),
+        (
+            {"DESPACHO_TLS_CA": "my ca.pem", "DESPACHO_API_KEY_FILE": "key"},
+            """-cacert 'my ca.pem' -H "authorization: Bearer $(cat key)\"""",
+        ),
+    ],
+)
+def test_the_command_to_try_shows_no_key(environment: dict[str, str], options: str) -> None:
+    assert access.grpcurl_options(environment) == options
+
+
+def test_a_password_of_redis_is_not_shown() -> None:
+    url = "rediss://me:pass%2Fword@redis.example.org:6380/0"
+    assert report.without_password(url) == "rediss://me:***@redis.example.org:6380/0"
+    assert report.without_password("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"

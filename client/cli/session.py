@@ -25,8 +25,8 @@ def connect(server: str) -> Client:
     try:
         return Client(
             server,
-            api_key=_api_key(files["api-key-file"]),
-            credentials=_credentials(files, is_wanted=bool(options.get(f"{ACCESS}.tls"))),
+            api_key=api_key_from(files["api-key-file"]),
+            credentials=credentials_from(files, is_wanted=bool(options.get(f"{ACCESS}.tls"))),
             allow_insecure_key=bool(options.get(f"{ACCESS}.allow_insecure_key")),
         )
     except InsecureKey as error:
@@ -38,7 +38,12 @@ def connect(server: str) -> Client:
         raise click.UsageError(str(error)) from error
 
 
-def _api_key(path: Path | None) -> str:
+def api_key_from(path: Path | None) -> str:
+    """Return the API key that is in a file, or without one in the environment; empty: none.
+
+    Raises:
+        OSError, ValueError: there is none in the file.
+    """
     if path is None:
         return os.environ.get("DESPACHO_API_KEY", "").strip()
     key = path.read_text().strip()
@@ -47,9 +52,18 @@ def _api_key(path: Path | None) -> str:
     return key
 
 
-def _credentials(
+def credentials_from(
     files: dict[str, Path | None], *, is_wanted: bool
 ) -> "grpc.ChannelCredentials | None":  # only a type
+    """Return what a connection is encrypted with; None: it is not.
+
+    Args:
+        files: by the name of their option.
+        is_wanted: whether to encrypt also if no file is given.
+
+    Raises:
+        OSError, ValueError: the files cannot be used.
+    """
     contents = [
         path.read_bytes() if (path := files[name]) is not None else None
         for name in ("tls-ca", "tls-key", "tls-cert")

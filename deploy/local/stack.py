@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from client import PredictionResult
-from deploy import address, prediction, report
+from deploy import access, address, prediction, report
 from deploy.errors import StackError
 from deploy.local import configuration, leftovers, plan
 from deploy.local.configuration import REDIS, SERVER, is_worker, log_file

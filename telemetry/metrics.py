@@ -6,6 +6,7 @@ despacho_work_wasted_total{model, cause}           images that were inferred, an
                                                    nobody wanted the answer
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -111,6 +112,27 @@ def served(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[Non
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
+    """Serve the sums of processes that are yet to be started, while inside.
+
+    Args:
+        environment: what they will get; told here to count for the sums. They must serve
+            nothing by themselves, as only one process can have the address.
+        address: as in `served`.
+
+    Raises:
+        CannotServeMetrics: the address is in use, or not ours.
+    """
+    if not address:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
+        environment[FOLDER_VARIABLE] = folder
+        with served_sums(address, folder):
+            yield
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from typing import Final
 import numpy as np
 
 from despacho.job.v1.job_pb2 import ModelCard
+from supervision.lifeline import VARIABLE, Lifeline
 from telemetry import logs
 from worker.app import Served, Worker
 from worker.decode import decode
 from worker.engine import Engine, Float32Array, UInt8Array
-from worker.lifeline import VARIABLE, Lifeline
 from worker.model_spec import InputRule
 from worker.processes import serve_in_processes
 from worker.serving import run_until_signal

@@ -5,15 +5,15 @@ import sys
 
 from pydantic import ValidationError
 
+from supervision.lifeline import Lifeline
+from supervision.supervisor import REFUSED
 from telemetry import logs
 from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
-from worker.lifeline import Lifeline
 from worker.model_spec import ModelError
 from worker.name import worker_name
 from worker.processes import process_count, serve_in_processes
 from worker.settings import WorkerSettings
-from worker.supervisor import REFUSED
 
 
 def main() -> int:

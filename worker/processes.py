@@ -2,15 +2,13 @@
 
 import os
 import signal
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from supervision.supervisor import Supervisor
 from telemetry import metrics
 from worker import machine
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervisor
 
 MEMORY_SHARE: Final = 0.8
 """Of what is available when the first process serves; the others may take no more."""
@@ -35,7 +33,9 @@ def serve_in_processes(settings: WorkerSettings, command: Sequence[str]) -> int:
     environment = environment_of_children(
         os.environ, settings, cores=machine.usable_cores(), count=count
     )
-    with _metrics_of_all(settings.metrics_address, environment):
+    # Only one process can have the address: theirs count for the sums.
+    environment["WORKER_METRICS_ADDRESS"] = ""
+    with metrics.served_for(environment, settings.metrics_address):
         supervisor = Supervisor(
             command,
             count,
@@ -73,17 +73,3 @@ def how_many_fit(process_id: int) -> int:
     if not needed or available is None:
         return machine.usable_cores()
     return int(available * MEMORY_SHARE / needed)
-
-
-@contextmanager
-def _metrics_of_all(address: str, environment: dict[str, str]) -> Iterator[None]:
-    """Serve the sums of all processes at the one address, while inside."""
-    if not address:
-        yield
-        return
-    # Only one process can have the address: the others count into files.
-    environment["WORKER_METRICS_ADDRESS"] = ""
-    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
-        environment[metrics.FOLDER_VARIABLE] = folder
-        with metrics.served_sums(address, folder):
-            yield

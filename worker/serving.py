@@ -3,10 +3,11 @@
 import signal
 from functools import partial
 
+from supervision.lifeline import Lifeline
 from worker.app import Served, Worker
-from worker.lifeline import Lifeline
 from worker.model_directory import decoder, load_engine, open_model
 from worker.settings import WorkerSettings
+from worker.tune.auto import chosen
 
 
 def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int:
@@ -21,11 +22,18 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
         ModelError: the model cannot be served.
         CannotServeMetrics: their address is in use, or not ours.
     """
-    spec = open_model(settings.model, settings.cache_dir.expanduser())
+    cache_dir = settings.cache_dir.expanduser()
+    model = open_model(settings.model, cache_dir)
+    spec = chosen(
+        model.with_engine(settings.engine or None, settings.precision or None),
+        threads=settings.inference_threads,
+        max_batch_size=settings.max_batch_size,
+        cache_dir=cache_dir,
+    )
     served = Served(
         card=spec.card(settings.max_batch_size),
         decode=decoder(spec, max_pixels=settings.max_image_pixels),
-        load=partial(load_engine, spec, threads=settings.inference_threads),
+        load=partial(load_engine, spec, threads=settings.inference_threads, cache_dir=cache_dir),
     )
     return run_until_signal(Worker(settings, served, name=name), lifeline)
 

@@ -16,10 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from prediction.v1 import prediction_pb2
+from supervision.supervisor import FAILED_STARTS
 from tests.processes import Process
 from tests.redis_server import RedisServer
 from tests.stack import Colour, Stack, colour_of, request_for
-from worker.supervisor import FAILED_STARTS
 
 LIMIT_S = 20.0
 

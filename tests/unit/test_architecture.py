@@ -10,9 +10,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": set(),
+    "supervision": set(),
     "dispatch": {"stubs"},
-    "server": {"dispatch", "stubs", "telemetry"},
-    "worker": {"dispatch", "stubs", "telemetry"},
+    "server": {"dispatch", "stubs", "supervision", "telemetry"},
+    "worker": {"dispatch", "stubs", "supervision", "telemetry"},
     "client": {"stubs"},
     # Starts the others; reads their settings and errors to document them.
     "deploy": {"client", "dispatch", "server", "stubs", "worker"},

@@ -1,4 +1,4 @@
-"""What ties a worker process to the one that started it: one socket, whose end says it all.
+"""What ties a process to the one that started it: one socket, whose end says it all.
 
 The child says when it is ready. Either side notices the death of the other at once, however
 it came about, since the system then closes its end.
@@ -35,7 +35,7 @@ class Lifeline:
         return cls(end)
 
     def say_ready(self) -> None:
-        """Tell the parent that this process takes jobs now."""
+        """Tell the parent that this process serves now."""
         with suppress(OSError):
             self._end.sendall(READY)
 

@@ -1,10 +1,10 @@
-"""Runs one model in several worker processes: starts them, replaces those that end, stops them.
+"""Runs a service in several processes: starts them, replaces those that end, stops them.
 
     first process ready ──▶ the others ──▶ … one ends ──▶ a pause ──▶ its successor
 
-The first one alone prepares what all need, and shows whether the model can be served and how
-much memory that takes. Each process is a worker of its own to everybody else, with its own name,
-leases and heartbeat; the parent knows nothing of jobs, so that its death loses none.
+The first one alone prepares what all need, and shows whether the service can be run and how much
+memory that takes. Each process is a worker or a front-end of its own to everybody else; the parent
+knows nothing of what they do, so that its death loses none of it.
 """
 
 import selectors
@@ -19,12 +19,12 @@ from typing import Final
 
 import structlog
 
-from worker.lifeline import READY, VARIABLE
+from supervision.lifeline import READY, VARIABLE
 
 log = structlog.get_logger()
 
 REFUSED: Final = 2
-"""Exit code of a process whose settings or model are no good: trying again changes nothing."""
+"""Exit code of a process whose settings are no good: trying again changes nothing."""
 
 FAILED_STARTS: Final = 3
 """After so many in a row, with nobody serving, the parent gives up."""
@@ -45,7 +45,7 @@ class _Child:
 
 
 class Supervisor:
-    """The parent of several worker processes."""
+    """The parent of several processes."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Supervisor:
         child = _Child(number, process, ours)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
-        log.info("worker process started", process=number, process_id=process.pid)
+        log.info("process started", process=number, process_id=process.pid)
 
     def _hear(self, child: _Child) -> None:
         try:
@@ -162,13 +162,13 @@ class Supervisor:
         code = child.process.wait()
         if self._exit_code is not None:
             if code not in {0, -signal.SIGTERM}:
-                log.error("worker process ended badly", process=child.number, exit_code=code)
+                log.error("process ended badly", process=child.number, exit_code=code)
                 self._exit_code = self._exit_code or 1
             return
         if not child.is_ready:
             self._failed_starts += 1
             if not self._is_serving() and self._is_hopeless(code):
-                log.error("worker processes do not start", exit_code=code)
+                log.error("processes do not start", exit_code=code)
                 self._exit_code = REFUSED if code == REFUSED else 1
                 return
         self._replace(child, code)
@@ -186,7 +186,7 @@ class Supervisor:
         self._failures[child.number] = failures + 1
         self._due[child.number] = time.monotonic() + pause_s
         log.error(
-            "worker process ended; starting another",
+            "process ended; starting another",
             process=child.number,
             exit_code=code,
             pause_s=pause_s,

@@ -30,7 +30,7 @@ class Agreement(Frozen):
     """How many were compared."""
 
     max_difference: float
-    """Largest difference of a score, of any class and photo; infinite if one is not a number."""
+    """Largest difference of a score, of any class and photo; 1 if one is not a number."""
 
     same_best: Annotated[float, Field(ge=0, le=1)]
     """Share of the photos that have the same best class."""
@@ -70,7 +70,7 @@ def agreement(reference: Float32Array, scores: Float32Array) -> Agreement:
         scores: of the same photos.
     """
     if scores.shape != reference.shape or not np.all(np.isfinite(scores)):
-        return Agreement(photos=len(reference), max_difference=np.inf, same_best=0)
+        return Agreement(photos=len(reference), max_difference=1, same_best=0)
     rows = np.arange(len(reference))
     lost = reference.max(axis=1) - reference[rows, scores.argmax(axis=1)]
     return Agreement(

@@ -159,6 +159,8 @@ class ModelSpec(Frozen):
         Raises:
             ModelError: that engine cannot run it.
         """
+        if self.engine == "null":
+            return self  # there is nothing to run
         changes = {"engine": engine or self.engine, "precision": precision or self.precision}
         try:
             return ModelSpec(**(dict(self) | changes))

@@ -24,13 +24,21 @@ class WorkerSettings(BaseSettings):
     """What to serve: the bundled `efficientnet-lite0`, `keras-applications:<Name>`, or the path
     of a model directory (one with a `model.toml`)."""
 
+    engine: Literal["", "auto", "tensorflow", "litert", "openvino"] = ""
+    """What runs the model; `auto`: the fastest that is installed and agrees with TensorFlow, found
+    out at the first start. Empty: what the model says, which is `tensorflow` if it says nothing."""
+
+    precision: Literal["", "float32", "bf16"] = ""
+    """In which numbers it is computed; `bf16` is for OpenVINO, faster where the processor can, and
+    less exact. Empty: what the model says, which is `float32` if it says nothing."""
+
     redis_url: Annotated[
         RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
     ] = "redis://127.0.0.1:6379/0"
     """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
 
     cache_dir: Path = Path("~/.cache/despacho")
-    """Where prepared models are kept."""
+    """Where prepared and converted models are kept, and what was measured of them."""
 
     max_batch_size: Annotated[int, Field(ge=0, le=256)] = 0
     """Most images in one inference; 0: what the model suggests."""

@@ -42,7 +42,7 @@ REFERENCE: Final = "reference.npy"
 SOURCES: Final = ("convert.py", "scoring_graph.py", "model_file.py", "keras_application.py")
 """Files of this package that decide what is made."""
 
-LIMIT_S: Final = 600
+LIMIT_S: Final = 300
 """How long a conversion may take."""
 
 

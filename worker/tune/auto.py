@@ -1,0 +1,142 @@
+"""`engine = "auto"`: from a model whose engine is open to one whose engine is chosen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from worker.engines.installed import version_of
+from worker.model_spec import ENGINE_OF_SUFFIX, EngineName, ModelFile, ModelSpec
+from worker.prepared_folder import locked
+from worker.tune import store
+from worker.tune.choice import Choice, choose
+from worker.tune.measuring import measured
+from worker.tune.table import Candidate, Mode, Table, mode_of
+
+log = structlog.get_logger()
+
+ENGINES: tuple[EngineName, ...] = ("tensorflow", "litert", "openvino")
+
+
+def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Path) -> ModelSpec:
+    """Return the model with its engine chosen, and the size of batch that suits it.
+
+    Takes milliseconds unless the engines have to be measured, which is about half a minute. If
+    that fails it is TensorFlow.
+
+    Args:
+        spec: the model; returned as it is unless its engine is `auto`.
+        threads: of each inference; 0: all cores.
+        max_batch_size: a limit; 0: what the model suggests.
+        cache_dir: where converted models and measurements are kept.
+    """
+    if spec.engine != "auto":
+        return spec
+    candidates = candidates_of(spec)
+    if len(candidates) == 1:
+        log.info("engine chosen", engine=candidates[0].engine, reason="no other can run the model")
+        return _with(spec, candidates[0])
+    mode = mode_of(threads)
+    try:
+        table = tuned(spec, [mode], cache_dir)
+    except OSError as error:
+        reason = f"the cache cannot be written: {error.strerror or error}"
+        log.warning("engines not measured; the first is used", reason=reason)
+        return _with(spec, candidates[0])
+    for failure in table.failures:
+        log.warning("engine rejected", engine=str(failure.candidate), reason=failure.reason)
+    limit = max_batch_size or spec.default_batch_size
+    choice = choose(table, mode, max_batch_size=limit, precision=spec.precision)
+    if choice is None:
+        log.error("no engine can be used; trying the first")
+        return _with(spec, candidates[0])
+    _tell(table, mode, choice)
+    return _with(spec, choice.row.candidate, batch_size=choice.row.batch_size)
+
+
+def tuned(
+    spec: ModelSpec, modes: Sequence[Mode], cache_dir: Path, *, is_forced: bool = False
+) -> Table:
+    """Return what the engines do in these modes; measure what is not known yet.
+
+    Any number of processes may call this at once: one measures, the others wait for it.
+
+    Args:
+        spec: the model.
+        modes: how workers run.
+        cache_dir: where measurements are kept.
+        is_forced: measure again what is known.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    candidates = candidates_of(spec)
+    path = store.path_of(spec, cache_dir)
+    table = store.read(path)
+    if not is_forced and not _missing(table, candidates, modes):
+        return table
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock")):
+        # Somebody else may have measured while we waited.
+        table = store.read(path)
+        for mode in modes if is_forced else _missing(table, candidates, modes):
+            log.info(
+                "measuring engines; this takes about half a minute",
+                engines=[str(candidate) for candidate in candidates],
+                processes=mode.processes,
+                threads=mode.threads,
+            )
+            table = table.replaced_by(measured(spec, candidates, mode, cache_dir))
+            store.write(path, table)
+    return table
+
+
+def candidates_of(spec: ModelSpec) -> list[Candidate]:
+    """Return the engines that can run a model here, TensorFlow first."""
+    names = ENGINES
+    if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
+        names = (ENGINE_OF_SUFFIX[spec.origin.path.suffix],)
+    found = [(name, version) for name in names if (version := version_of(name)) is not None]
+    if not found:
+        # Loading it says what is missing.
+        return [Candidate(engine=names[0], version="not installed")]
+    candidates = [Candidate(engine=name, version=version) for name, version in found]
+    if spec.precision == "bf16":
+        candidates += [
+            Candidate(engine=name, version=version, precision="bf16")
+            for name, version in found
+            if name == "openvino"
+        ]
+    return candidates
+
+
+def _missing(table: Table, candidates: Sequence[Candidate], modes: Sequence[Mode]) -> list[Mode]:
+    return [mode for mode in modes if not all(table.has(one, mode) for one in candidates)]
+
+
+def _with(spec: ModelSpec, candidate: Candidate, batch_size: int | None = None) -> ModelSpec:
+    changed = spec.with_engine(candidate.engine, candidate.precision)
+    size = batch_size or spec.default_batch_size
+    return changed.model_copy(update={"default_batch_size": size})
+
+
+def _tell(table: Table, mode: Mode, choice: Choice) -> None:
+    for row in table.rows:
+        if row.mode == mode:
+            log.debug(
+                "engine measured",
+                engine=str(row.candidate),
+                batch_size=row.batch_size,
+                images_per_s=round(row.images_per_s, 1),
+                agreement=str(row.agreement),
+            )
+    row = choice.row
+    log.info(
+        "engine chosen",
+        engine=str(row.candidate),
+        processes=mode.processes,
+        threads=mode.threads,
+        batch_size=row.batch_size,
+        images_per_s=round(row.images_per_s, 1),
+        reason=choice.reason,
+    )

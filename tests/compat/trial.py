@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from inference import grpc_predict_v2_pb2
 from tests.compat.clients.cells import COLOURS, CONTRACT, RAISES, elements_of
 from tests.compat.environments import ROOT, python_of
+from tests.compat.guarded import start_guarded
 from tests.redis_server import RedisServer
 from tests.stack import Stack, image_of
 
@@ -102,6 +103,7 @@ async def _tried(pythons: Mapping[str, Path], stack: Stack) -> dict[str, Trial]:
         stack.start_server()
         stack.start_worker(inference_ms=INFERENCE_MS, batch=BATCH)
         await stack.until_ready()
+        await start_guarded(stack, images)
         trials = await asyncio.gather(
             *(
                 _trial(

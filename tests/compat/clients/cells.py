@@ -44,6 +44,9 @@ FEATURES: Final = {
     "stream-error": "a bad request in a stream fails alone",
     "stream-status": "`triton_grpc_error`: the stream ends with its status",
     "unimplemented": "what is not here (`UNIMPLEMENTED`)",
+    "tls": "TLS; a server that is not trusted gets nothing (`UNAVAILABLE`)",
+    "api-key": "an API key in the metadata; without it, or with another: `UNAUTHENTICATED`",
+    "certificate": "a certificate of the caller; without it no connection (`UNAVAILABLE`)",
 }
 """Rows of the table in docs/compatibility.md, in its order."""
 
@@ -66,6 +69,39 @@ OK: Final = "ok"
 CONTRACT: Final = "contract.json"
 """File beside the images: the elements of our contract."""
 
+GUARDED: Final = "guarded.json"
+"""File beside the images: a `Guarded`."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Servers that want to know who calls, and what they want; files are PEM."""
+
+    keyed: str
+    """Address of one with TLS and API keys."""
+
+    mutual: str
+    """Address of one with TLS and certificates of callers."""
+
+    roots: str
+    """File of the roots of both servers."""
+
+    other_roots: str
+    """File of roots that neither comes from."""
+
+    certificate: str
+    """File of a certificate for a caller."""
+
+    private_key: str
+    """File of its key."""
+
+    api_key: str
+    """May predict."""
+
+    def headers(self, api_key: str = "") -> dict[str, str]:
+        """Return the metadata of a call, with another key than the right one if it is given."""
+        return {"authorization": f"Bearer {api_key or self.api_key}"}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -73,6 +109,11 @@ class Target:
 
     address: str
     folder: Path
+
+    @property
+    def guarded(self) -> Guarded:
+        """The other servers."""
+        return Guarded(**json.loads((self.folder / GUARDED).read_text()))
 
     def image(self, colour: str) -> bytes:
         """Return an encoded image of one colour."""

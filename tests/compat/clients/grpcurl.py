@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.compat.clients import cells
-from tests.compat.clients.cells import BLUISH, COLOURS, GREENISH, MODEL, REDDISH, Target
+from tests.compat.clients.cells import BLUISH, COLOURS, GREENISH, MODEL, REDDISH, Guarded, Target
 
 SERVICE: Final = "inference.GRPCInferenceService"
 LIMIT_S: Final = 30
@@ -19,14 +19,19 @@ Json = dict[str, Any]
 
 
 def run(
-    target: Target, method: str, *requests: Json, options: tuple[str, ...] = ()
+    target: Target,
+    method: str,
+    *requests: Json,
+    options: tuple[str, ...] = (),
+    address: str = "",
+    encryption: tuple[str, ...] = ("-plaintext",),
 ) -> "subprocess.CompletedProcess[str]":
-    """Call a method as a person would in a shell."""
+    """Call a method as a person would in a shell; of another server if its address is given."""
     program = Path(sys.executable).with_name("grpcurl")
     return subprocess.run(
         [
-            *(str(program), "-plaintext", "-max-time", str(LIMIT_S), "-d", "@", *options),
-            *(target.address, f"{SERVICE}/{method}"),
+            *(str(program), *encryption, "-max-time", str(LIMIT_S), "-d", "@", *options),
+            *(address or target.address, f"{SERVICE}/{method}"),
         ],
         input="\n".join(json.dumps(request) for request in requests),
         capture_output=True,
@@ -278,6 +283,70 @@ def stream_status(target: Target) -> None:
     assert labels_of(first["infer_response"]) == ["red"]
 
 
+def headers(guarded: Guarded, api_key: str = "") -> tuple[str, ...]:
+    """Return the options of a call with a key."""
+    pairs = guarded.headers(api_key).items()
+    return tuple(word for name, value in pairs for word in ("-H", f"{name}: {value}"))
+
+
+def tls(target: Target) -> None:
+    """Encrypt."""
+    guarded = target.guarded
+
+    def call(roots: str) -> "subprocess.CompletedProcess[str]":
+        return run(
+            target,
+            "ServerLive",
+            {},
+            options=headers(guarded),
+            address=guarded.keyed,
+            encryption=("-cacert", roots),
+        )
+
+    assert parsed(call(guarded.roots).stdout) == [{"live": True}]
+    assert "certificate" in call(guarded.other_roots).stderr
+
+
+def api_key(target: Target) -> None:
+    """Send a key with each call; reflection needs it, too."""
+    guarded = target.guarded
+
+    def call(options: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+        return run(
+            target,
+            "ModelInfer",
+            typed(target.image(REDDISH)),
+            options=options,
+            address=guarded.keyed,
+            encryption=("-cacert", guarded.roots),
+        )
+
+    [answer] = parsed(call(headers(guarded)).stdout)
+    assert labels_of(answer) == ["red"]
+    for options in ((), headers(guarded, "wrong")):
+        assert "Unauthenticated" in call(options).stderr
+
+
+def certificate(target: Target) -> None:
+    """Show a certificate."""
+    guarded = target.guarded
+
+    def call(*identity: str) -> "subprocess.CompletedProcess[str]":
+        return run(
+            target,
+            "ModelInfer",
+            typed(target.image(REDDISH)),
+            options=("-connect-timeout", "5"),
+            address=guarded.mutual,
+            encryption=("-cacert", guarded.roots, *identity),
+        )
+
+    [answer] = parsed(call("-cert", guarded.certificate, "-key", guarded.private_key).stdout)
+    assert labels_of(answer) == ["red"]
+    ended = call()
+    assert (ended.returncode != 0, ended.stdout) == (True, "")
+
+
 CELLS = {
     "health": health,
     "server-metadata": server_metadata,
@@ -302,6 +371,9 @@ CELLS = {
     "stream": stream,
     "stream-error": stream_error,
     "stream-status": stream_status,
+    "tls": tls,
+    "api-key": api_key,
+    "certificate": certificate,
 }
 
 if __name__ == "__main__":

@@ -210,6 +210,50 @@ async def cancel(target: Target) -> None:
         assert output(response, "labels").tolist() == [b"red"]
 
 
+def encrypted(address: str, roots: str, *identity: str) -> Any:
+    """Return a client that trusts `roots` and shows the certificate in two files, if any."""
+    certificate, private_key = identity or (None, None)
+    return InferenceGRPCClient(
+        url=address,
+        use_ssl=True,
+        root_certificates=roots,
+        certificate_chain=certificate,
+        private_key=private_key,
+    )
+
+
+async def tls(target: Target) -> None:
+    """Encrypt."""
+    guarded = target.guarded
+    async with encrypted(guarded.keyed, guarded.roots) as client:
+        assert await client.is_server_live()
+    async with encrypted(guarded.keyed, guarded.other_roots) as client:
+        assert (await status_of(client.is_server_live()))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def api_key(target: Target) -> None:
+    """Send a key with each call."""
+    guarded = target.guarded
+    async with encrypted(guarded.keyed, guarded.roots) as client:
+        request = raw(target.image(REDDISH))
+        response = await client.infer(request, headers=tuple(guarded.headers().items()))
+        assert output(response, "labels").tolist() == [b"red"]
+        for headers in ((), tuple(guarded.headers("wrong").items())):
+            code, _ = await status_of(client.infer(request, headers=headers))
+            assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def certificate(target: Target) -> None:
+    """Show a certificate."""
+    guarded = target.guarded
+    known = (guarded.certificate, guarded.private_key)
+    async with encrypted(guarded.mutual, guarded.roots, *known) as client:
+        response = await client.infer(raw(target.image(REDDISH)))
+        assert output(response, "labels").tolist() == [b"red"]
+    async with encrypted(guarded.mutual, guarded.roots) as client:
+        assert (await status_of(client.is_server_live()))[0] is grpc.StatusCode.UNAVAILABLE
+
+
 CELLS = {
     "contract": contract,
     "health": health,
@@ -230,6 +274,9 @@ CELLS = {
     "model-fails": model_fails,
     "at-once": at_once,
     "cancel": cancel,
+    "tls": tls,
+    "api-key": api_key,
+    "certificate": certificate,
 }
 
 if __name__ == "__main__":

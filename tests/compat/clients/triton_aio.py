@@ -285,6 +285,50 @@ async def stream_status(target: Target) -> None:
     assert (labels, code) == ([b"red"], grpc.StatusCode.INVALID_ARGUMENT)
 
 
+def encrypted(address: str, roots: str, *identity: str) -> Any:
+    """Return a client that trusts `roots` and shows the certificate in two files, if any."""
+    certificate, private_key = identity or (None, None)
+    return triton.InferenceServerClient(
+        address,
+        ssl=True,
+        root_certificates=roots,
+        certificate_chain=certificate,
+        private_key=private_key,
+    )
+
+
+async def tls(target: Target) -> None:
+    """Encrypt."""
+    guarded = target.guarded
+    async with encrypted(guarded.keyed, guarded.roots) as client:
+        assert await client.is_server_live()
+    async with encrypted(guarded.keyed, guarded.other_roots) as client:
+        assert (await failure_of(client.is_server_live()))[0] == "StatusCode.UNAVAILABLE"
+
+
+async def api_key(target: Target) -> None:
+    """Send a key with each call."""
+    guarded = target.guarded
+    async with encrypted(guarded.keyed, guarded.roots) as client:
+        tensor = image_input(target.image(REDDISH))
+        result = await client.infer(MODEL, [tensor], headers=guarded.headers())
+        assert result.as_numpy("labels").tolist() == [b"red"]
+        for headers in (None, guarded.headers("wrong")):
+            status, _ = await failure_of(client.infer(MODEL, [tensor], headers=headers))
+            assert status == "StatusCode.UNAUTHENTICATED"
+
+
+async def certificate(target: Target) -> None:
+    """Show a certificate."""
+    guarded = target.guarded
+    known = (guarded.certificate, guarded.private_key)
+    async with encrypted(guarded.mutual, guarded.roots, *known) as client:
+        result = await client.infer(MODEL, [image_input(target.image(REDDISH))])
+        assert result.as_numpy("labels").tolist() == [b"red"]
+    async with encrypted(guarded.mutual, guarded.roots) as client:
+        assert (await failure_of(client.is_server_live()))[0] == "StatusCode.UNAVAILABLE"
+
+
 async def unimplemented(target: Target) -> None:
     """Call what makes no sense here."""
     async with client_of(target) as client:
@@ -328,6 +372,9 @@ CELLS = {
     "stream-error": stream_error,
     "stream-status": stream_status,
     "unimplemented": unimplemented,
+    "tls": tls,
+    "api-key": api_key,
+    "certificate": certificate,
 }
 
 if __name__ == "__main__":

@@ -1,40 +1,16 @@
 """Tries `tritonclient.grpc` at everything; see `cells.py`."""
 
 import queue
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from tritonclient.grpc import model_config_pb2, service_pb2
-from tritonclient.utils import InferenceServerException
 
-from tests.compat.clients import cells
+from tests.compat.clients import cells, triton_access
 from tests.compat.clients.cells import BLUISH, COLOURS, GREENISH, MODEL, REDDISH, Target
-
-LIMIT_S = 30
-
-
-def client_of(target: Target) -> Any:
-    """Return a client as its documentation makes one."""
-    return triton.InferenceServerClient(target.address)
-
-
-def image_input(*images: bytes) -> Any:
-    """Return the input with some images."""
-    tensor = triton.InferInput("image", [len(images)], "BYTES")
-    tensor.set_data_from_numpy(np.array(images, dtype=np.object_))
-    return tensor
-
-
-def failure_of(call: Callable[[], Any]) -> tuple[str, str]:
-    """Return the status and the message of a call that has to fail."""
-    try:
-        call()
-    except InferenceServerException as error:
-        return error.status(), error.message()
-    raise AssertionError("the call did not fail")
+from tests.compat.clients.triton_calls import LIMIT_S, client_of, failure_of, image_input
 
 
 def contract(target: Target) -> None:
@@ -355,6 +331,7 @@ CELLS = {
     "stream-error": stream_error,
     "stream-status": stream_status,
     "unimplemented": unimplemented,
+    **triton_access.CELLS,
 }
 
 if __name__ == "__main__":

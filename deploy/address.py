@@ -46,8 +46,12 @@ def is_taken(address: str) -> bool:
         return False
 
 
-def require_free(address: str) -> None:
-    """Check that the front-end can listen there.
+def require_free(address: str, *, setting: str = "SERVER_ADDRESS") -> None:
+    """Check that a service can listen there.
+
+    Args:
+        address: where.
+        setting: says where; for the message.
 
     Raises:
         StackError: another program does.
@@ -55,8 +59,13 @@ def require_free(address: str) -> None:
     if is_taken(address):
         raise StackError(
             f"another program listens on {address}; stop it, or choose another"
-            " address: SERVER_ADDRESS=127.0.0.1:50052 make up"
+            f" address: {setting}={_next_to(address)} make up"
         )
+
+
+def _next_to(address: str) -> str:
+    parts = split(address)
+    return address if parts is None else f"{parts[0] or '127.0.0.1'}:{parts[1] % 65535 + 1}"
 
 
 def free_port() -> int:

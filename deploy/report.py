@@ -62,3 +62,11 @@ def shown(path: Path) -> str:
     """Return a path as short as it works from the checkout, safe in a shell."""
     inside = path.is_relative_to(ROOT)
     return shlex.quote(str(path.relative_to(ROOT) if inside else path))
+
+
+def show_web_command(address: str, model: str) -> None:
+    """Print what labels a photo over HTTP, and where the page is."""
+    options = access.curl_options(os.environ)
+    photo = shlex.quote(f"@{os.path.relpath(SAMPLE, ROOT)}")
+    url = f"http://{address}/v1/models/{model}:predict"
+    print(f"  curl{options} --data-binary {photo} {url}\n  open http://{address} in a browser")

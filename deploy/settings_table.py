@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from deploy.generated_page import in_one_line, run, table  # noqa: E402 - needs the path
+from gateway.settings import GatewaySettings  # noqa: E402 - needs the path
 from server.settings import ServerSettings  # noqa: E402 - needs the path
 from worker.settings import WorkerSettings  # noqa: E402 - needs the path
 
@@ -27,6 +28,7 @@ PAGE: Final = ROOT / "docs" / "operations.md"
 SERVICES: Final[dict[str, type[BaseSettings]]] = {
     "server": ServerSettings,
     "worker": WorkerSettings,
+    "gateway": GatewaySettings,
 }
 MIB: Final = 1024 * 1024
 LIMITS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -76,7 +78,7 @@ def default(field: FieldInfo) -> str:
 def allowed(field: FieldInfo) -> str:
     """Show the limits or the choices of a value."""
     if get_origin(field.annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation) if choice)
     limits = (
         f"{sign} {getattr(limit, attribute)}"
         for limit in field.metadata

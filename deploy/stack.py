@@ -6,6 +6,9 @@ from typing import Final, Protocol
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 """Where the front-end listens unless SERVER_ADDRESS says otherwise."""
 
+DEFAULT_GATEWAY_ADDRESS: Final = "127.0.0.1:8080"
+"""Where the gateway listens unless GATEWAY_ADDRESS says otherwise."""
+
 BUNDLED_MODEL: Final = "efficientnet-lite0"
 
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from client import PredictionResult
-from deploy import access, address, prediction, report
+from deploy import access, address, prediction, report, web
 from deploy.errors import StackError
 from deploy.mode import compose_command, missing_for_docker
-from deploy.stack import DEFAULT_ADDRESS, default_model
+from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
 from deploy.state import ROOT, State
 
 SERVER: Final = "server"
 WORKER: Final = "worker"
+GATEWAY: Final = "gateway"
 PORT: Final = "50051"
 """Of the front-end, in its container."""
+
+WEB_PORT: Final = "8080"
+"""Of the gateway, in its container."""
 
 LOG_LINES: Final = 20
 MAX_RESTARTS: Final = 2
@@ -46,11 +50,17 @@ class DockerStack:
                 # Before minutes are spent on building images.
                 access.check(os.environ, os.environ)
                 address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
+                address.require_free(
+                    os.environ.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS,
+                    setting="GATEWAY_ADDRESS",
+                )
             try:
                 self._state.mode.write_text("docker\n", encoding="utf-8")
                 self._run("up", "--build", "-d", "--scale", f"{WORKER}={count}")
                 target = self.address()
                 result = self._prediction(target)
+                gateway = self._published(GATEWAY, WEB_PORT)
+                web.wait_for_gateway(gateway, self._check)
             except BaseException:
                 if not before:
                     # Also after Ctrl-C: nothing stays half started.
@@ -59,7 +69,9 @@ class DockerStack:
         print("Ready.")
         report.show_prediction(result)
         print(f"  gRPC       {target}")
+        print(f"  web        http://{gateway}")
         report.show_commands(target)
+        report.show_web_command(gateway, result.model)
 
     def down(self) -> None:
         """Stop everything. Harmless when nothing runs."""
@@ -97,6 +109,7 @@ class DockerStack:
         self._run("ps")
         target = self.address()
         print(f"  gRPC       {target}")
+        print(f"  web        http://{self._published(GATEWAY, WEB_PORT)}")
         return report.show_health(target)
 
     def logs(self, service: str | None) -> None:
@@ -107,7 +120,15 @@ class DockerStack:
     def address(self) -> str:
         """Return where a client of this machine finds the front-end."""
         self._require_engine()
-        found = self._output("port", SERVER, PORT) if self._containers(SERVER) else ""
+        return self._published(SERVER, PORT)
+
+    def _published(self, service: str, port: str) -> str:
+        """Return where a client of this machine finds a port of a container.
+
+        Raises:
+            StackError: it is not running.
+        """
+        found = self._output("port", service, port) if self._containers(service) else ""
         if not found:
             raise StackError("it is not running; start it with: make up")
         return address.for_client(found.splitlines()[0])
@@ -123,7 +144,7 @@ class DockerStack:
 
     def _check(self) -> None:
         """Raise once a container starts again and again."""
-        for service in (SERVER, WORKER):
+        for service in (SERVER, WORKER, GATEWAY):
             for container in self._containers(service):
                 command = ("docker", "inspect", "--format", "{{.RestartCount}}", container)
                 count = _output_of(command)

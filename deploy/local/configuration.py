@@ -12,6 +12,7 @@ from deploy.state import ROOT, State
 
 REDIS: Final = "redis"
 SERVER: Final = "server"
+GATEWAY: Final = "gateway"
 
 REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 
@@ -19,6 +20,8 @@ REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 REDIS_STOP_S: Final = 30
 SERVER_STOP_S: Final = 45
 """SERVER_DRAIN_S is 30 s by default; then connections are closed."""
+GATEWAY_STOP_S: Final = 45
+"""GATEWAY_DRAIN_S is 30 s by default; then connections are closed."""
 WORKER_STOP_S: Final = 30
 """WORKER_STOP_GRACE_S is 8 s by default; then threads are joined."""
 
@@ -60,6 +63,9 @@ def rendered(plan: Plan, state: State, redis_binary: Path | None) -> str:
     python = sys.executable
     sections.append(
         _program(state, SERVER, [python, "-m", "server"], priority=2, stop_s=SERVER_STOP_S)
+    )
+    sections.append(
+        _program(state, GATEWAY, [python, "-m", "gateway"], priority=3, stop_s=GATEWAY_STOP_S)
     )
     sections.extend(
         _program(state, worker(number), [python, "-m", "worker"], priority=3, stop_s=WORKER_STOP_S)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy import address
-from deploy.stack import DEFAULT_ADDRESS, default_model
+from deploy import access, address
+from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
 
-PREFIXES: Final = ("SERVER_", "WORKER_")
+PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Plan:
     settings: dict[str, str]
     """Settings that came from the user's environment."""
 
+    gateway_address: str = DEFAULT_GATEWAY_ADDRESS
+
+    gateway_settings: dict[str, str] = dataclasses.field(default_factory=dict)
+    """How the gateway connects to the front-end, unless the user's settings say it."""
+
     def save(self, path: Path) -> None:
         """Remember it, readable for its owner only: an URL may have a password."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -42,6 +47,10 @@ class Plan:
         return {
             "SERVER_ADDRESS": self.server_address,
             "REDIS_URL": self.redis_url,
+            "GATEWAY_SERVER_ADDRESS": address.for_client(self.server_address),
+            **self.gateway_settings,
+            **{name: self.settings[name] for name in self.settings if name.startswith("GATEWAY_")},
+            "GATEWAY_ADDRESS": self.gateway_address,
             **default_model(self.settings),
         }
 
@@ -85,6 +94,10 @@ def make(environment: Mapping[str, str], workers: int, previous: Plan | None) ->
         redis_port=redis_port,
         workers=workers,
         settings=settings,
+        gateway_address=address.with_port(
+            settings.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS
+        ),
+        gateway_settings=access.gateway_settings(environment),
     )
 
 

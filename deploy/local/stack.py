@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from client import PredictionResult
-from deploy import access, address, prediction, report
+from deploy import access, address, prediction, report, web
 from deploy.errors import StackError
 from deploy.local import configuration, leftovers, plan
-from deploy.local.configuration import REDIS, SERVER, is_worker, log_file
+from deploy.local.configuration import GATEWAY, REDIS, SERVER, is_worker, log_file
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
 from deploy.local.supervisor import Process, StartWatch, Supervisor, not_running
@@ -130,6 +130,7 @@ class LocalStack:
         wanted = plan.make(os.environ, workers, plan.load(self._state.plan))
         access.check(wanted.settings, os.environ)
         address.require_free(wanted.server_address)
+        address.require_free(wanted.gateway_address, setting="GATEWAY_ADDRESS")
         # What is older than this start says nothing about its failure.
         self._log_sizes = {path: path.stat().st_size for path in self._state.logs.glob("*.log")}
         self._state.mode.write_text("local\n", encoding="utf-8")
@@ -200,17 +201,21 @@ class LocalStack:
     def _prediction(self, running: Plan) -> PredictionResult:
         """Prove that it works."""
         target = address.for_client(running.server_address)
-        return prediction.wait_for_prediction(target, self._check)
+        result = prediction.wait_for_prediction(target, self._check)
+        web.wait_for_gateway(address.for_client(running.gateway_address), self._check)
+        return result
 
     def _show(self, running: Plan, result: PredictionResult) -> None:
         print("Ready.")
         report.show_prediction(result)
         self._show_addresses(running)
         report.show_commands(address.for_client(running.server_address))
+        report.show_web_command(address.for_client(running.gateway_address), result.model)
 
     def _show_addresses(self, running: Plan) -> None:
         print(f"  gRPC       {running.server_address}")
-        print(f"  Redis      {running.redis_url}")
+        print(f"  web        http://{address.for_client(running.gateway_address)}")
+        print(f"  Redis      {report.without_password(running.redis_url)}")
         print(f"  logs       {self._state.logs}")
 
     def _end(self) -> bool:
@@ -219,8 +224,9 @@ class LocalStack:
         if was_running:
             names = [process.name for process in self._supervisor.processes()]
             workers = [name for name in names if is_worker(name)]
-            # The front-end first: its calls still need workers; they still need Redis.
-            for group in ([SERVER], workers, [REDIS]):
+            # The gateway first: its calls still need the front-end, and those of the front-end
+            # still need workers; they still need Redis.
+            for group in ([GATEWAY], [SERVER], workers, [REDIS]):
                 self._supervisor.stop(name for name in group if name in names)
             self._supervisor.shut_down()
             leftovers.wait_until_gone(self._state.folder, SUPERVISOR_STOP_S)

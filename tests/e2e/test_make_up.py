@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,13 +29,17 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings: dict[str, str] = {"SERVER_ADDRESS": "127.0.0.1:0", "WORKER_PROCESSES": "1"}
+        self.settings: dict[str, str] = {
+            "SERVER_ADDRESS": "127.0.0.1:0",
+            "GATEWAY_ADDRESS": "127.0.0.1:0",
+            "WORKER_PROCESSES": "1",
+        }
 
     def environment(self) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("SERVER_", "WORKER_", "REDIS_", "DESPACHO_"))
+            if not name.startswith(("SERVER_", "WORKER_", "GATEWAY_", "REDIS_", "DESPACHO_"))
         }
         own = {"DESPACHO_STATE": str(self.folder), "DESPACHO_MODE": "local"}
         return {**inherited, **own, **self.settings}
@@ -100,8 +105,8 @@ def test_up_scale_and_down_with_tls_and_keys(checkout: Checkout, tmp_path: Path)
     assert key.encode() not in b"".join(environments(checkout.processes()))
     assert "espresso" in up.stdout
     started = checkout.processes()
-    # Supervisor, Redis, server, worker.
-    assert len(started) == 4
+    # Supervisor, Redis, server, gateway, worker.
+    assert len(started) == 5
 
     again = checkout.make("up")
     assert again.returncode == 0, again.stderr
@@ -117,6 +122,17 @@ def test_up_scale_and_down_with_tls_and_keys(checkout: Checkout, tmp_path: Path)
 
     assert checkout.make("scale", "1").returncode == 0
     assert checkout.processes() == started
+
+    command = re.search(r"curl .* --data-binary \S+ http\S+:predict", up.stdout)
+    assert command is not None
+    over_http = subprocess.run(
+        ["sh", "-c", command[0]],
+        cwd=ROOT,
+        env=checkout.environment(),
+        check=True,
+        capture_output=True,
+    )
+    assert json.loads(over_http.stdout)["predictions"][0]["label"] == "espresso"
 
     predicted = checkout.make("predict", "docs/examples/coffee.jpg")
     assert "espresso" in predicted.stdout

@@ -15,8 +15,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"dispatch", "stubs", "supervision", "telemetry"},
     "worker": {"dispatch", "stubs", "supervision", "telemetry"},
     "client": {"stubs"},
+    "gateway": {"client", "stubs", "telemetry"},
     # Starts the others; reads their settings and errors to document them.
-    "deploy": {"client", "dispatch", "server", "stubs", "worker"},
+    "deploy": {"client", "dispatch", "gateway", "server", "stubs", "worker"},
 }
 
 ONLY_IN: dict[str, list[str]] = {
@@ -27,6 +28,7 @@ ONLY_IN: dict[str, list[str]] = {
     "ai_edge_litert": ["worker/engines"],
     "openvino": ["worker/engines"],
     "flask": ["gateway"],
+    "cheroot": ["gateway"],
     "prometheus_client": ["telemetry"],
 }
 

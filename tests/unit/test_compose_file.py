@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
-from deploy.local.configuration import SERVER_STOP_S, WORKER_STOP_S
+from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S
 from deploy.settings_table import variable
+from gateway.settings import GatewaySettings
 from server.settings import ServerSettings
 from worker.settings import WorkerSettings
 
@@ -18,11 +19,14 @@ SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_tex
 SET_BY_THE_IMAGE = {
     *("SERVER_ADDRESS", "SERVER_HEALTH_ADDRESS", "SERVER_LOG_FORMAT"),
     *("WORKER_CACHE_DIR", "WORKER_LOG_FORMAT"),
+    "GATEWAY_ADDRESS",
+    "GATEWAY_LOG_FORMAT",
 }
 
 
 @pytest.mark.parametrize(
-    ("service", "settings"), [("server", ServerSettings), ("worker", WorkerSettings)]
+    ("service", "settings"),
+    [("server", ServerSettings), ("worker", WorkerSettings), ("gateway", GatewaySettings)],
 )
 def test_every_setting_reaches_the_container(service: str, settings: type[BaseSettings]) -> None:
     variables = {variable(settings, name, field) for name, field in settings.model_fields.items()}
@@ -31,6 +35,7 @@ def test_every_setting_reaches_the_container(service: str, settings: type[BaseSe
 
 def test_containers_have_time_to_stop_by_themselves() -> None:
     assert SERVICES["server"]["stop_grace_period"] == f"{SERVER_STOP_S}s"
+    assert SERVICES["gateway"]["stop_grace_period"] == f"{GATEWAY_STOP_S}s"
     assert SERVICES["worker"]["stop_grace_period"] == f"{WORKER_STOP_S}s"
 
 
@@ -38,6 +43,9 @@ def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports"} & set(SERVICES["worker"])
 
 
-def test_only_the_api_is_published() -> None:
+def test_only_the_apis_are_published() -> None:
     published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
-    assert published == {"server": ["${SERVER_ADDRESS:-127.0.0.1:50051}:50051"]}
+    assert published == {
+        "server": ["${SERVER_ADDRESS:-127.0.0.1:50051}:50051"],
+        "gateway": ["${GATEWAY_ADDRESS:-127.0.0.1:8080}:8080"],
+    }

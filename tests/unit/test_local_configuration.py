@@ -5,9 +5,10 @@ import shlex
 from pathlib import Path
 
 from deploy.local import plan
-from deploy.local.configuration import SERVER_STOP_S, WORKER_STOP_S, rendered
+from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S, rendered
 from deploy.local.plan import Plan
 from deploy.state import MAX_SOCKET_BYTES, State
+from gateway.settings import GatewaySettings
 from server.settings import ServerSettings
 from worker.settings import WorkerSettings
 
@@ -32,7 +33,7 @@ def programs(parser: configparser.RawConfigParser) -> list[str]:
 
 def test_there_is_one_program_for_each_worker(tmp_path: Path) -> None:
     found = programs(sections(tmp_path, a_plan(workers=3)))
-    assert found == ["redis", "server", "worker-1", "worker-2", "worker-3"]
+    assert found == ["redis", "server", "gateway", "worker-1", "worker-2", "worker-3"]
 
 
 def test_another_number_of_workers_changes_no_other_program(tmp_path: Path) -> None:
@@ -49,6 +50,8 @@ def test_services_have_time_to_stop_by_themselves(tmp_path: Path) -> None:
     parser = sections(tmp_path, a_plan())
     assert parser.getint("program:server", "stopwaitsecs") == SERVER_STOP_S
     assert ServerSettings.model_fields["drain_s"].default < SERVER_STOP_S
+    assert parser.getint("program:gateway", "stopwaitsecs") == GATEWAY_STOP_S
+    assert GatewaySettings.model_fields["drain_s"].default < GATEWAY_STOP_S
     assert parser.getint("program:worker-1", "stopwaitsecs") == WORKER_STOP_S
     assert WorkerSettings.model_fields["stop_grace_s"].default < WORKER_STOP_S
 
@@ -108,3 +111,17 @@ def test_port_zero_becomes_a_free_port() -> None:
     made = plan.make({"SERVER_ADDRESS": "127.0.0.1:0"}, 1, None)
     host, _, port = made.server_address.rpartition(":")
     assert (host, int(port) > 0) == ("127.0.0.1", True)
+
+
+def test_the_gateway_finds_the_front_end() -> None:
+    made = plan.make({"SERVER_ADDRESS": "0.0.0.0:7000", "GATEWAY_ADDRESS": "127.0.0.1:0"}, 1, None)
+    assert made.variables["GATEWAY_SERVER_ADDRESS"] == "127.0.0.1:7000"
+    assert made.variables["GATEWAY_ADDRESS"] == made.gateway_address
+    assert not made.gateway_address.endswith(":0")
+
+
+def test_the_gateway_encrypts_if_the_front_end_does() -> None:
+    made = plan.make({"DESPACHO_TLS_CA": "/ca.pem", "DESPACHO_API_KEY": "secret"}, 1, None)
+    assert made.variables["GATEWAY_SERVER_TLS"] == "true"
+    assert made.variables["GATEWAY_SERVER_CA_FILE"] == "/ca.pem"
+    assert "secret" not in made.variables.values()

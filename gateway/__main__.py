@@ -1,0 +1,75 @@
+"""Run one gateway: `python -m gateway`."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from client.messages import Messages, secure
+from gateway.app import create_app
+from gateway.http_server import CannotListen, HttpServer
+from gateway.settings import GatewaySettings
+from gateway.stats_hub import StatsHub
+from telemetry import logs
+from telemetry.refusal import explained
+
+
+def run(settings: GatewaySettings, stop: threading.Event) -> None:
+    """Serve until `stop` is set.
+
+    Raises:
+        CannotListen: the address is in use, or not ours.
+        OSError: a file of certificates cannot be read.
+    """
+    log = structlog.get_logger()
+    upstream = connected(settings)
+    stats = StatsHub(upstream, max_listeners=settings.max_stats_listeners)
+    server = HttpServer(settings, create_app(settings, upstream, stats))
+    try:
+        log.info("serving", address=server.start(), server_address=settings.server_address)
+        stop.wait()
+        stats.close()
+        server.stop()
+    finally:
+        upstream.close()
+
+
+def connected(settings: GatewaySettings) -> Messages:
+    """Return the front-end; it is called when there is something to ask."""
+    credentials = None
+    if settings.server_tls:
+        files = (settings.server_ca_file, settings.server_key_file, settings.server_cert_file)
+        credentials = secure(*(Path(name).read_bytes() if name else None for name in files))
+    return Messages(
+        settings.server_address, credentials=credentials, max_image_bytes=settings.max_image_bytes
+    )
+
+
+def main() -> int:
+    """Run the process; return its exit code: 2 if the settings or the address are no good."""
+    try:
+        settings = GatewaySettings()
+    except ValidationError as error:
+        return complain(explained(error))
+    logs.configure("gateway", level=settings.log_level, log_format=settings.log_format)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run(settings, stop)
+    except (CannotListen, OSError) as error:
+        return complain(str(error))
+    return 0
+
+
+def complain(text: str) -> int:
+    """Tell who starts the process by hand why it did not start; return the exit code."""
+    print(f"gateway: {text}", file=sys.stderr)  # noqa: T201 - for a person, not for the logs
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The application: which routes there are, and what happens around each request."""
+
+import time
+
+from flask import Flask, Response, g, request
+
+from client.messages import Messages
+from gateway import access_log, cors, health, models, openapi, operations, page, predict, problems
+from gateway.caller import caller_of, request_id_of
+from gateway.connection import ENVIRON_KEY, CallerGone, UnknownConnection
+from gateway.settings import GatewaySettings
+from gateway.stats import blueprint as stats_blueprint
+from gateway.stats_hub import StatsHub
+
+OPEN_ENDPOINTS = ("health.", "openapi.", "page.")
+"""What needs no key: probes, the document and the page."""
+
+
+def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -> Flask:
+    """Return the application.
+
+    Args:
+        settings: the knobs.
+        upstream: the front-end.
+        stats: the live figures.
+    """
+    app = Flask("gateway", static_folder=None)
+    # What is answered to OPTIONS is in `cors.py`.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.json.sort_keys = False  # type: ignore[attr-defined] # of the provider that Flask has
+    app.url_map.strict_slashes = True
+
+    @app.before_request
+    def begin() -> None:
+        g.began_s = time.monotonic()
+        g.request_id = request_id_of(request.headers)
+        g.connection = request.environ.get(ENVIRON_KEY) or UnknownConnection()
+
+    problems.register(app)
+    cors.register(app, settings)
+
+    @app.before_request
+    def meet() -> None:
+        # Without an endpoint there is nothing to be asked, and the answer is 404 or 405.
+        if request.endpoint and not request.endpoint.startswith(OPEN_ENDPOINTS):
+            g.caller = caller_of(request.headers, g.request_id, settings)
+
+    @app.errorhandler(CallerGone)
+    def gone(error: CallerGone) -> Response:
+        del error
+        g.reason = "CALLER_GONE"
+        return Response(status="499 Client Closed Request")
+
+    access_log.register(app)
+    for routes in (
+        predict.blueprint(settings, upstream),
+        operations.blueprint(settings, upstream),
+        models.blueprint(upstream),
+        health.blueprint(upstream),
+        stats_blueprint(settings, stats),
+        openapi.blueprint(),
+        page.blueprint(),
+    ):
+        app.register_blueprint(routes)
+    return app

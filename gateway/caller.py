@@ -1,0 +1,105 @@
+"""Who calls, how long they wait, and what goes along with what they ask: read from the headers."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from werkzeug.datastructures import Headers
+
+from client.messages import Terms
+from gateway.problems import Refused
+from gateway.settings import GatewaySettings
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+"""The caller's id of the request; echoed, and in the logs of all services."""
+
+TIMEOUT_HEADER: Final = "X-Request-Timeout"
+"""How long the caller will wait, seconds."""
+
+MAX_KEY_CHARS: Final = 1024
+"""Longest header with a key; the front-end bounds all metadata of a call."""
+
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_CHARS}}}")
+_SECONDS: Final = re.compile(r"\d{1,6}(\.\d{1,9})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller of one request."""
+
+    request_id: str
+
+    ends_s: float
+    """When the caller gives up, seconds of the monotonic clock."""
+
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+    """What the front-end is told of the caller."""
+
+    def terms(self, *, extra_s: float = 0) -> Terms:
+        """Return how to call the front-end now.
+
+        Args:
+            extra_s: how much longer it may take than the caller said, seconds.
+        """
+        left_s = max(0.0, self.ends_s - time.monotonic())
+        return Terms(left_s + extra_s, self.metadata)
+
+
+def new_request_id() -> str:
+    """Return an id for a request that has none."""
+    return uuid4().hex
+
+
+def request_id_of(headers: Headers) -> str:
+    """Return the caller's id, or a new one; a bad one may be the work of some proxy."""
+    request_id = headers.get(REQUEST_ID_HEADER, "")
+    return request_id if _REQUEST_ID.fullmatch(request_id) else new_request_id()
+
+
+def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> Caller:
+    """Return the caller of a request that begins now.
+
+    Raises:
+        Refused: the headers say what cannot be.
+    """
+    metadata = [*_key_of(headers, settings), ("x-request-id", request_id)]
+    traceparent = headers.get("traceparent", "")
+    if _TRACEPARENT.fullmatch(traceparent):
+        metadata.append(("traceparent", traceparent))
+    return Caller(request_id, time.monotonic() + _timeout_s(headers, settings), tuple(metadata))
+
+
+def _key_of(headers: Headers, settings: GatewaySettings) -> list[tuple[str, str]]:
+    keys = []
+    for header in ("authorization", "x-api-key"):
+        value = headers.get(header, "")
+        if value and not _KEY.fullmatch(value):
+            raise Refused(401, f"the header `{header}` is no key", reason="CREDENTIALS_INVALID")
+        if value:
+            keys.append((header, value))
+    if keys:
+        return keys
+    if settings.require_key:
+        raise Refused(
+            401,
+            "an API key is needed, in the header `Authorization: Bearer KEY`",
+            reason="CREDENTIALS_MISSING",
+        )
+    return [("authorization", f"Bearer {settings.api_key}")] if settings.api_key else []
+
+
+def _timeout_s(headers: Headers, settings: GatewaySettings) -> float:
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return settings.default_timeout_s
+    if not _SECONDS.fullmatch(text) or float(text) <= 0:
+        raise Refused(
+            400,
+            f"{TIMEOUT_HEADER} must be a number of seconds above 0, such as 2.5",
+            field=TIMEOUT_HEADER,
+        )
+    return min(float(text), settings.max_timeout_s)

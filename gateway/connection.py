@@ -1,0 +1,61 @@
+"""What a request may know of the connection it came over."""
+
+import socket
+from typing import Final, Protocol
+
+from client.messages import Call, ResponseT
+
+ENVIRON_KEY: Final = "despacho.connection"
+"""Where the server leaves it for the application."""
+
+LOOK_EVERY_S: Final = 0.25
+"""How often a request that waits looks whether its caller is still there."""
+
+
+class CallerGone(Exception):
+    """The caller has closed the connection: whatever is answered, nobody reads it."""
+
+
+class Connection(Protocol):
+    """The connection of one request."""
+
+    def is_gone(self) -> bool:
+        """Say whether the caller has closed it."""
+
+
+class SocketConnection:
+    """One that is looked at through its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def is_gone(self) -> bool:
+        """Say whether the caller has closed it; one that sends the next request has not."""
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+
+class UnknownConnection:
+    """One that cannot be looked at, as under another server than ours."""
+
+    def is_gone(self) -> bool:
+        """Say no."""
+        return False
+
+
+def answer(call: Call[ResponseT], connection: Connection) -> ResponseT:
+    """Return the answer of the front-end; give the call up if the caller does.
+
+    Raises:
+        CallerGone: the caller has.
+        DespachoError: one of its subclasses.
+    """
+    while not call.wait(LOOK_EVERY_S):
+        if connection.is_gone():
+            call.cancel()
+            raise CallerGone
+    return call.result()

@@ -1,0 +1,155 @@
+"""From pieces to calls: each image is sent on while the next one arrives."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from client.errors import DespachoError
+from client.messages import Call
+from gateway.body import Piece
+from gateway.connection import Connection, answer
+from gateway.problems import Problem, Refused, of_error
+
+AnswerT = TypeVar("AnswerT")
+
+WINDOW: Final = 16
+"""Images of one request that may be in the hands of the front-end at a time."""
+
+
+class Sink(Protocol, Generic[AnswerT]):
+    """Takes one image in pieces."""
+
+    def write(self, piece: bytes) -> bool:
+        """Take the next bytes; return whether there is any use in more of them."""
+
+    def finish(self) -> Call[AnswerT]:
+        """Say that the image is complete; return what will have the answer.
+
+        Raises:
+            Refused: it is not even sent.
+        """
+
+    def abandon(self) -> None:
+        """Give the image up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[AnswerT]):
+    """What became of one of several images."""
+
+    filename: str
+    answer: AnswerT
+    """Nothing if there is a problem."""
+    problem: Problem | None
+
+
+def one(pieces: Iterator[Piece], sink: Sink[AnswerT], connection: Connection) -> AnswerT:
+    """Answer a request with one image.
+
+    Raises:
+        DespachoError, Refused, CallerGone: there is no answer.
+    """
+    try:
+        for piece in pieces:
+            if not sink.write(piece.data):
+                break
+        call = sink.finish()
+    except BaseException:
+        sink.abandon()
+        raise
+    return answer(call, connection)
+
+
+def many(
+    pieces: Iterator[Piece], new_sink: Callable[[int], Sink[AnswerT]], connection: Connection
+) -> list[Outcome[AnswerT]]:
+    """Answer a request with several images, in their order; each fails alone.
+
+    Raises:
+        Refused, CallerGone: the request as a whole cannot be answered.
+    """
+    line = _Line[AnswerT](connection)
+    sink: Sink[AnswerT] | None = None
+    try:
+        for piece in pieces:
+            if piece.begins or sink is None:
+                line.make_room()
+                sink = new_sink(line.count)
+            sink.write(piece.data)
+            if piece.ends:
+                line.add(piece.filename, sink)
+                sink = None
+        return line.outcomes()
+    except BaseException:
+        if sink is not None:
+            sink.abandon()
+        line.abandon()
+        raise
+
+
+class _Line(Generic[AnswerT]):
+    """The images of one request, in their order."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._done: list[Outcome[AnswerT]] = []
+        self._waiting: list[tuple[str, Call[AnswerT]]] = []
+
+    @property
+    def count(self) -> int:
+        """How many images there were."""
+        return len(self._done) + len(self._waiting)
+
+    def make_room(self) -> None:
+        """Wait until one more may be sent."""
+        while len(self._waiting) >= WINDOW:
+            self._settle()
+
+    def add(self, filename: str, sink: Sink[AnswerT]) -> None:
+        """Take an image that is complete."""
+        try:
+            self._waiting.append((filename, sink.finish()))
+        except Refused as refusal:
+            while self._waiting:
+                self._settle()
+            self._done.append(_failure(filename, refusal.problem))
+
+    def outcomes(self) -> list[Outcome[AnswerT]]:
+        """Wait for all."""
+        while self._waiting:
+            self._settle()
+        return self._done
+
+    def abandon(self) -> None:
+        """Give up what waits."""
+        for _, call in self._waiting:
+            call.cancel()
+
+    def _settle(self) -> None:
+        filename, call = self._waiting[0]
+        try:
+            outcome = Outcome(filename, answer(call, self._connection), None)
+        except DespachoError as error:
+            outcome = _failure(filename, of_error(error))
+        del self._waiting[0]
+        self._done.append(outcome)
+
+
+def _failure(filename: str, problem: Problem) -> Outcome[Any]:
+    return Outcome(filename, None, problem)
+
+
+def shared_problem(outcomes: list[Outcome[AnswerT]]) -> Problem | None:
+    """Return why a whole request failed, if all its images did for the same reason.
+
+    Not for a reason that is in the images: then each caller wants to know of each.
+    """
+    problems = [outcome.problem for outcome in outcomes]
+    first = problems[0] if problems else None
+    if first is None or first.field == "image":
+        return None
+    is_shared = all(
+        problem is not None and (problem.status, problem.reason) == (first.status, first.reason)
+        for problem in problems
+    )
+    return first if is_shared else None

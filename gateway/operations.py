@@ -1,0 +1,128 @@
+"""Submit now, fetch later: `POST …:submit` and `/v1/operations/{id}`."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, request
+
+from client.errors import NotFound
+from client.messages import Call, Messages
+from gateway import body, intake
+from gateway.connection import answer
+from gateway.json_mapping import respond, to_json
+from gateway.parameters import OPERATION, SUBMIT, Parameters
+from gateway.predict import respond_many
+from gateway.problems import Refused
+from gateway.settings import GatewaySettings
+from gateway.submitting import Submitting
+from prediction.v1 import prediction_pb2 as pb
+
+WAIT_SLACK_S: Final = 5.0
+"""How much longer than asked a front-end may take to say how an operation is, seconds."""
+
+
+def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
+    """Return the routes."""
+    routes = Blueprint("operations", __name__)
+    operations = _Operations(settings, upstream)
+
+    @routes.post("/v1/models/<model>:submit")
+    def submit(model: str) -> Response:
+        return operations.submit(model)
+
+    @routes.get("/v1/models/<model>/operations/<operation_id>")
+    def get(model: str, operation_id: str) -> Response:
+        return operations.get(f"models/{model}/operations/{operation_id}")
+
+    @routes.delete("/v1/models/<model>/operations/<operation_id>")
+    def delete(model: str, operation_id: str) -> Response:
+        return operations.delete(f"models/{model}/operations/{operation_id}")
+
+    @routes.get("/v1/operations/<operation_id>")
+    def get_by_id(operation_id: str) -> Response:
+        return operations.of_any_model(operation_id, operations.get)
+
+    @routes.delete("/v1/operations/<operation_id>")
+    def delete_by_id(operation_id: str) -> Response:
+        return operations.of_any_model(operation_id, operations.delete)
+
+    return routes
+
+
+class _Operations:
+    """What the routes do.
+
+    Args:
+        settings: sizes.
+        upstream: the front-end.
+    """
+
+    def __init__(self, settings: GatewaySettings, upstream: Messages) -> None:
+        self._settings = settings
+        self._upstream = upstream
+
+    def submit(self, model: str) -> Response:
+        """Accept one image, or several."""
+        parameters = Parameters(request, SUBMIT)
+        wanted = pb.SubmitPredictionRequest(
+            model=model,
+            top_k=parameters.top_k(),
+            include_scores=parameters.include_scores(),
+            durability=parameters.durability(),
+            request_id=parameters.request_id(),
+        )
+        max_bytes = self._settings.max_body_bytes
+        if body.is_multipart(request):
+            pieces = body.parts(request, max_bytes=max_bytes)
+            outcomes = intake.many(pieces, lambda index: self._sink(wanted, index), g.connection)
+            return respond_many(outcomes, "operation")
+        pieces = body.whole(request, max_bytes=max_bytes)
+        operation = intake.one(pieces, self._sink(wanted, 0), g.connection)
+        response = respond(to_json(operation), status=202)
+        response.headers["Location"] = f"/v1/{operation.name}"
+        return response
+
+    def get(self, name: str) -> Response:
+        """Tell how far an operation has come, or wait for its end."""
+        wait_s = Parameters(request, OPERATION).wait_s()
+        call = (
+            self._upstream.wait_operation(
+                name, wait_s, g.caller.terms(extra_s=wait_s + WAIT_SLACK_S)
+            )
+            if wait_s
+            else self._upstream.operation(name, g.caller.terms())
+        )
+        return respond(to_json(_answer(call)))
+
+    def delete(self, name: str) -> Response:
+        """Forget an operation."""
+        Parameters(request, ())
+        _answer(self._upstream.delete_operation(name, g.caller.terms()))
+        return Response(status=204)
+
+    def of_any_model(self, operation_id: str, act: Callable[[str], Response]) -> Response:
+        """Do something with an operation whose model the caller does not say.
+
+        There are few models, and an id is that of one operation over all of them.
+
+        Raises:
+            Refused: none has it.
+        """
+        models = _answer(self._upstream.list_models(g.caller.terms())).models
+        for model in models:
+            try:
+                return act(f"models/{model.name}/operations/{operation_id}")
+            except NotFound:
+                continue
+        raise Refused(404, f"no operation {operation_id[:80]!r}", reason="OPERATION_NOT_FOUND")
+
+    def _sink(self, wanted: pb.SubmitPredictionRequest, index: int) -> Submitting:
+        if index and wanted.request_id:
+            raise Refused(400, "requestId names one image, not several", field="requestId")
+        own = pb.SubmitPredictionRequest()
+        own.CopyFrom(wanted)
+        return Submitting(self._upstream, own, g.caller, max_bytes=self._settings.max_image_bytes)
+
+
+def _answer(call: Call[Any]) -> Any:
+    return answer(call, g.connection)

@@ -1,0 +1,98 @@
+// What the page asks the gateway for.
+
+/** An answer that is a problem (RFC 9457), or no answer at all. */
+export class Problem extends Error {
+  /** @param {{detail?: string, title?: string, status?: number, reason?: string, retry_after?: number}} body */
+  constructor(body) {
+    super(body.detail || body.title || "no answer");
+    this.status = body.status ?? 0;
+    this.reason = body.reason ?? "";
+    this.retryAfterS = body.retry_after;
+  }
+}
+
+const KEY = "despacho-api-key";
+
+/** Return the API key of this tab; empty if there is none. */
+export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
+
+/** Keep an API key until the tab is closed. */
+export const keepApiKey = (key) => sessionStorage.setItem(KEY, key.trim());
+
+const headers = () => (apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {});
+
+/** Make a request; throw a `Problem` unless it went well. */
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ detail: "The server does not answer.", reason: "UNREACHABLE" });
+  }
+  if (response.ok) return response;
+  const isProblem = response.headers.get("Content-Type")?.includes("problem+json");
+  throw new Problem(isProblem ? await response.json() : { status: response.status, title: response.statusText });
+}
+
+/** Return the models that are served. */
+export async function listModels() {
+  return (await (await ask("/v1/models")).json()).models;
+}
+
+/** Label one photo. */
+export async function predict(model, file, topK) {
+  const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
+  const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
+  return (await ask(path, { method: "POST", body: file, headers: { "Content-Type": type } })).json();
+}
+
+/**
+ * Yield the live figures as pairs of a name and its data, until the connection ends.
+ *
+ * `EventSource` cannot send a key, so the events are read from the response itself.
+ */
+export async function* watchStats(signal) {
+  const response = await ask("/v1/stats", { signal, headers: { Accept: "text/event-stream" } });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const events = text.split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const fields = Object.fromEntries(
+        event.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]),
+      );
+      if (fields.data) yield [fields.event, JSON.parse(fields.data)];
+    }
+  }
+}
+
+/** Make an element: `properties` are set on it, `children` are elements or text. */
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+/** Return a bar that fills a share from 0 to 1; what it says is also said in words. */
+export function bar(share, className = "") {
+  const filled = element("span");
+  filled.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  const made = element("span", { className: `bar ${className}` }, filled);
+  made.setAttribute("aria-hidden", "true");
+  return made;
+}
+
+/** Read a duration of the proto3 mapping, such as `0.006s`, in seconds. */
+export const seconds = (text) => (text ? parseFloat(text) : 0);
+
+/** Write a duration for a person. */
+export function duration(value) {
+  if (value >= 10) return `${Math.round(value)} s`;
+  if (value >= 1) return `${value.toFixed(1)} s`;
+  return `${Math.round(value * 1000)} ms`;
+}

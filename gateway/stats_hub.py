@@ -1,0 +1,156 @@
+"""The live figures: asked for once, however many listen."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from flask import json
+
+from client.errors import Cancelled, DespachoError, Retryable
+from client.messages import Messages, StatsCall
+from gateway import problems
+from gateway.json_mapping import to_json
+
+PERIOD_S: Final = 1.0
+"""How often the figures come."""
+
+PAUSE_S: Final = 1.0
+"""How long to wait after the front-end went away."""
+
+FIRST_S: Final = 5.0
+"""How long a new listener waits for the first figures, or for why there are none."""
+
+Key = tuple[tuple[str, str], ...]
+"""The credentials of a listener; those with the same ones share a feed."""
+
+
+class TooManyListeners(Exception):
+    """All places are taken."""
+
+
+class StatsHub:
+    """Hands the figures to those who listen.
+
+    Args:
+        upstream: the front-end.
+        max_listeners: most of them at a time.
+    """
+
+    def __init__(self, upstream: Messages, *, max_listeners: int) -> None:
+        self._upstream = upstream
+        self._max_listeners = max_listeners
+        self._count = 0
+        self._feeds: dict[Key, Feed] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def listening(self, key: Key) -> Iterator["Feed"]:
+        """Listen while inside.
+
+        Raises:
+            TooManyListeners: there are others enough.
+        """
+        with self._lock:
+            if self._count >= self._max_listeners:
+                raise TooManyListeners
+            self._count += 1
+            feed = self._feeds.get(key)
+            if feed is None or feed.has_ended:
+                feed = self._feeds[key] = Feed(lambda: self._upstream.watch_stats(PERIOD_S, key))
+                feed.start()
+            feed.listeners += 1
+        try:
+            yield feed
+        finally:
+            with self._lock:
+                self._count -= 1
+                feed.listeners -= 1
+                if not feed.listeners:
+                    feed.stop()
+                    if self._feeds.get(key) is feed:
+                        del self._feeds[key]
+
+    def close(self) -> None:
+        """End all feeds, and so the requests of all listeners."""
+        with self._lock:
+            for feed in self._feeds.values():
+                feed.stop()
+
+
+class Feed:
+    """The figures that callers with the same credentials may see.
+
+    Args:
+        watch: asks the front-end for them.
+    """
+
+    def __init__(self, watch: Callable[[], StatsCall]) -> None:
+        self.listeners = 0
+        self.has_ended = False
+        """Whether no more events will come."""
+
+        self.refusal: DespachoError | None = None
+        """Why there are none, if trying again does not help."""
+
+        self._watch = watch
+        self._call: StatsCall | None = None
+        self._number = 0
+        self._event = ""
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stats", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more; harmless when repeated."""
+        self._stopping.set()
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def next(self, after: int, limit_s: float) -> tuple[int, str]:
+        """Return the newest event and its number, waiting until there is one behind `after`.
+
+        An event that a slow listener did not take is replaced by the next one. If
+        there is none in time, or there will be none, its text is empty.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > after or self.has_ended, limit_s)
+            if self._number > after:
+                return self._number, self._event
+            return after, ""
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._call = call = self._watch()
+                if self._stopping.is_set():
+                    call.cancel()
+                for message in call:
+                    self._publish("stats", json.dumps(to_json(message)))
+            except Retryable as error:
+                self._publish_problem(error)
+                self._stopping.wait(PAUSE_S)
+            except Cancelled:
+                self._stopping.wait(PAUSE_S)
+            except DespachoError as error:
+                self.refusal = error
+                self._publish_problem(error)
+                break
+        with self._changed:
+            self.has_ended = True
+            self._changed.notify_all()
+
+    def _publish_problem(self, error: DespachoError) -> None:
+        body = problems.of_error(error).body(error.request_id)
+        self._publish("problem", json.dumps(body))
+
+    def _publish(self, name: str, data: str) -> None:
+        with self._changed:
+            self._number += 1
+            self._event = f"event: {name}\ndata: {data}\n\n"
+            self._changed.notify_all()

@@ -161,7 +161,8 @@ define installed
 endef
 
 CLIENT_FILES := requirements-client.txt client/requirements.txt constraints.txt pyproject.toml
-RUN_FILES := $(CLIENT_FILES) requirements-local.txt server/requirements.txt worker/requirements.txt
+RUN_FILES := $(CLIENT_FILES) requirements-local.txt server/requirements.txt worker/requirements.txt \
+	gateway/requirements.txt
 ENGINE_FILES := requirements-engines.txt constraints.txt
 DEV_FILES := $(RUN_FILES) $(ENGINE_FILES) requirements.txt requirements-dev.txt
 

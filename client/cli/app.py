@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "health": Home("inspect", "health", "Say whether a service is serving."),
     "top": Home("top", "top", "Show what the whole system does, live."),
     "dead-letters": Home("dead_letters", "dead_letters", "Look after images whose workers died."),
+    "tune": Home("tune", "tune", "Find the fastest engine of a model on this machine."),
     "forget-model": Home("inspect", "forget_model", "Forget a model that is no longer served."),
 }
 """In the order in which one needs them."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from client import AsyncClient, Health
@@ -30,7 +31,7 @@ async def start_guarded(stack: Stack, folder: Path) -> None:
     for address in (keyed, mutual):
         credentials = channel_credentials(authority, caller)
         async with AsyncClient(address, credentials=credentials) as client:
-            await stack.until(lambda client=client: _serves(client), READY_S)
+            await stack.until(partial(_serves, client), READY_S)
     guarded = Guarded(
         keyed=keyed,
         mutual=mutual,

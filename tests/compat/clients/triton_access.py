@@ -1,5 +1,6 @@
 """Tries `tritonclient.grpc` at servers that want to know who calls; see `cells.py`."""
 
+from functools import partial
 from typing import Any
 
 import tritonclient.grpc as triton
@@ -37,9 +38,7 @@ def api_key(target: Target) -> None:
         result = client.infer(MODEL, [tensor], headers=guarded.headers())
         assert result.as_numpy("labels").tolist() == [b"red"]
         for headers in (None, guarded.headers("wrong")):
-            status, _ = failure_of(
-                lambda headers=headers: client.infer(MODEL, [tensor], headers=headers)
-            )
+            status, _ = failure_of(partial(client.infer, MODEL, [tensor], headers=headers))
             assert status == "StatusCode.UNAUTHENTICATED"
 
 

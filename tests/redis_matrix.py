@@ -24,10 +24,10 @@ ROOT: Final = Path(__file__).parent.parent
 FOLDER: Final = ROOT / ".venv-matrix"
 REQUIREMENTS: Final = ROOT / "tests" / "requirements-matrix.txt"
 TESTS: Final = (
-    "tests/integration/test_dispatch.py",
+    "tests/integration/dispatch",
     "tests/integration/test_dispatch_model.py",
     "tests/integration/test_operation_model.py",
-    "tests/integration/test_operation_store.py",
+    "tests/integration/operation_store",
 )
 SETTINGS: Final = {
     "appendonly": "yes",

@@ -1,0 +1,114 @@
+"""A Redis that forgets, dies, stalls or cannot be read."""
+
+from contextlib import aclosing
+
+import pytest
+
+from dispatch import keys
+from dispatch.errors import BrokerUnavailable, OutcomeUnknown
+from dispatch.job_store import JobStore, QueueLimits
+from dispatch.jobs import (
+    Completion,
+    Priority,
+)
+from dispatch.work_queue import WorkQueue
+from tests.dispatch_steps import (
+    MODEL,
+    answer,
+    assert_drained,
+    enqueue,
+    queue_for,
+    submission,
+    take,
+    totals,
+)
+from tests.redis_server import RedisServer
+
+
+def test_a_stream_that_cannot_be_read_is_an_error(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.set(keys.jobs(MODEL, Priority.HIGH), "in the way")
+    queue = WorkQueue(redis_server.url, MODEL, "worker-1")
+    with pytest.raises(BrokerUnavailable):
+        queue.open()
+    with pytest.raises(BrokerUnavailable):
+        take(queue)
+    queue.close()
+
+
+async def test_forgotten_scripts_are_sent_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    with redis_server.client() as client:
+        client.script_flush()
+    assert await enqueue(store, submission(), submission()) == [None, None]
+    with redis_server.client() as client:
+        client.script_flush()
+    claims = take(queue)
+    assert len(queue.complete([answer(claim) for claim in claims])) == 2
+    assert_drained(redis_server)
+
+
+async def test_an_emptied_redis_is_an_empty_queue(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    with redis_server.client() as client:
+        client.flushall()
+    assert take(queue) == []
+    await enqueue(store, submission())
+    assert len(take(queue)) == 1
+
+
+async def test_a_killed_redis_is_an_error_at_once_and_loses_nothing(own_redis: RedisServer) -> None:
+    sent = submission()
+    async with (
+        JobStore(own_redis.url, "server-1", QueueLimits(10, 100_000)) as store,
+        aclosing(store.replies(MODEL)) as replies,
+    ):
+        with queue_for(own_redis, "worker-1") as queue:
+            await replies.open()
+            await enqueue(store, sent)
+            (claim,) = take(queue)
+            own_redis.kill()
+            with pytest.raises((BrokerUnavailable, OutcomeUnknown)):
+                await enqueue(store, submission())
+            with pytest.raises(BrokerUnavailable):
+                await enqueue(store, submission())
+            with pytest.raises((BrokerUnavailable, OutcomeUnknown)):
+                await replies.read()
+            with pytest.raises(BrokerUnavailable):
+                queue.renew([claim])
+            own_redis.start()
+            assert queue.renew([claim]) == set()
+            assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
+            assert [reply.job_id for reply in await replies.read()] == [sent.job.id]
+    assert_drained(own_redis)
+
+
+async def test_a_stalled_redis_is_an_unknown_outcome(own_redis: RedisServer) -> None:
+    async with JobStore(own_redis.url, "server-1", QueueLimits(10, 100_000)) as store:
+        assert await store.complaints() == []
+        sent = submission()
+        own_redis.pause()
+        with pytest.raises(OutcomeUnknown):
+            await enqueue(store, sent)
+        own_redis.resume()
+        assert await enqueue(store, sent) == [None]
+    assert totals(own_redis) == {"accepted": 1}
+
+
+async def test_a_reader_starts_over_when_redis_lost_its_stream(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    async with aclosing(store.replies(MODEL)) as replies:
+        await replies.open()
+        with redis_server.client() as client:
+            # As a replica that never heard of the last entries would come up.
+            client.xadd(keys.replies(MODEL, "server-1"), {"reply": b""}, id="9999999999999-0")
+            assert len(await replies.read()) == 1
+            client.flushall()
+        await replies.open()
+        queue.open()
+        await enqueue(store, submission())
+        queue.complete([answer(claim) for claim in take(queue)])
+        assert len(await replies.read()) == 1

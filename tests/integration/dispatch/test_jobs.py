@@ -1,0 +1,75 @@
+"""From the queue to the reply, each once."""
+
+from contextlib import aclosing
+
+from dispatch.job_store import JobStore, size_bytes
+from dispatch.jobs import (
+    CALL_PRIORITIES,
+    Completion,
+    Priority,
+    Room,
+)
+from dispatch.work_queue import WorkQueue
+from tests.dispatch_steps import MODEL, answer, assert_drained, enqueue, submission, take, totals
+from tests.redis_server import RedisServer
+
+
+async def test_a_job_goes_in_and_its_reply_comes_out(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    sent = submission(b"\x00\xff image")
+    async with aclosing(store.replies(MODEL)) as replies:
+        await replies.open()
+        assert await enqueue(store, sent) == [None]
+        (claim,) = take(queue)
+        assert claim.job == sent.job
+        assert claim.image == sent.image
+        assert claim.attempt == 1
+        assert claim.size_bytes == size_bytes(sent)
+        assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
+        (reply,) = await replies.read()
+    assert reply.job_id == sent.job.id
+    assert totals(redis_server) == {"accepted": 1, "completed": 1}
+    assert_drained(redis_server)
+
+
+async def test_higher_priorities_are_claimed_first(store: JobStore, queue: WorkQueue) -> None:
+    low, normal, high = (
+        submission(priority=p) for p in (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    )
+    await enqueue(store, low, normal, high)
+    claims = take(queue)
+    assert [claim.priority for claim in claims] == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
+
+
+async def test_claims_stop_at_the_room_in_jobs_and_in_bytes(
+    store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, *(submission(b"x" * 5000) for _ in range(10)))
+    assert len(take(queue, 3)) == 3
+    assert len(queue.claim(CALL_PRIORITIES, Room(7, 1), block=False)) == 4  # one step
+    assert len(take(queue, 0)) == 0
+
+
+async def test_missing_jobs_are_told_from_waiting_and_claimed_ones(
+    store: JobStore, queue: WorkQueue
+) -> None:
+    claimed, waiting, retired, unheard = (submission() for _ in range(4))
+    await enqueue(store, retired, claimed)
+    first, _ = take(queue, 2)
+    queue.complete([answer(first)])
+    await enqueue(store, waiting)
+    ids = [each.job.id for each in (claimed, waiting, retired, unheard)]
+    assert await store.missing(MODEL, ids) == [retired.job.id, unheard.job.id]
+
+
+async def test_a_lost_job_can_be_enqueued_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    sent = submission()
+    await enqueue(store, sent)
+    queue.complete([answer(claim) for claim in take(queue)])
+    await store.forget_enqueue(MODEL, sent.job.id)
+    await enqueue(store, sent)
+    assert len(take(queue)) == 1
+    assert totals(redis_server)["accepted"] == 2

@@ -1,0 +1,125 @@
+"""Workers and models as they are announced and seen."""
+
+import pytest
+
+from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
+from dispatch import keys
+from dispatch.job_store import JobStore
+from dispatch.jobs import (
+    Priority,
+)
+from dispatch.work_queue import WorkQueue
+from tests.dispatch_steps import MODEL, answer, assert_drained, enqueue, queue_for, submission, take
+from tests.redis_server import RedisServer
+
+
+async def test_a_worker_that_was_taken_off_the_list_is_on_it_again(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    card = ModelCard(name=MODEL)
+    queue.announce(WorkerCard(worker="worker-1"), card, has_changed=True)
+    with redis_server.client() as client:
+        client.delete(keys.workers(MODEL))
+    queue.announce(WorkerCard(worker="worker-1"), card, has_changed=False)
+    look = await store.look(MODEL)
+    assert look is not None
+    assert len(look.workers) == 1
+
+
+async def test_a_model_is_known_again_after_redis_lost_everything(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    card = ModelCard(name=MODEL)
+    queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=True)
+    with redis_server.client() as client:
+        client.flushall()
+    queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=False)
+    assert await store.models() == [MODEL]
+    assert await store.look(MODEL) is not None
+
+
+@pytest.mark.usefixtures("queue")  # whose streams are there already
+async def test_a_worker_can_start_and_drain_a_full_redis(
+    redis_server: RedisServer, store: JobStore
+) -> None:
+    await enqueue(store, submission())
+    with redis_server.client() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", 1)
+        try:
+            with queue_for(redis_server, "worker-9") as late:
+                card = WorkerCard(worker="worker-9", ready=True)
+                late.announce(card, ModelCard(name=MODEL), has_changed=True)
+                assert len(late.complete([answer(claim) for claim in take(late)])) == 1
+                assert await store.models() == [MODEL]
+        finally:
+            client.config_set("maxmemory", before)
+    assert_drained(redis_server)
+
+
+async def test_cards_that_are_not_ours_are_ignored(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    queue.announce(WorkerCard(worker="worker-1"), ModelCard(name=MODEL), has_changed=True)
+    with redis_server.client() as client:
+        client.sadd(keys.workers(MODEL), "stranger")
+        client.set(keys.worker(MODEL, "stranger"), b"\xff\xff")
+        look = await store.look(MODEL)
+        assert look is not None
+        assert [worker.worker for worker in look.workers] == ["worker-1"]
+        client.delete(keys.totals(MODEL))
+        client.set(keys.totals(MODEL), "in the way")
+    assert await store.look(MODEL) is None
+
+
+async def test_a_model_is_seen_with_its_live_workers(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    assert await store.models() == []
+    card = ModelCard(name=MODEL, version="1", labels=["a"])
+    queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=True)
+    assert await store.models() == [MODEL]
+    look = await store.look(MODEL)
+    assert look is not None
+    assert look.card == card
+    assert [worker.worker for worker in look.workers] == ["worker-1"]
+    queue.leave()
+    look = await store.look(MODEL)
+    assert look is not None
+    assert look.workers == ()
+    with redis_server.client() as client:
+        assert client.xinfo_consumers(keys.jobs(MODEL, Priority.NORMAL), keys.GROUP) == []
+
+
+async def test_a_consumer_with_claims_is_never_deleted(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission())
+    take(queue)
+    queue.leave()
+    with redis_server.client() as client:
+        (consumer,) = client.xinfo_consumers(keys.jobs(MODEL, Priority.NORMAL), keys.GROUP)
+        assert consumer["pending"] == 1
+
+
+def test_a_closed_queue_leaves_no_connection(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+
+        def connections() -> set[str]:
+            return {each["id"] for each in client.client_list()}
+
+        before = connections()
+        with queue_for(redis_server, "worker-1") as queue:
+            opened = connections() - before
+        assert opened
+        # The server hears of it between two commands; `queue` is kept from the collector.
+        assert any(opened.isdisjoint(connections()) for _ in range(1000)), queue.worker
+
+
+async def test_the_clock_of_a_worker_is_that_of_redis(
+    redis_server: RedisServer, queue: WorkQueue
+) -> None:
+    queue.announce(WorkerCard(worker="w"), ModelCard(name=MODEL), has_changed=True)
+    with redis_server.client() as client:
+        seconds, micros = client.time()
+    assert queue.now_ms() == pytest.approx(seconds * 1000 + micros / 1000, abs=500)

@@ -77,8 +77,11 @@ predict: $(VENV)/.installed-client  ## label an image [IMAGE=photo.jpg]
 ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
 BREAK ?=
+# Scenarios of the benchmark (`make bench BENCH=--list`); empty: all but the long ones.
+BENCH ?=
+ROUNDS ?= 5
 
-.PHONY: install install-engines test test-unit test-redis-matrix chaos check lint format audit types proto proto-check wheel docs constraints clean
+.PHONY: install install-engines test test-unit test-redis-matrix chaos bench check lint format audit types proto proto-check wheel docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
 
 install-engines: $(VENV)/.installed-engines  ## also install LiteRT and OpenVINO, for workers with WORKER_ENGINE=auto
@@ -95,6 +98,10 @@ test-redis-matrix: $(VENV)/.installed-dev  ## the tests of dispatch on Redis 7.0
 
 chaos: $(VENV)/.installed-dev  ## kill, stall and flood the real system, and count [ROW=name] [BREAK=ack-first]
 	$(BIN)/python -m tests.chaos $(ROW) $(if $(BREAK),--break $(BREAK)) $(CHAOS)
+
+# Takes about 20 minutes; with nothing else to do for the machine.
+bench: $(VENV)/.installed-dev  ## measure the real system beside its limits, for docs/benchmarks.md [BENCH="relay stream"] [ROUNDS=5]
+	$(BIN)/python -m tests.bench $(BENCH) --rounds $(ROUNDS) --markdown
 
 # What to run before each push. `.ci/run` runs `lint` and `test` instead, since
 # `test` has the unit tests already.

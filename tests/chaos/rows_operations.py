@@ -2,15 +2,12 @@
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
-from despacho.job.v1.job_pb2 import Job
 from dispatch.operation_store import OperationStore
-from dispatch.operations import NewOperation, OperationKey, OperationLimits
+from tests.backlog import BACKLOG_LIMITS, in_portions, pile_up
 from tests.chaos.crowd import Call, Crowd
 from tests.chaos.rig import Rig
 from tests.chaos.rows import row
@@ -18,13 +15,7 @@ from tests.chaos.submitters import attempts
 from tests.stack import image_of
 from tests.worker_process import MODEL
 
-T = TypeVar("T")
-
 SLOWDOWN: Final = 1.5
-PORTION: Final = 1000
-BACKLOG_LIMITS: Final = OperationLimits(
-    jobs=1_000_000, size_bytes=1 << 30, kept=1_000_000, deadline_s=3600, ttl_s=3600
-)
 
 
 @row("operations-front-end", "a front-end killed and restarted in the middle of its operations")
@@ -80,7 +71,7 @@ async def operations_backlog(rig: Rig) -> None:
     before = await one_by_one(crowd)
     async with OperationStore(rig.redis.url, BACKLOG_LIMITS) as store:
         running = asyncio.create_task(store.run())
-        piled = await pile_up(store, count)
+        piled = await pile_up(store, count, model=MODEL, image=image_of((200, 100, 50)))
         during = await one_by_one(crowd)
         left = rig.entries()
         await in_portions(piled, store.cancel)
@@ -103,23 +94,6 @@ async def operations_backlog(rig: Rig) -> None:
 async def one_by_one(crowd: Crowd, count: int = 100) -> list[Call]:
     """Make calls, each after the answer to the last."""
     return [await crowd.predict() for _ in range(count)]
-
-
-async def pile_up(store: OperationStore, count: int) -> list[OperationKey]:
-    """Submit through the door that front-ends use, which is faster than through one of them."""
-    image = image_of((200, 100, 50))
-    new = [
-        NewOperation.of(Job(model=MODEL, top_k=1), image, caller="pile", request_id=str(number))
-        for number in range(count)
-    ]
-    await in_portions(new, partial(store.submit, is_synced=False))
-    return [each.key for each in new]
-
-
-async def in_portions(each: Sequence[T], do: Callable[[T], Awaitable[object]]) -> None:
-    """Do something with each, many at once."""
-    for first in range(0, len(each), PORTION):
-        await asyncio.gather(*map(do, each[first : first + PORTION]))
 
 
 def operations(rig: Rig) -> Any:

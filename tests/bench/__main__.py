@@ -1,0 +1,106 @@
+"""Measure the real system beside its limits: `python -m tests.bench [SCENARIO…]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import uvloop
+
+from tests.bench import h2load
+from tests.bench.bench import Options
+from tests.bench.catalogue import SCENARIOS
+from tests.bench.report import text_report
+from tests.bench.results import Outcome, Results
+from tests.bench.scenarios import NotMeasured, Scenario, run
+from tests.processes import ROOT
+
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+FOLDER = ROOT / "docs" / "benchmarks"
+KEPT = FOLDER / "results.json"
+
+
+def say(text: str) -> None:
+    """Tell the person who waits."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+async def run_all(scenarios: list[Scenario], options: Options) -> tuple[list[Outcome], list[str]]:
+    """Run scenarios one after the other; return what they found, and what failed."""
+    outcomes, failures = [], []
+    for chosen in scenarios:
+        say(f"{chosen.name}: {chosen.title}")
+        try:
+            outcomes.append(await run(chosen, options, say=say))
+        except NotMeasured as reason:
+            say(f"  not measured: {reason}")
+        except h2load.LoadFailed as error:
+            say(f"  FAILED: {error}")
+            failures.append(chosen.name)
+    return outcomes, failures
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
+    found = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    found.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help="all but the long ones, if none is named"
+    )
+    found.add_argument("--list", action="store_true", help="list the scenarios")
+    found.add_argument("--rounds", type=int, default=5, help="of each comparison (5)")
+    found.add_argument("--seconds", type=float, default=3, help="of each load (3)")
+    found.add_argument("--minutes", type=float, default=10, help="of the scenario `soak` (10)")
+    found.add_argument("--json", type=Path, help="write the results to a file")
+    found.add_argument(
+        "--markdown",
+        action="store_true",
+        help=f"keep the results in {KEPT.relative_to(ROOT)}, in place of earlier ones of the same"
+        f" scenarios, and write {DOCUMENT.relative_to(ROOT)} and its plots from all that is kept",
+    )
+    found.add_argument(
+        "--no-run", action="store_true", help="measure nothing; with --markdown: from what is kept"
+    )
+    return found
+
+
+def chosen_by(arguments: argparse.Namespace, refuse: argparse.ArgumentParser) -> list[Scenario]:
+    """Return which scenarios to run."""
+    if unknown := sorted(set(arguments.scenarios) - SCENARIOS.keys()):
+        refuse.error(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    if arguments.no_run:
+        return []
+    named = [SCENARIOS[name] for name in arguments.scenarios]
+    return named or [each for each in SCENARIOS.values() if not each.is_long]
+
+
+def main() -> int:
+    """Return 1 when something was not answered as it should be, 2 when a program is missing.
+
+    A target that is not reached is a result, not a failure.
+    """
+    command_line = parser()
+    arguments = command_line.parse_args()
+    if arguments.list:
+        say("\n".join(f"{each.name:12} {each.title}" for each in SCENARIOS.values()))
+        return 0
+    scenarios = chosen_by(arguments, command_line)
+    if any(each.needs_h2load for each in scenarios) and (problem := h2load.missing()):
+        say(problem)
+        return 2
+    options = Options(arguments.rounds, arguments.seconds, arguments.minutes)
+    outcomes, failures = uvloop.run(run_all(scenarios, options))
+    say("\n" + text_report(outcomes))
+    if arguments.json:
+        Results().with_outcomes(outcomes).write(arguments.json)
+    if arguments.markdown:
+        # Only documents have plots.
+        from tests.bench.document import write_document  # noqa: PLC0415
+
+        kept = Results.read(KEPT).with_outcomes(outcomes)
+        kept.write(KEPT)
+        write_document(DOCUMENT, FOLDER, kept)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The limit of any server of a model: decode and infer in one process, with nothing around it.
+
+    python -m tests.bench.in_process ENGINE THREADS PHOTO
+
+Loads the bundled model, says `ready`, and then answers each line `SECONDS BATCH` on standard
+input with one line of JSON: images, seconds, latencies in milliseconds, and the best class. An
+image is decoded, by the worker's own decoder, each time.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.engine import Engine
+from worker.model_directory import decoder, load_engine, open_model
+from worker.model_spec import ModelSpec
+from worker.settings import WorkerSettings
+
+
+def spec_of(settings: WorkerSettings, engine: str) -> ModelSpec:
+    """Return the bundled model, to be run by an engine."""
+    spec = open_model(settings.model, settings.cache_dir.expanduser())
+    return ModelSpec.model_validate({**dict(spec), "engine": engine})
+
+
+def measured(
+    engine: Engine, photo: bytes, decode: Any, *, seconds: float, batch: int
+) -> dict[str, object]:
+    """Decode and infer for a while, `batch` images at a time."""
+    latencies: list[float] = []
+    best = -1
+    began = time.perf_counter()
+    while (start := time.perf_counter()) - began < seconds:
+        scores = engine.predict(np.stack([decode(photo) for _ in range(batch)]))
+        best = int(scores[-1].argmax())
+        latencies += [(time.perf_counter() - start) * 1000] * batch
+    return {
+        "images": len(latencies),
+        "seconds": time.perf_counter() - began,
+        "latencies_ms": latencies,
+        "best": best,
+    }
+
+
+def main() -> None:
+    """Serve standard input."""
+    name, threads, path = sys.argv[1:]
+    settings = WorkerSettings()
+    spec = spec_of(settings, name)
+    decode = decoder(spec, max_pixels=settings.max_image_pixels)
+    engine = load_engine(spec, threads=int(threads))
+    photo = Path(path).read_bytes()
+    say("ready")
+    for line in sys.stdin:
+        seconds, batch = line.split()
+        say(json.dumps(measured(engine, photo, decode, seconds=float(seconds), batch=int(batch))))
+
+
+def say(line: str) -> None:
+    """Answer."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""How much processor time and memory processes take."""
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+
+from tests.bench.results import Disturbance
+
+MIB: Final = 2**20
+
+LOAD: Final = "load"
+"""What drives the load: processes that have ended inside of the meter, and this one."""
+
+
+class Meter:
+    """Measures while it is entered; of processes with all that they have started.
+
+    Args:
+        groups: ids of processes, by the name that they go by.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[int]]) -> None:
+        self._groups = {
+            name: [member for pid in pids for member in family(pid)]
+            for name, pids in groups.items()
+        }
+        self._before: dict[str, float] = {}
+        self._machine = psutil.cpu_times()
+        self._began = 0.0
+        self.seconds = 0.0
+        self.cpu_s: dict[str, float] = {}
+        """Processor time by name, once it is over."""
+
+        self.disturbance = Disturbance()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._machine = psutil.cpu_times()
+        self._before = self._now()
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End."""
+        self.seconds = self.so_far_s
+        now = self._now()
+        self.cpu_s = {name: now[name] - before for name, before in self._before.items()}
+        self.disturbance = self._elsewhere()
+
+    @property
+    def so_far_s(self) -> float:
+        """How long it has measured, seconds."""
+        return time.monotonic() - self._began
+
+    def rss_mb(self) -> dict[str, float]:
+        """Return the resident memory by name, MiB."""
+        return {
+            name: sum(each.memory_info().rss for each in processes) / MIB
+            for name, processes in self._groups.items()
+        }
+
+    def _now(self) -> dict[str, float]:
+        used = {name: sum(map(_cpu_s, members)) for name, members in self._groups.items()}
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        used[LOAD] = sum(each.ru_utime + each.ru_stime for each in (ended, own))
+        return used
+
+    def _elsewhere(self) -> Disturbance:
+        """Return what went to others, as shares of what the processors had to give."""
+        before, after = self._machine, psutil.cpu_times()
+        had = self.seconds * (psutil.cpu_count() or 1)
+        busy = sum(getattr(after, kind) - getattr(before, kind) for kind in ("user", "system"))
+        # Only Linux says what the host took.
+        stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
+        foreign = max(0.0, busy - sum(self.cpu_s.values()))
+        return Disturbance(steal=round(stolen / had, 4), foreign=round(foreign / had, 4))
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it has started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system

@@ -1,0 +1,220 @@
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.bench import h2load
+from tests.bench.bench import compared, rate_ratio
+from tests.bench.figures import growth, percentile, significant, spread
+from tests.bench.report import line_cells, markdown_table, run_rows, text_report
+from tests.bench.results import (
+    Bound,
+    Disturbance,
+    Line,
+    Machine,
+    Outcome,
+    Results,
+    Run,
+    Table,
+    Value,
+)
+
+STOLEN = Disturbance(steal=0.2)
+
+OUTPUT = """\
+finished in 1.50s, 2.00 req/s, 76.06KB/s
+requests: 3 total, 3 started, 3 done, 3 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 3 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 17.30KB (17716) total, 600B (600) headers (space savings 92.59%), 11.52KB (360) data
+"""
+LOG = "1000000\t200\t1500000\n1000500\t200\t700\n2000000\t200\t250\n"
+
+
+def line(*values: Value, bound: Bound = Bound.AT_LEAST, target: float = 0.8) -> Line:
+    return Line(what="speed", bound=bound, target=target, unit=" x", values=list(values))
+
+
+def values(*numbers: float, disturbance: Disturbance | None = None) -> list[Value]:
+    return [Value(value=number, disturbance=disturbance or Disturbance()) for number in numbers]
+
+
+def run(side: str, rate: float, number: int = 0, disturbance: Disturbance | None = None) -> Run:
+    return Run(
+        label="10 KB",
+        side=side,
+        number=number,
+        concurrency=64,
+        requests=round(rate * 2),
+        seconds=2,
+        p50_ms=1,
+        p99_ms=2,
+        p999_ms=3,
+        cpu_ms={"front-end": 0.25},
+        rss_mb={"front-end": 64},
+        disturbance=disturbance or Disturbance(),
+    )
+
+
+def outcome(*lines: Line, runs: tuple[Run, ...] = ()) -> Outcome:
+    return Outcome(
+        scenario="relay",
+        title="The relay",
+        commit="abc",
+        is_dirty=False,
+        began=datetime(2026, 1, 2, tzinfo=UTC),
+        took_s=1,
+        machine=Machine(
+            processor="P",
+            cores=2,
+            memory_gb=4,
+            system="Linux",
+            python="3.11",
+            packages={},
+            redis="Valkey 9",
+        ),
+        settings={"rounds": "1"},
+        runs=list(runs),
+        lines=list(lines),
+        tables=[Table(title="More", heads=["what", "much"], rows=[["a", "1"]])],
+        notes=["A note."],
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 50), (0.99, 99), (0.999, 100), (1, 100), (0.001, 1)]
+)
+def test_percentile_is_the_nearest_rank(share: float, expected: float) -> None:
+    assert percentile(range(1, 101), share) == expected
+
+
+def test_the_only_value_is_every_percentile() -> None:
+    assert percentile([7.0], 0.5) == percentile([7.0], 0.999) == 7.0
+
+
+def test_spread_is_of_all_rounds() -> None:
+    assert spread([3, 1, 2, 9]) == (1, 2.5, 9)
+
+
+def test_growth_leaves_out_the_beginning_and_single_peaks() -> None:
+    filling = [10.0, 60.0] + [100.0] * 58
+    assert growth(filling) == 1
+    assert growth([*filling[:-1], 500.0]) == 1
+    assert growth([100 + step for step in range(60)]) == pytest.approx(1.375, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "0"),
+        (4523.4, "4,523"),
+        (67.23, "67.2"),
+        (1.5, "1.50"),
+        (0.456, "0.456"),
+        (0.0312, "0.0312"),
+        (100, "100"),
+        (-8.2, "-8.20"),
+    ],
+)
+def test_numbers_have_three_digits(number: float, expected: str) -> None:
+    assert significant(number) == expected
+
+
+def test_the_median_decides_whether_a_target_is_reached() -> None:
+    assert line(*values(0.5, 0.81, 0.9)).is_reached
+    assert not line(*values(0.5, 0.79, 0.9)).is_reached
+    assert line(*values(0.5, 0.79, 0.9), bound=Bound.AT_MOST).is_reached
+    assert line(*values(0.8)).is_reached
+    assert line(*values(0.8), bound=Bound.AT_MOST).is_reached
+
+
+def test_disturbed_rounds_do_not_count_beside_others() -> None:
+    found = line(*values(0.9, 0.95), *values(0.1, 0.1, 0.1, disturbance=STOLEN))
+    assert list(found.seen) == pytest.approx([0.9, 0.925, 0.95])
+    assert found.is_reached
+    assert not found.is_disturbed
+
+
+def test_rounds_that_were_all_disturbed_are_shown_as_such() -> None:
+    found = line(*values(0.1, 0.3, disturbance=Disturbance(foreign=0.5)))
+    assert found.seen.median == pytest.approx(0.2)
+    assert line_cells(outcome(), found) == [
+        "speed",
+        "≥ 0.8 x",
+        "0.200 [0.100 - 0.300] x",
+        "**not reached**, disturbed",
+        "`make bench BENCH=relay`",
+    ]
+
+
+def test_ratios_are_taken_within_a_round_and_as_disturbed_as_the_worse_run() -> None:
+    rounds = [
+        [run("ours", 80), run("theirs", 100, disturbance=STOLEN)],
+        [run("ours", 50), run("theirs", 50)],
+    ]
+    found = compared(rounds, rate_ratio)
+    assert [each.value for each in found] == [0.8, 1.0]
+    assert [each.disturbance.is_too_much for each in found] == [True, False]
+
+
+def test_rounds_of_a_load_are_one_row() -> None:
+    runs = [run("ours", 80), run("theirs", 99), run("ours", 60, 1), run("ours", 10, 2, STOLEN)]
+    ours, theirs = run_rows(runs)
+    assert ours[1:4] == ["ours", "64", "70.0 [60.0 - 80.0], 1 disturbed"]
+    assert ours[-2:] == ["front-end 0.250", "front-end 64.0"]
+    assert theirs[1] == "theirs"
+
+
+def test_columns_of_a_text_table_are_aligned() -> None:
+    report = text_report([outcome(line(*values(0.9)), line(*values(0.1)))])
+    table = report.splitlines()[-3:]
+    ends = [row.index("`make") + len("`make") for row in table[1:]]
+    assert all(one == other for one, other in pairwise(ends))
+    assert "A note." in report
+
+
+def test_a_document_table_has_as_many_cells_in_each_row() -> None:
+    rows = markdown_table(["a", "b", "c"], [["1", "2", "3"], ["4", "5", "6"]]).splitlines()
+    assert {row.count("|") for row in rows} == {4}
+
+
+def test_results_survive_the_file_and_are_replaced_by_scenario(tmp_path: Path) -> None:
+    path = tmp_path / "there" / "results.json"
+    assert Results.read(path).outcomes == {}
+    older = outcome(line(*values(0.1)), runs=(run("ours", 1),))
+    Results().with_outcomes([older]).write(path)
+    assert Results.read(path).outcomes == {"relay": older}
+    newer = outcome(line(*values(0.9)))
+    other = newer.model_copy(update={"scenario": "other"})
+    found = Results.read(path).with_outcomes([newer, other])
+    assert found.outcomes == {"relay": newer, "other": other}
+
+
+def test_h2load_is_read_to_the_microsecond() -> None:
+    load = h2load.parsed(OUTPUT, LOG, 3)
+    assert load.seconds == pytest.approx(1.5)
+    assert load.latencies_ms == [0.25, 0.7, 1500]
+    assert load.data_bytes == 360
+
+
+@pytest.mark.parametrize(
+    ("output", "log"),
+    [
+        (OUTPUT.replace("3 succeeded", "2 succeeded"), LOG),
+        (OUTPUT, LOG.replace("\t200\t250", "\t503\t250")),
+        (OUTPUT, LOG.rpartition("2000000")[0]),
+        ("nothing", LOG),
+    ],
+    ids=["not all succeeded", "another status", "one is not in the log", "no output"],
+)
+def test_a_load_that_was_not_answered_has_no_figures(output: str, log: str) -> None:
+    with pytest.raises(h2load.LoadFailed):
+        h2load.parsed(output, log, 3)
+
+
+def test_whoever_has_no_h2load_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert "brew install nghttp2" in h2load.missing("darwin")
+    assert "apt-get install nghttp2-client" in h2load.missing("linux")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert h2load.missing("linux") == ""

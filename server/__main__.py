@@ -1,10 +1,12 @@
-"""Run one front-end: `python -m server`."""
+"""Run a front-end: `python -m server`."""
 
+import argparse
 import asyncio
 import gc
+import os
 import signal
 import sys
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -15,8 +17,11 @@ from server.api_keys import BadKeysFile
 from server.app import serve
 from server.binding import CannotListen
 from server.log_output import OUTPUT
+from server.processes import serve_in_processes
 from server.settings import ServerSettings
 from server.tls import BadCertificate
+from supervision.lifeline import Lifeline
+from supervision.supervisor import REFUSED
 from telemetry import logs
 from telemetry.refusal import explained
 
@@ -25,11 +30,18 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 The usual 700 would look through all that is alive for every few calls."""
 
 
-async def run(settings: ServerSettings) -> None:
-    """Serve until SIGTERM."""
+async def run(settings: ServerSettings, lifeline: Lifeline | None) -> None:
+    """Serve until SIGTERM, or until the parent has gone, if there is one."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if lifeline is not None:
+
+        def stop_soon() -> None:
+            loop.call_soon_threadsafe(stop.set)
+
+        lifeline.watch(stop_soon)
     log = structlog.get_logger()
 
     def on_ready(address: str) -> None:
@@ -38,6 +50,8 @@ async def run(settings: ServerSettings) -> None:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         log.info("serving", address=address)
+        if lifeline is not None:
+            lifeline.say_ready()
 
     try:
         await serve(settings, stop, on_ready=on_ready)
@@ -48,26 +62,45 @@ async def run(settings: ServerSettings) -> None:
 def main() -> int:
     """Run the process; return its exit code: 2 if the settings or the address are no good."""
     try:
-        settings = ServerSettings()
+        settings = ServerSettings(**arguments())
     except ValidationError as error:
         return complain(explained(error))
-    lines = logs.configure("server", level=settings.log_level, log_format=settings.log_format)
+    lifeline = Lifeline.inherited()
+    lines = logs.configure(
+        "server",
+        level=settings.log_level,
+        log_format=settings.log_format,
+        # So that one can tell the lines of several apart.
+        **({} if lifeline is None else {"process_id": str(os.getpid())}),
+    )
+    if lifeline is None and settings.processes > 1:
+        try:
+            return serve_in_processes(settings)
+        except CannotListen as error:
+            return complain(str(error))
     structlog.configure(logger_factory=lambda *_: OUTPUT)
     if lines is not None:
         access_log.write_quickly(lines, OUTPUT.info)
     code = 0
     try:
-        uvloop.run(run(settings))
+        uvloop.run(run(settings, lifeline))
     except* (CannotListen, BadCertificate, BadKeysFile) as group:
         # A group, because the running parts form one, and end it together.
         code = complain("; ".join(map(str, group.exceptions)))
     return code
 
 
+def arguments() -> dict[str, Any]:
+    """Return the settings that the command line says."""
+    parser = argparse.ArgumentParser("python -m server", description=__doc__)
+    parser.add_argument("--processes", metavar="N", help="instead of SERVER_PROCESSES")
+    return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+
+
 def complain(text: str) -> int:
     """Tell who starts the process by hand why it did not start; return the exit code."""
     print(f"server: {text}", file=sys.stderr)  # noqa: T201 - for a person, not for the logs
-    return 2
+    return REFUSED
 
 
 if __name__ == "__main__":

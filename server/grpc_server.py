@@ -83,8 +83,9 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
     MIN_RECV_PING_INTERVAL: a client that pings more often is disconnected.
     """
     return [
-        # Two servers would silently share the port, and each get some of the calls.
-        ("grpc.so_reuseport", 0),
+        # Two servers would silently share the port, and each get some of the calls: only
+        # processes of one parent may, which has made sure that nobody else has it.
+        ("grpc.so_reuseport", int(settings.processes > 1)),
         ("grpc.max_receive_message_length", settings.max_image_bytes + MESSAGE_SLACK_BYTES),
         # What we send is ours: the labels of a model, a vector of scores.
         ("grpc.max_send_message_length", -1),

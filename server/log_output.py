@@ -6,6 +6,8 @@ line itself.
 
 import asyncio
 import sys
+from collections.abc import Iterable, Iterator
+from select import PIPE_BUF
 from typing import Final, TextIO
 
 WAIT_S: Final = 0.02
@@ -44,9 +46,24 @@ class BatchingLogger:
         if timer is not None:
             timer.cancel()
         lines, self._lines = self._lines, []
-        if lines:
-            self._stream.write("\n".join(lines) + "\n")
+        for block in blocks(lines):
+            self._stream.write(block)
             self._stream.flush()
+
+
+def blocks(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines to blocks that are written whole, whoever else writes to the same pipe."""
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        line_size = len(line) + 1
+        if block and size + line_size > PIPE_BUF:
+            yield "".join(block)
+            block, size = [], 0
+        block += (line, "\n")
+        size += line_size
+    if block:
+        yield "".join(block)
 
 
 OUTPUT: Final = BatchingLogger(sys.stderr)

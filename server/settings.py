@@ -27,6 +27,11 @@ class ServerSettings(BaseSettings):
     address: str = "127.0.0.1:50051"
     """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""
 
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """How many processes serve at the address. Each is a front-end of its own: limits that are
+    said to be of one process, and those of API keys, hold in each. A connection stays with one
+    of them. On Linux they get about equally many; macOS gives most to one."""
+
     tls_cert_file: str = ""
     """Certificate of the server and those that lead to its root, PEM; read again when it has
     changed. Empty: connections are not encrypted."""
@@ -150,6 +155,8 @@ class ServerSettings(BaseSettings):
     def _is_safe(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
+        if self.processes > 1 and self.address.startswith("unix:"):
+            raise ValueError("several SERVER_PROCESSES cannot share a SERVER_ADDRESS of unix:")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("SERVER_TLS_CLIENT_CA_FILE needs SERVER_TLS_CERT_FILE")
         knows_callers = self.api_keys_file or self.tls_client_ca_file or self.allow_anonymous

@@ -87,6 +87,10 @@ class Stack:
         self._channels.append(channel)
         return channel
 
+    def keep(self, *channels: grpc.aio.Channel) -> None:
+        """Close these, too, at the end."""
+        self._channels += channels
+
     def stub(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":
         """Return the service of the front-end started last."""
         return prediction_pb2_grpc.PredictionServiceStub(self.channel())

@@ -1,6 +1,6 @@
 """Any order of steps with operations and calls on a real server, next to a model of both.
 
-The steps of calls and of workers are those of `test_dispatch_model.py`; workers take
+The steps of calls and of workers are those of `dispatch_machine.py`; workers take
 operations as they take calls, so that all that can happen to a claim happens to both.
 """
 
@@ -29,19 +29,19 @@ from dispatch.errors import OperationNotFound, QueueFull, RequestIdReused
 from dispatch.jobs import CALL_PRIORITIES, Outcome, Priority
 from dispatch.operation_store import OperationStore
 from dispatch.operations import NewOperation, Operation, OperationKey, OperationLimits, Progress
-from tests.dispatch_model import Place
-from tests.dispatch_state import DispatchState
-from tests.integration.test_dispatch_model import (
+from tests.dispatch_calls import (
     DEAD_LETTER_MAX_BYTES,
     LIMITS,
     MAX_DELIVERIES,
     MODEL,
     TIMEOUT_S,
-    DispatchMachine,
     image_sizes,
     rooms,
     slots,
 )
+from tests.dispatch_machine import DispatchMachine
+from tests.dispatch_model import Place
+from tests.dispatch_state import DispatchState
 from tests.operation_model import ModelOperation, OperationModel
 from tests.redis_server import RedisServer
 

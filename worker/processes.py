@@ -8,6 +8,7 @@ from typing import Final
 from supervision.supervisor import Supervisor
 from telemetry import metrics
 from worker import machine
+from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
 
 MEMORY_SHARE: Final = 0.8
@@ -35,7 +36,10 @@ def serve_in_processes(settings: WorkerSettings, command: Sequence[str]) -> int:
     )
     # Only one process can have the address: theirs count for the sums.
     environment["WORKER_METRICS_ADDRESS"] = ""
-    with metrics.served_for(environment, settings.metrics_address):
+    with (
+        metrics.served_for(environment, settings.metrics_address),
+        ReadyFile(settings.ready_file).gone_before_and_after(),
+    ):
         supervisor = Supervisor(
             command,
             count,

@@ -1,11 +1,14 @@
 """Serves the model of the settings in this process."""
 
 import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 from supervision.lifeline import Lifeline
 from worker.app import Served, Worker
 from worker.model_directory import decoder, load_engine, open_model
+from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
 from worker.tune.auto import chosen
 
@@ -35,14 +38,30 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
         decode=decoder(spec, max_pixels=settings.max_image_pixels),
         load=partial(load_engine, spec, threads=settings.inference_threads, cache_dir=cache_dir),
     )
-    return run_until_signal(Worker(settings, served, name=name), lifeline)
+    worker = Worker(settings, served, name=name)
+    file = ReadyFile(settings.ready_file)
+    with nullcontext() if lifeline else file.gone_before_and_after():
+        return run_until_signal(worker, lifeline, show_ready=file.make)
 
 
-def run_until_signal(worker: Worker, lifeline: Lifeline | None) -> int:
-    """Run a worker; SIGTERM, SIGINT and the end of its parent stop it. Return the exit code."""
+def run_until_signal(
+    worker: Worker, lifeline: Lifeline | None, *, show_ready: Callable[[], None] = lambda: None
+) -> int:
+    """Run a worker; SIGTERM, SIGINT and the end of its parent stop it. Return the exit code.
+
+    Args:
+        worker: that has not run yet.
+        lifeline: to the parent, if it has one.
+        show_ready: called once it takes jobs.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     if lifeline is None:
-        return worker.run()
+        return worker.run(on_ready=show_ready)
     lifeline.watch(worker.stop)
-    return worker.run(on_ready=lifeline.say_ready)
+
+    def be_ready() -> None:
+        show_ready()
+        lifeline.say_ready()
+
+    return worker.run(on_ready=be_ready)

@@ -82,6 +82,9 @@ class WorkerSettings(BaseSettings):
     """Where Prometheus reads the metrics of this process: `host:port` (port 0: any free one, which
     the log names). Empty: nowhere."""
 
+    ready_file: str = ""
+    """A file that is there while jobs are taken, for probes. Empty: none."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""
 

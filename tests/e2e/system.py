@@ -156,14 +156,20 @@ def running(way: str, folder: Path, cache: Path) -> Iterator[System]:
         stack.callback(server.clean_up)
         address = server.wait_for_line(r'"address": "([\w.:]+)"').group(1)
         environment = {**plan.worker, "WORKER_CACHE_DIR": str(cache)}
-        workers = [Process(["-m", "worker"], environment) for _ in range(WORKERS)]
+        ready = [folder / f"ready-{number}" for number in range(WORKERS)]
+        workers = [
+            Process(["-m", "worker"], {**environment, "WORKER_READY_FILE": str(file)})
+            for file in ready
+        ]
         for worker in workers:
             stack.callback(worker.clean_up)
         for worker in workers:
             worker.wait_for_line("worker ready", timeout_s=120)
         _wait_for_workers(address, plan.caller)
         yield System(address, plan.redis, plan.caller)
+        assert [file.exists() for file in ready] == [True, True]
         assert [process.terminate() for process in (*workers, server)] == [0, 0, 0]
+        assert [file.exists() for file in ready] == [False, False]
         assert "no permissions" not in server.log + workers[0].log + workers[1].log
 
 

@@ -18,7 +18,7 @@ SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_tex
 
 SET_BY_THE_IMAGE = {
     *("SERVER_ADDRESS", "SERVER_HEALTH_ADDRESS", "SERVER_LOG_FORMAT"),
-    *("WORKER_CACHE_DIR", "WORKER_LOG_FORMAT"),
+    *("WORKER_CACHE_DIR", "WORKER_READY_FILE", "WORKER_LOG_FORMAT"),
     "GATEWAY_ADDRESS",
     "GATEWAY_LOG_FORMAT",
 }

@@ -88,20 +88,23 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     """Return `handler` with everything around it.
 
     The request is parsed inside, because gRPC answers an unparsable one with the
-    text of an exception of ours.
+    text of an exception of ours. And every handler is one of a stream of requests: gRPC
+    drops a call that ends without a message before it calls a handler of the other kind,
+    sends no status, and lets the caller wait.
     """
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     parse = parser(handler.request_deserializer)
 
-    async def respond(request: Any, context: Context) -> Any:
+    async def respond(requests: Any, context: Context) -> Any:
+        message = None if handler.request_streaming else await context.read()
         record = CURRENT.get()
         with Logged(record, context):
             try:
                 gate.admit(record, context)
                 response = await behaviour(
-                    request if handler.request_streaming else parse(request), context
+                    requests if handler.request_streaming else parse(message), context
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
                 # Costs more than to set the code and return, but only so the status comes
@@ -110,27 +113,27 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
             end_well(record, context)
             return response
 
-    async def stream(request: Any, context: Context) -> None:
+    async def stream(requests: Any, context: Context) -> None:
+        message = None if handler.request_streaming else await context.read()
         record = CURRENT.get()
         with Logged(record, context):
             try:
                 gate.admit(record, context)
                 await write_all(
-                    behaviour(request if handler.request_streaming else parse(request), context),
+                    behaviour(requests if handler.request_streaming else parse(message), context),
                     context,
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
                 await end_call(error, record, context)
             end_well(record, context)
 
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
-    wrapper: Any = stream if handler.response_streaming else respond
-    return make(wrapper, parse if handler.request_streaming else None, handler.response_serializer)
+    parse_each = parse if handler.request_streaming else None
+    make: Any = grpc.stream_unary_rpc_method_handler
+    wrapper: Any = respond
+    if handler.response_streaming:
+        make, wrapper = grpc.stream_stream_rpc_method_handler, stream
+    around: Handler = make(wrapper, parse_each, handler.response_serializer)
+    return around
 
 
 async def write_all(responses: Any, context: Context) -> None:
@@ -145,10 +148,12 @@ async def write_all(responses: Any, context: Context) -> None:
             await context.write(response)
 
 
-def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:
     """Return `deserialize`, complaining about the caller's bytes as our own error."""
 
-    def parse(request: bytes) -> Any:
+    def parse(request: Any) -> Any:
+        if request is grpc.aio.EOF:
+            raise InvalidArgument("request", "the call ended without a request")
         if deserialize is None:
             return request
         try:

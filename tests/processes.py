@@ -42,6 +42,8 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 text=True,
+                # Libraries log what came over the network as it is.
+                errors="backslashreplace",
             )
         self._lines: list[str] = []
         self._grew = threading.Condition()
@@ -72,6 +74,11 @@ class Process:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
 
     def wait_for_line(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
         """Return the first match in its log; fail when it ends or takes too long."""

@@ -82,8 +82,10 @@ class OpenvinoEngine(FixedSizes):
         has_logits = self._spec.softmax
 
         def run(images: UInt8Array) -> Float32Array:
-            # Read in place: the call returns when they have been read.
-            request.set_input_tensor(ov.Tensor(np.ascontiguousarray(images), shared_memory=True))
+            # Read in place: the call returns when they have been read. What must not be written
+            # to, as a single image where it was decoded, OpenVINO does not take without a copy.
+            shared = np.require(images, requirements=["C", "W"])
+            request.set_input_tensor(ov.Tensor(shared, shared_memory=True))
             request.infer()
             scores: Float32Array = request.get_output_tensor().data.astype(np.float32)
             return softmax(scores) if has_logits else scores

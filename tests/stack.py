@@ -129,7 +129,7 @@ class Stack:
                     return
                 await asyncio.sleep(0.02)
 
-    async def until_ready(self, workers: int = 1) -> None:
+    async def until_ready(self, workers: int = 1, limit_s: float = 20) -> None:
         """Wait until the front-end knows that many ready workers."""
         stub = self.stub()
 
@@ -141,7 +141,7 @@ class Stack:
                 return False
             return found.model.live_workers == workers
 
-        await self.until(is_ready, 20)
+        await self.until(is_ready, limit_s)
 
     def assert_nothing_is_left(self) -> None:
         """Check that all jobs ended, and that the books balance."""

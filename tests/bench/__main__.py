@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from traceback import format_exception
 
 import uvloop
 
@@ -34,8 +35,9 @@ async def run_all(scenarios: list[Scenario], options: Options) -> tuple[list[Out
             outcomes.append(await run(chosen, options, say=say))
         except NotMeasured as reason:
             say(f"  not measured: {reason}")
-        except h2load.LoadFailed as error:
-            say(f"  FAILED: {error}")
+        except Exception as error:  # noqa: BLE001 - the others are worth measuring all the same
+            is_ours = isinstance(error, h2load.LoadFailed)
+            say(f"  FAILED: {error if is_ours else ''.join(format_exception(error))}")
             failures.append(chosen.name)
     return outcomes, failures
 

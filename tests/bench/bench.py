@@ -52,7 +52,11 @@ class Bench:
             folder = Path(name)
             async with Rig(RedisServer(folder), folder) as rig:
                 self.redis = await asyncio.to_thread(redis_version, rig.redis)
-                yield rig
+                try:
+                    yield rig
+                except Exception:
+                    self.say(rig.last_words())
+                    raise
 
     def interleave(
         self, loads: Sequence[Driven], *, rounds: int = 0, seconds: float = 0

@@ -17,14 +17,7 @@ import numpy as np
 
 from worker.engine import Engine
 from worker.model_directory import decoder, load_engine, open_model
-from worker.model_spec import ModelSpec
 from worker.settings import WorkerSettings
-
-
-def spec_of(settings: WorkerSettings, engine: str) -> ModelSpec:
-    """Return the bundled model, to be run by an engine."""
-    spec = open_model(settings.model, settings.cache_dir.expanduser())
-    return ModelSpec.model_validate({**dict(spec), "engine": engine})
 
 
 def measured(
@@ -49,10 +42,11 @@ def measured(
 def main() -> None:
     """Serve standard input."""
     name, threads, path = sys.argv[1:]
-    settings = WorkerSettings()
-    spec = spec_of(settings, name)
+    settings = WorkerSettings.model_validate({"engine": name})
+    cache_dir = settings.cache_dir.expanduser()
+    spec = open_model(settings.model, cache_dir).with_engine(settings.engine or None, None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
-    engine = load_engine(spec, threads=int(threads))
+    engine = load_engine(spec, threads=int(threads), cache_dir=cache_dir)
     photo = Path(path).read_bytes()
     say("ready")
     for line in sys.stdin:

@@ -18,6 +18,7 @@ from tests.redis_server import RedisServer, free_port
 from tests.stack import Stack
 
 SAMPLES: Final = 64
+LAST_WORDS_CHARS: Final = 2000
 READY_S: Final = 120.0
 ANY_PORT: Final = "127.0.0.1:0"
 MAX_MESSAGE_BYTES: Final = 32 * MIB
@@ -107,7 +108,7 @@ class Rig(Stack):
             process.wait_for_line("serving|worker ready", READY_S)
         # Their logs grow, and need not be read again.
         self._starting.clear()
-        await self.until_ready(workers)
+        await self.until_ready(workers, READY_S)
 
     async def check_answers(self, address: str, model: str = "", size: int = 10_000) -> None:
         """Ask the no-op model different things at once, and compare each answer.
@@ -125,6 +126,13 @@ class Rig(Stack):
         for image, answer in zip(images, answers, strict=True):
             if [each.class_id for each in answer.predictions] != [answer_to(image)]:
                 raise LoadFailed("an answer is not the answer to its payload")
+
+    def last_words(self) -> str:
+        """Return the end of each log."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-LAST_WORDS_CHARS:]}"
+            for path in sorted(self.folder.glob("process-*.log"))
+        )
 
     def totals_of(self, model: str) -> dict[str, int]:
         """Return the outcomes counted for a model."""

@@ -24,6 +24,7 @@ from tests.bench.rig import Rig
 from tests.bench.scenarios import Body, NotMeasured, scenario
 from tests.processes import ROOT
 from worker.bundled.spec import NAME
+from worker.processes import process_count
 from worker.settings import WorkerSettings
 
 PHOTO: Final = ROOT / "docs" / "examples" / "coffee.jpg"
@@ -54,7 +55,8 @@ async def served(bench: Bench, rig: Rig, engine: str) -> AsyncIterator[Served]:
     """Enter the system with a worker as it is by default, but for the engine."""
     front_end = rig.front_end()
     worker = rig.worker(NAME, engine=engine)
-    await rig.until_served(model=NAME)
+    # The other processes of a worker start when its first is ready.
+    await rig.until_served(process_count(WorkerSettings()), NAME)
     pids = {"front-end": [front_end.pid], "worker": [worker.pid]}
     bench.settings["WORKER_ENGINE"] = engine
     bench.settings["load"] = "h2load, 4 connections; " + LABEL

@@ -17,6 +17,8 @@ from tests.bench.rig import Rig
 from tests.bench.scenarios import scenario
 
 SIZES: Final = {"10 KB": 10_000, "100 KB": 100_000}
+TARGETS: Final = {"10 KB": 0.80, "100 KB": 0.55}
+CPU_LABEL: Final = "10 KB"
 AT_LOAD: Final = 64
 CURVE: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CURVE_SECONDS: Final = 1.5
@@ -48,15 +50,16 @@ def unary(rig: Rig, side: Side, label: str, concurrency: int) -> Unary:
 async def relay(bench: Bench) -> None:
     async with bench.rig() as rig:
         both = await sides(bench, rig)
-        for label, target in (("10 KB", 0.80), ("100 KB", 0.55)):
-            rounds = bench.interleave([unary(rig, side, label, AT_LOAD) for side in both])
-            ratios = compared(rounds, rate_ratio)
-            bench.must(f"no-op {label}, c=64, of a bare echo", Bound.AT_LEAST, target, " x", ratios)
-            if label == "10 KB":
-                cpu(bench, rounds)
         rounds = bench.interleave([unary(rig, side, "10 KB", 1) for side in both])
         added = compared(rounds, added_p50_ms)
         bench.must("no-op 10 KB, c=1, added p50", Bound.AT_MOST, 0.4, " ms", added)
+        # The largest last: Redis may rewrite its file for a while after it.
+        for label, target in TARGETS.items():
+            rounds = bench.interleave([unary(rig, side, label, AT_LOAD) for side in both])
+            ratios = compared(rounds, rate_ratio)
+            bench.must(f"no-op {label}, c=64, of a bare echo", Bound.AT_LEAST, target, " x", ratios)
+            if label == CPU_LABEL:
+                cpu(bench, rounds)
         await rig.check_answers(both[0].address)
 
 

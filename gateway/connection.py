@@ -1,5 +1,6 @@
 """What a request may know of the connection it came over."""
 
+import select
 import socket
 from typing import Final, Protocol
 
@@ -32,10 +33,11 @@ class SocketConnection:
     def is_gone(self) -> bool:
         """Say whether the caller has closed it; one that sends the next request has not."""
         try:
-            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
+            # Looked at first: a socket that has a timeout waits for it, whatever the flags.
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0)) and not self._socket.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
             return True
 
 

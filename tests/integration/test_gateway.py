@@ -1,0 +1,226 @@
+"""The gateway before the whole system: a real Valkey, front-end and workers."""
+
+import asyncio
+import functools
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+
+from tests.credentials import Keys
+from tests.gateway import LIMIT_S, Web, gateway
+from tests.processes import Process
+from tests.redis_server import RedisServer
+from tests.stack import Stack, image_of
+from tests.worker_process import MODEL
+
+ResultT = TypeVar("ResultT")
+
+RED = (200, 10, 10)
+SUBMIT = f"/v1/models/{MODEL}:submit"
+PREDICT = f"/v1/models/{MODEL}:predict"
+
+NOTICED_S = 5.0
+"""How soon a killed worker must be seen by those who watch."""
+
+
+@pytest.fixture
+async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
+    stack = Stack(own_redis, tmp_path)
+    yield stack
+    await stack.close()
+
+
+async def aside(call: Callable[..., ResultT], *arguments: Any, **more: Any) -> ResultT:
+    """Make a call that blocks."""
+    return await asyncio.to_thread(functools.partial(call, *arguments, **more))
+
+
+async def started(stack: Stack, *, inference_ms: float = 0) -> tuple[Process, Process]:
+    """Start a front-end and a worker, and return them."""
+    server = stack.start_server()
+    worker = stack.start_worker(inference_ms=inference_ms)
+    await stack.until_ready()
+    return server, worker
+
+
+async def test_images_are_labelled_and_operations_fetched_later(stack: Stack) -> None:
+    await started(stack)
+    with gateway(stack.address) as web:
+        await aside(labels_and_fetches, web)
+
+
+def labels_and_fetches(web: Web) -> None:
+    answer = web.call("POST", PREDICT, image_of(RED)).json()
+    assert answer["predictions"][0]["label"] == "red"
+    large = io.BytesIO()
+    Image.new("RGB", (900, 900)).save(large, "BMP")
+    # More pixels than this worker takes: it came whole, in parts, and was looked at there.
+    refused = web.call("POST", PREDICT, large.getvalue()).json()
+    assert (refused["reason"], refused["status"]) == ("IMAGE_TOO_LARGE", 413)
+    assert "pixels" in refused["detail"]
+
+    query = f"?requestId={uuid4()}"
+    accepted = web.call("POST", SUBMIT + query, image_of(RED))
+    assert accepted.status == 202
+    name = accepted.json()["name"]
+    assert accepted.headers["Location"] == f"/v1/{name}"
+    again = web.call("POST", SUBMIT + query, image_of(RED))
+    assert again.json()["name"] == name
+    other = web.call("POST", SUBMIT + query, image_of((1, 2, 3)))
+    assert (other.status, other.json()["reason"]) == (409, "REQUEST_ID_REUSED")
+
+    short = f"/v1/operations/{name.rpartition('/')[2]}"
+    for path in (f"/v1/{name}", short):
+        done = web.call("GET", f"{path}?wait=10").json()
+        assert done["done"]
+        assert done["response"]["predictions"][0]["label"] == "red"
+    assert web.call("DELETE", short).status == 204
+    assert web.call("GET", f"/v1/{name}").status == 404
+    gone = web.call("DELETE", short)
+    assert (gone.status, gone.json()["reason"]) == (404, "OPERATION_NOT_FOUND")
+
+    items = web.send_parts(SUBMIT, ("a.png", image_of(RED)), ("b.png", b"")).json()
+    assert items[0]["operation"]["name"].startswith(f"models/{MODEL}/operations/")
+    assert items[1]["problem"]["reason"] == "IMAGE_EMPTY"
+
+
+async def test_a_wait_that_ends_first_returns_the_operation_as_it_is(stack: Stack) -> None:
+    await started(stack, inference_ms=60_000)
+    with gateway(stack.address) as web:
+        name = (await aside(web.call, "POST", SUBMIT, image_of(RED))).json()["name"]
+        answer = await aside(web.call, "GET", f"/v1/{name}?wait=0.3")
+        assert answer.json()["done"] is False
+
+
+async def test_a_killed_worker_is_seen_in_time(stack: Stack) -> None:
+    _, doomed = await started(stack)
+    stack.start_worker()
+    await stack.until_ready(2)
+    with gateway(stack.address) as web:
+        seen_s = await aside(kills_and_watches, web, doomed)
+    assert seen_s < NOTICED_S
+
+
+def kills_and_watches(web: Web, doomed: Process) -> float:
+    """Return how long it took until one worker less was shown, seconds."""
+    killed_at = 0.0
+    with web.events("/v1/stats") as events:
+        for name, data in events:
+            assert name == "stats"
+            workers = sum(len(model["workers"]) for model in data["models"])
+            if not killed_at and workers == 2:
+                doomed.kill()
+                killed_at = time.monotonic()
+            elif killed_at and workers == 1:
+                return time.monotonic() - killed_at
+    raise AssertionError("the figures ended")
+
+
+async def test_listeners_are_counted_and_share_the_figures(stack: Stack) -> None:
+    server, _ = await started(stack)
+    with gateway(stack.address, max_stats_listeners=2) as web:
+        await aside(listens, web)
+    await aside(server.wait_for_line, "WatchStats")
+    await aside(server.terminate)
+    assert server.log.count("WatchStats") == 1
+
+
+def listens(web: Web) -> None:
+    with web.events("/v1/stats") as first, web.events("/v1/stats") as second:
+        assert next(first)[0] == next(second)[0] == "stats"
+        refused = web.call("GET", "/v1/stats")
+        assert (refused.status, refused.json()["reason"]) == (503, "TOO_MANY_LISTENERS")
+
+
+async def test_without_redis_callers_are_told_so(stack: Stack) -> None:
+    await started(stack)
+    with gateway(stack.address) as web:
+        assert (await aside(web.call, "GET", "/readyz")).status == 200
+        stack.redis.kill()
+        began = time.monotonic()
+        response = await aside(web.call, "POST", PREDICT, image_of(RED), X_Request_Timeout="9")
+        assert time.monotonic() - began < LIMIT_S
+        problem = response.json()
+        assert (response.status, problem["reason"]) == (503, "BROKER_UNAVAILABLE")
+        assert "Retry-After" in response.headers
+
+        async def says_so() -> bool:
+            return (await aside(web.call, "GET", "/readyz")).status == 503
+
+        await stack.until(says_so, LIMIT_S)
+        assert (await aside(web.call, "GET", "/healthz")).status == 200
+
+
+async def test_a_restarted_front_end_is_found_again(stack: Stack) -> None:
+    first, _ = await started(stack)
+    with gateway(stack.address) as web:
+        assert (await aside(web.call, "POST", PREDICT, image_of(RED))).status == 200
+        port = stack.address.rpartition(":")[2]
+        first.kill()
+        down = await aside(web.call, "POST", PREDICT, image_of(RED))
+        assert (down.status, down.json()["code"]) == (503, "UNAVAILABLE")
+        stack.start_server(address=f"127.0.0.1:{port}")
+
+        async def answers() -> bool:
+            response: Awaitable[Any] = aside(web.call, "POST", PREDICT, image_of(RED))
+            return bool((await response).status == 200)
+
+        await stack.until(answers, LIMIT_S)
+
+
+async def test_keys_and_scopes_are_those_of_the_caller(stack: Stack, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.toml")
+    predict, admin = keys.add("phone", "predict"), keys.add("ops", "admin")
+    stack.start_server(api_keys_file=keys.path)
+    stack.start_worker()
+    with gateway(stack.address) as web:
+
+        async def is_ready() -> bool:
+            response = await aside(
+                web.call, "POST", PREDICT, image_of(RED), Authorization=f"Bearer {predict}"
+            )
+            return response.status == 200
+
+        await stack.until(is_ready, LIMIT_S)
+        await aside(shows_scopes, web, predict, admin)
+
+
+def shows_scopes(web: Web, predict: str, admin: str) -> None:
+    nobody = web.call("POST", PREDICT, image_of(RED))
+    assert (nobody.status, nobody.json()["reason"]) == (401, "CREDENTIALS_MISSING")
+    assert web.call("POST", PREDICT, image_of(RED), X_API_Key=predict).status == 200
+    wrong = web.call("POST", PREDICT, image_of(RED), X_API_Key="nonsense")
+    assert (wrong.status, wrong.json()["reason"]) == (401, "CREDENTIALS_INVALID")
+    for path in ("/v1/stats", SUBMIT):
+        refused = web.call("GET" if "stats" in path else "POST", path, X_API_Key=predict)
+        assert (refused.status, refused.json()["reason"]) == (403, "SCOPE_MISSING")
+    with web.events("/v1/stats", Authorization=f"Bearer {admin}") as events:
+        assert next(events)[0] == "stats"
+
+
+async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
+    await started(stack, inference_ms=1500)
+    process = stack.start(
+        ["-m", "gateway"],
+        {"GATEWAY_ADDRESS": "127.0.0.1:0", "GATEWAY_SERVER_ADDRESS": stack.address},
+    )
+    web = Web(process.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1))
+    listening = asyncio.create_task(aside(count_events, web))
+    asked = asyncio.create_task(aside(web.call, "POST", PREDICT, image_of(RED)))
+    await stack.until(lambda: bool(stack.inferred()), LIMIT_S)
+    code = await aside(process.terminate)
+    assert code == 0
+    assert (await asked).status == 200
+    assert await listening > 0
+    web.close()
+
+
+def count_events(web: Web) -> int:
+    with web.events("/v1/stats") as events:
+        return sum(1 for _ in events)

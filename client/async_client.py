@@ -15,6 +15,7 @@ from . import wire
 from .async_admin import Admin
 from .async_connection import Connection
 from .async_operations import OperationMethods
+from .async_status import as_the_server_said
 from .channel import Access
 from .chunks import AsyncChunks, Feed
 from .errors import DespachoError
@@ -277,7 +278,7 @@ class AsyncClient(OperationMethods):
             self._requests(pairs, ledger, fed_at), timeout=timeout_s
         )
         try:
-            with translated():
+            with translated(), as_the_server_said(call):
                 async for response in call:
                     for rejected in ledger.rejected():
                         yield rejected

@@ -14,6 +14,7 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
 from .api_key import KeyedChannel
+from .async_status import as_the_server_said
 from .errors import Cancelled, Overloaded
 from .images import Image, load
 from .patience import Patience
@@ -97,8 +98,9 @@ class Connection:
             DespachoError: one of its subclasses.
         """
         try:
-            with translated(request_id):
-                return await method(request, timeout=timeout_s)
+            call = method(request, timeout=timeout_s)
+            with translated(request_id), as_the_server_said(call):
+                return await call
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():

@@ -9,6 +9,8 @@ from typing import Any, Final
 import grpc
 import pytest
 import pytest_asyncio
+import redis
+import yaml
 
 from client import (
     AccessDenied,
@@ -23,7 +25,7 @@ from prediction.v1 import prediction_pb2, prediction_pb2_grpc
 from tests.credentials import Authority, Identity, Keys, bearer, channel_credentials
 from tests.front_end import LIMIT_S
 from tests.guarded_redis import PASSWORDS, GuardedRedis, tls_in_front_of
-from tests.processes import Process
+from tests.processes import ROOT, Process
 from tests.redis_rights import asked_for, documented
 from tests.stack import Stack, colour_of, image_of, reason_of, request_for
 from tests.worker_process import MODEL
@@ -357,3 +359,21 @@ async def test_redis_is_reached_over_tls_that_is_checked(
 
         deceived = await asyncio.to_thread(start_server, stack, url_of("front-end", stranger))
         await asyncio.to_thread(deceived.wait_for_line, "CERTIFICATE_VERIFY_FAILED")
+
+
+def test_redis_takes_the_users_of_the_example_for_kubernetes(guarded: GuardedRedis) -> None:
+    path = ROOT / "deploy" / "kubernetes" / "secrets.example.yaml"
+    [secret] = [
+        one
+        for one in yaml.safe_load_all(path.read_text())
+        if one["metadata"]["name"] == "despacho-redis"
+    ]
+    lines = [line.split() for line in secret["stringData"]["users.acl"].splitlines()]
+    with guarded.client() as admin:
+        for _, name, *rules in lines:
+            if name != "default":
+                admin.execute_command("ACL", "SETUSER", name, "reset", *rules)
+    with redis.Redis(port=guarded.port, username="probe", password=WRONG) as probe:
+        assert probe.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            probe.get("despacho:models")

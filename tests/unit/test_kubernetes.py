@@ -1,0 +1,203 @@
+"""The manifests of `deploy/kubernetes`: what can be known of them without a cluster."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S
+from gateway.settings import GatewaySettings
+from server import health
+from server.api_keys import parsed
+from server.settings import ServerSettings
+from tests.redis_rights import documented
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "kubernetes"
+EXAMPLE = "secrets.example.yaml"
+
+KUBERNETES = ["1.29.0", "1.37.0"]
+"""The oldest and the newest whose schemas there are."""
+
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "server": ServerSettings,
+    "worker": WorkerSettings,
+    "gateway": GatewaySettings,
+}
+STOP_S = {"server": SERVER_STOP_S, "worker": WORKER_STOP_S, "gateway": GATEWAY_STOP_S}
+
+Manifest = dict[str, Any]
+
+
+def manifests(*names: str) -> Iterator[Manifest]:
+    """Yield what is in these files, or in all."""
+    for path in sorted(FOLDER.glob("*.yaml")):
+        if path.name != "kustomization.yaml" and (not names or path.name in names):
+            yield from yaml.safe_load_all(path.read_text())
+
+
+ALL = {f"{one['kind']}/{one['metadata']['name']}": one for one in manifests()}
+SECRETS = {one["metadata"]["name"]: one["stringData"] for one in manifests(EXAMPLE)}
+WORKLOADS = [one for one in ALL.values() if one["kind"] in {"Deployment", "StatefulSet"}]
+
+
+def pod_of(workload: Manifest) -> Manifest:
+    found: Manifest = workload["spec"]["template"]["spec"]
+    return found
+
+
+def container_of(component: str) -> Manifest:
+    kind = "StatefulSet" if component == "redis" else "Deployment"
+    [container] = pod_of(ALL[f"{kind}/despacho-{component}"])["containers"]
+    return dict(container)
+
+
+def environment_of(component: str) -> dict[str, str]:
+    """Return what the container gets, secrets as the example has them."""
+    found = {}
+    for variable in container_of(component)["env"]:
+        if "value" in variable:
+            found[variable["name"]] = variable["value"]
+        else:
+            place = variable["valueFrom"]["secretKeyRef"]
+            found[variable["name"]] = SECRETS[place["name"]][place["key"]]
+    return found
+
+
+def named(workload: Manifest) -> str:
+    return str(workload["metadata"]["name"])
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("name", ALL)
+def test_a_manifest_has_the_shape_that_kubernetes_wants(name: str, version: str) -> None:
+    kubernetes_validate.validate(ALL[name], version, strict=True)
+
+
+def test_kustomize_takes_all_but_the_secrets() -> None:
+    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    files = {path.name for path in FOLDER.glob("*.yaml")}
+    assert {*kustomization["resources"]} == files - {EXAMPLE, "kustomization.yaml"}
+    images = {image["name"] for image in kustomization["images"]}
+    assert images == {container_of(component)["image"] for component in SETTINGS}
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_a_service_starts_with_these_settings(
+    component: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = environment_of(component)
+    prefix = f"{component.upper()}_"
+    known = {f"{prefix}{field}".upper() for field in SETTINGS[component].model_fields}
+    assert environment.keys() - known <= {"REDIS_URL"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if component != "gateway":
+        # As the image has it.
+        monkeypatch.setenv("SERVER_ADDRESS", "0.0.0.0:50051")
+    else:
+        monkeypatch.setenv("GATEWAY_ADDRESS", "0.0.0.0:8080")
+    SETTINGS[component]()
+
+
+def test_the_server_is_probed_where_it_tells_its_health() -> None:
+    server = container_of("server")
+    port = int(environment_of("server")["SERVER_HEALTH_ADDRESS"].rpartition(":")[2])
+    asked = {
+        probe: server[probe]["grpc"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert {each["port"] for each in asked.values()} == {port}
+    assert asked["startupProbe"]["service"] == asked["livenessProbe"]["service"] == health.LIVENESS
+    assert asked["readinessProbe"]["service"] == health.READINESS
+
+
+def test_a_worker_is_probed_at_the_file_that_it_makes() -> None:
+    worker = container_of("worker")
+    path = environment_of("worker")["WORKER_READY_FILE"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert worker[probe]["exec"]["command"] == ["test", "-e", path]
+    assert "livenessProbe" not in worker
+
+
+@pytest.mark.parametrize("component", STOP_S)
+def test_pods_have_time_to_stop_by_themselves(component: str) -> None:
+    hook = container_of(component).get("lifecycle", {}).get("preStop")
+    pause_s = int(hook["exec"]["command"][1]) if hook else 0
+    grace_s = pod_of(ALL[f"Deployment/despacho-{component}"])["terminationGracePeriodSeconds"]
+    assert grace_s >= pause_s + STOP_S[component]
+
+
+def test_a_service_reaches_the_pods_that_it_is_for() -> None:
+    for service in (one for one in ALL.values() if one["kind"] == "Service"):
+        selector = service["spec"]["selector"]
+        [workload] = [
+            one
+            for one in WORKLOADS
+            if selector.items() <= one["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        [container] = pod_of(workload)["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
+
+
+def test_what_belongs_to_a_workload_names_it() -> None:
+    budget = ALL["PodDisruptionBudget/despacho-server"]["spec"]["selector"]
+    assert budget == ALL["Deployment/despacho-server"]["spec"]["selector"]
+    target = ALL["HorizontalPodAutoscaler/despacho-worker"]["spec"]["scaleTargetRef"]
+    assert f"{target['kind']}/{target['name']}" in ALL
+    stateful = ALL["StatefulSet/despacho-redis"]
+    assert f"Service/{stateful['spec']['serviceName']}" in ALL
+    for workload in WORKLOADS:
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"] == labels
+
+
+def test_all_that_is_mounted_is_there() -> None:
+    for workload in WORKLOADS:
+        pod = pod_of(workload)
+        claims = workload["spec"].get("volumeClaimTemplates", ())
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        [container] = pod["containers"]
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted == volumes | {named(claim) for claim in claims}
+        for volume in pod.get("volumes", ()):
+            if "secret" in volume:
+                secret = SECRETS[volume["secret"]["secretName"]]
+                assert {each["key"] for each in volume["secret"].get("items", ())} <= secret.keys()
+            if "configMap" in volume:
+                assert f"ConfigMap/{volume['configMap']['name']}" in ALL
+
+
+def test_no_container_may_do_more_than_it_has_to() -> None:
+    for workload in WORKLOADS:
+        pod = pod_of(workload)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        [container] = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_redis_has_the_settings_that_are_shipped() -> None:
+    shipped = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
+    assert ALL["ConfigMap/despacho-redis"]["data"]["redis.conf"] == shipped
+
+
+def test_the_users_of_redis_have_the_rights_of_the_page() -> None:
+    users = SECRETS["despacho-redis"]["users.acl"]
+    for who in ("front-end", "worker"):
+        [line] = [each for each in users.splitlines() if each.startswith(f"user {who} ")]
+        assert line.split()[4:] == documented(who)
+
+
+def test_the_example_of_keys_can_be_read() -> None:
+    assert [key.name for key in parsed(SECRETS["despacho-keys"]["keys.toml"])] == ["camera-1"]

@@ -31,7 +31,7 @@ MOST_JOBS: Final = 20
 """How many may wait for a model."""
 
 FOR_EVER_S: Final = 3600
-APPEARS_S: Final = 30.0
+APPEARS_S: Final = 60.0
 
 
 class World:
@@ -48,7 +48,7 @@ class World:
         self.address = ""
         self.server: Process
         self.caller: Caller
-        self.fragile = self.start_worker(FRAGILE)
+        self.fragile: Process
 
     async def start_server(self, **settings: object) -> tuple[Process, str]:
         """Start a front-end for which a model is gone as soon as its worker is."""
@@ -95,11 +95,12 @@ async def running_world(redis: RedisServer, folder: Path) -> AsyncIterator[World
     """Start everything, and end it afterwards."""
     world = World(redis, folder)
     try:
+        world.server, world.address = await world.start_server(queue_max_jobs=MOST_JOBS)
         world.start_worker(MODEL)
         world.start_worker(SLOW, "--inference-ms", str(FOR_EVER_S * 1000))
         world.start_worker(LOADING, "--load-for-ever")
+        world.fragile = world.start_worker(FRAGILE)
         gone = world.start_worker(GONE)
-        world.server, world.address = await world.start_server(queue_max_jobs=MOST_JOBS)
         async with caller_of(world.address, world.keys["all"]) as world.caller:
             await world.until_seen(GONE, ModelState.READY)
             await asyncio.to_thread(gone.kill)

@@ -33,8 +33,9 @@ WITHOUT_RETRIES: Final = [("grpc.enable_retries", 0)]
 class Caller:
     """One caller of a front-end, by stubs and by the clients; nothing is tried again by itself.
 
-    Streams of requests are sent from threads: when a server refuses one that is still
+    What is sent by stubs as a stream is sent from threads: when a server refuses one that is still
     being sent, asyncio's gRPC may lose what it says (https://github.com/grpc/grpc/issues/36066).
+    The asyncio client knows how to find it again.
     """
 
     def __init__(self, address: str, key: str) -> None:
@@ -106,12 +107,31 @@ class Caller:
         return failure_of(response)
 
     async def by_client(self, request: pb.PredictRequest) -> Told:
-        """Ask with `predict` of the client."""
+        """Ask with `predict` of the asyncio client."""
         return await raised_by(
             self.client.predict(
                 request.image, model=request.model, top_k=request.top_k, timeout_s=LIMIT_S
             )
         )
+
+    async def by_upload_of_async_client(self, request: pb.PredictRequest) -> Told:
+        """Ask with `predict_upload` of the asyncio client."""
+        chunks = [request.image]
+        return await raised_by(
+            self.client.predict_upload(chunks, model=request.model, top_k=request.top_k)
+        )
+
+    async def by_stream_of_async_client(self, request: pb.PredictRequest) -> Told:
+        """Ask with `predict_stream` of the asyncio client."""
+        images = [(REQUEST_ID, request.image)]
+
+        async def answer() -> None:
+            async for outcome in self.client.predict_stream(
+                images, model=request.model, top_k=request.top_k
+            ):
+                outcome.unwrap()
+
+        return await raised_by(answer())
 
     async def by_upload_of_client(self, request: pb.PredictRequest) -> Told:
         """Ask with `predict_upload` of the client."""
@@ -136,6 +156,8 @@ class Caller:
             self.by_stream,
             self.by_batch,
             self.by_client,
+            self.by_upload_of_async_client,
+            self.by_stream_of_async_client,
             self.by_upload_of_client,
             self.by_stream_of_client,
         ]

@@ -25,7 +25,7 @@ from tests.redis_server import RedisServer
 from tests.stack import details_of_status, image_of
 from tests.worker_process import MODEL, RAISE
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "errors.md"
 COLUMNS: Final = 7

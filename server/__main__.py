@@ -73,14 +73,14 @@ def main() -> int:
         # So that one can tell the lines of several apart.
         **({} if lifeline is None else {"process_id": str(os.getpid())}),
     )
+    structlog.configure(logger_factory=lambda *_: OUTPUT)
+    if lines is not None:
+        access_log.write_quickly(lines, OUTPUT.info)
     if lifeline is None and settings.processes > 1:
         try:
             return serve_in_processes(settings)
         except CannotListen as error:
             return complain(str(error))
-    structlog.configure(logger_factory=lambda *_: OUTPUT)
-    if lines is not None:
-        access_log.write_quickly(lines, OUTPUT.info)
     code = 0
     try:
         uvloop.run(run(settings, lifeline))

@@ -53,6 +53,24 @@ def children_of(parent: Process) -> list[int]:
     return [line["process_id"] for line in lines if line["event"] == "process started"]
 
 
+async def until_ready(stack: Stack) -> "list[PredictionServiceAsyncStub]":
+    """Return stubs with a connection each, once the process of each knows a ready worker."""
+    made = stubs(stack)
+
+    async def is_ready(stub: "PredictionServiceAsyncStub") -> bool:
+        try:
+            found = await stub.GetModel(prediction_pb2.GetModelRequest(name=stack.model))
+        except grpc.aio.AioRpcError:
+            return False
+        return found.model.live_workers == 1
+
+    async def are_ready() -> bool:
+        return all(await asyncio.gather(*map(is_ready, made)))
+
+    await stack.until(are_ready, LIMIT_S)
+    return made
+
+
 def stubs(stack: Stack) -> "list[PredictionServiceAsyncStub]":
     """Return stubs with a connection each."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
@@ -78,7 +96,7 @@ async def ask(
         except grpc.aio.AioRpcError as error:
             return error
 
-    asked = zip(stubs(stack), colours(), strict=True)
+    asked = zip(await until_ready(stack), colours(), strict=True)
     tasks = [asyncio.create_task(predict(stub, colour)) for stub, colour in asked]
     await stack.until(lambda: stack.totals().get("accepted") == CONNECTIONS, LIMIT_S)
     return tasks
@@ -87,7 +105,6 @@ async def ask(
 async def test_the_calls_of_a_killed_process_fail_and_those_of_others_go_on(stack: Stack) -> None:
     parent = start(stack)
     stack.start_worker(inference_ms=500)
-    await stack.until_ready()
     asked = await ask(stack)
     victim = children_of(parent)[0]
     os.kill(victim, signal.SIGKILL)
@@ -105,13 +122,12 @@ async def test_the_calls_of_a_killed_process_fail_and_those_of_others_go_on(stac
     await stack.until(lambda: len(children_of(parent)) == 3, LIMIT_S)
     parent.wait_for_line(r'"serving"[^$]*"serving"[^$]*"serving"')
     assert len({*children_of(parent)}) == 3
-    assert [await stub.Predict(request_for(colours()[0]), timeout=30) for stub in stubs(stack)]
+    await until_ready(stack)
 
 
 async def test_sigterm_lets_all_processes_end_their_calls(stack: Stack) -> None:
     parent = start(stack)
     stack.start_worker(inference_ms=500)
-    await stack.until_ready()
     asked = await ask(stack)
     parent.send(signal.SIGTERM)
     assert [colour_of(each) for each in await asyncio.gather(*asked)] == colours()  # type: ignore[arg-type] # no error
@@ -144,11 +160,11 @@ async def test_a_taken_port_is_refused_with_several_processes_too(stack: Stack) 
 async def test_the_figures_of_all_processes_add_up(stack: Stack) -> None:
     parent = start(stack, metrics_address="127.0.0.1:0", no_worker_grace_s=30)
     worker = stack.start_worker(inference_ms=0)
-    await stack.until_ready()
+    ready = await until_ready(stack)
     assert worker.terminate() == 0
     requests = [
         stub.Predict(request_for(colour), timeout=0.5)
-        for stub, colour in zip(stubs(stack), colours(), strict=True)
+        for stub, colour in zip(ready, colours(), strict=True)
     ]
     failed = await asyncio.gather(*requests, return_exceptions=True)
     assert all(isinstance(each, grpc.aio.AioRpcError) for each in failed)

@@ -36,13 +36,23 @@ def client(address: str) -> Client:
         raise StackError(f"the front-end cannot be called: {error}") from error
 
 
-def check(settings: Mapping[str, str], environment: Mapping[str, str]) -> None:
+def check(
+    settings: Mapping[str, str], environment: Mapping[str, str], *, are_all: bool = True
+) -> None:
     """Check that whoever starts a front-end with these settings can also call it.
+
+    Args:
+        settings: of the front-end.
+        environment: of the one who calls.
+        are_all: whether it gets no settings from elsewhere.
 
     Raises:
         StackError: a key or a certificate is missing; says which, and how to give it.
     """
-    if missing := list(_missing(settings, environment)):
+    missing = list(_missing(settings, environment))
+    if are_all and _encrypts(environment) and not settings.get("SERVER_TLS_CERT_FILE"):
+        missing.append(f"{TLS}... is set, but without SERVER_TLS_CERT_FILE nothing is encrypted")
+    if missing:
         raise StackError(
             "started like this, the front-end could not be called to see whether it works:"
             + "".join(f"\n  {each}" for each in missing)
@@ -93,8 +103,6 @@ def _missing(settings: Mapping[str, str], environment: Mapping[str, str]) -> Ite
             "SERVER_TLS_CERT_FILE encrypts: say whose certificates to trust with"
             f" {_variable('tls-ca')}=FILE, or {TLS}=true for those that gRPC comes with"
         )
-    if _encrypts(environment) and not settings.get("SERVER_TLS_CERT_FILE"):
-        yield f"{TLS}... is set, but without SERVER_TLS_CERT_FILE the server does not encrypt"
     if settings.get("SERVER_TLS_CLIENT_CA_FILE") and not _file("tls-cert", environment):
         yield (
             "SERVER_TLS_CLIENT_CA_FILE wants a certificate of the caller: give it with"

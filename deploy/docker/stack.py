@@ -48,7 +48,8 @@ class DockerStack:
                 print("Already running; bringing it up to date.", flush=True)
             else:
                 # Before minutes are spent on building images.
-                access.check(os.environ, os.environ)
+                # Compose files have settings as well.
+                access.check(os.environ, os.environ, are_all=False)
                 address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
                 address.require_free(
                     os.environ.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS,

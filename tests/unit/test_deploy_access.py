@@ -36,7 +36,7 @@ def test_nothing_is_missing(settings: dict[str, str], environment: dict[str, str
         (TLS, {"DESPACHO_TLS": "false"}, "DESPACHO_TLS_CA="),
         (KEYS, {}, "DESPACHO_API_KEY="),
         (TLS | CALLERS, {"DESPACHO_TLS_CA": "ca.pem"}, "DESPACHO_TLS_CERT="),
-        ({}, {"DESPACHO_TLS_CA": "ca.pem"}, "does not encrypt"),
+        ({}, {"DESPACHO_TLS_CA": "ca.pem"}, "nothing is encrypted"),
         (TLS, {"DESPACHO_TLS": "perhaps"}, "neither true nor false"),
     ],
 )
@@ -45,6 +45,10 @@ def test_what_is_missing_is_told(
 ) -> None:
     with pytest.raises(StackError, match=told):
         access.check(settings, environment)
+
+
+def test_settings_may_come_from_elsewhere() -> None:
+    access.check({}, {"DESPACHO_TLS_CA": "ca.pem"}, are_all=False)
 
 
 def test_a_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ class FixedSizes:
         """By size, the largest first."""
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Build for these sizes, and run an empty batch of each."""
+        """Run an empty batch of each size, on a network that is built for it."""
         for size in batch_sizes:
             if size not in self._runs:
                 self._add(size)
+            self.predict(empty_images(self._spec, size))
 
     def predict(self, images: UInt8Array) -> Float32Array:
         """Score a batch; see `worker.engine.Engine`."""
@@ -57,6 +58,7 @@ class FixedSizes:
     def _add(self, size: int) -> None:
         try:
             run = self._build(size)
+            # What some libraries put off until the first batch, which is slower, belongs to it.
             run(empty_images(self._spec, size))
         except Exception as error:
             if size == 1:

@@ -11,15 +11,17 @@ import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
 from telemetry import metrics
+from worker.batch_cost import BatchCost
 from worker.batching import ReadyQueue
 from worker.decoders import Decoders
 from worker.engine import Engine, UInt8Array
 from worker.in_hand import InHand
 from worker.intake import Intake
 from worker.keeper import Keeper
-from worker.loop import Loop
+from worker.loop import Loop, most_in_hand
 from worker.name import worker_name
 from worker.operations_intake import OperationsIntake
 from worker.politeness import Politeness
@@ -71,15 +73,19 @@ class Worker:
         self._has_crashed = False
         card = served.card
         self._queue = WorkQueue(settings.redis_url, card.name, name or worker_name())
-        self._in_hand = InHand(max_jobs=2 * card.max_batch_size, max_bytes=settings.max_claim_bytes)
+        self._in_hand = InHand(
+            max_jobs=most_in_hand(card.max_batch_size), max_bytes=settings.max_claim_bytes
+        )
         self._work_done = WorkDone()
         self._keeper = Keeper(self._queue, self._in_hand, self._work_done, card)
         self._publisher = Publisher(self._queue, self._in_hand)
         self._politeness = Politeness(card.max_batch_size)
+        self._cost = BatchCost(card.max_batch_size)
         self._ready = ReadyQueue(
-            max_batch_size=card.max_batch_size,
             max_wait_s=settings.max_batch_wait_ms / 1000,
+            cost=self._cost,
             politeness=self._politeness,
+            remaining_s=self._remaining_s,
         )
         self._sieve = Sieve(self._queue, self._in_hand, self._publisher)
         self._decoders = Decoders(
@@ -95,6 +101,9 @@ class Worker:
             dead_letter_max_bytes=settings.dead_letter_max_bytes,
         )
         self._threads: dict[str, threading.Thread] = {}
+
+    def _remaining_s(self, claim: Claim) -> float:
+        return (claim.deadline_ms - self._queue.now_ms()) / 1000
 
     def stop(self) -> None:
         """Ask `run` to finish; safe in a signal handler."""
@@ -122,11 +131,13 @@ class Worker:
         if engine is None:
             self._leave()
             return self._exit_code()
+        self._in_hand.allow(most_in_hand(self._cost.best_size))
         loop = Loop(
             queue=self._queue,
             in_hand=self._in_hand,
             sieve=self._sieve,
             ready=self._ready,
+            cost=self._cost,
             politeness=self._politeness,
             publisher=self._publisher,
             work_done=self._work_done,
@@ -167,7 +178,7 @@ class Worker:
         def load() -> None:
             try:
                 engine = self._served.load()
-                engine.warm_up(sorted({1, self._served.card.max_batch_size}))
+                self._cost.measure(engine.warm_up)
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                 loaded.set_exception(error)
             else:

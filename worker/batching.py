@@ -5,10 +5,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Final
 
 from dispatch.jobs import CALL_PRIORITIES, Claim, Priority
+from worker.batch_cost import BatchCost
 from worker.engine import UInt8Array
 from worker.politeness import Politeness
 
@@ -39,6 +40,11 @@ class ReadyQueue:
     A batch never has both, since a larger batch takes longer: a call does not wait for
     the inference of operations that would have filled its batch up.
 
+    The model never waits while it is idle: the first image is run as soon as it is decoded. What
+    comes while it runs is the next batch, up to the size that is worth filling, and no larger than
+    lets the most urgent image in it be in time. After a batch it waits for images that are nearly
+    there, no longer than running them in the same batch saves.
+
     An inference cannot be interrupted, and a caller who sends one image after the other
     asks again just when operations would have got the model. So after a batch of calls
     operations are held for as long as that batch took: calls cost them at most twice
@@ -48,21 +54,24 @@ class ReadyQueue:
     def __init__(
         self,
         *,
-        max_batch_size: int,
         max_wait_s: float,
+        cost: BatchCost,
         politeness: Politeness,
+        remaining_s: Callable[[Claim], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin empty.
 
         Args:
-            max_batch_size: most images in a batch.
-            max_wait_s: how long the first image of a batch waits for those on their way.
+            max_wait_s: most that a model that was busy waits for images on their way.
+            cost: knows which batches are worth filling, and how long they take.
             politeness: limits batches of operations while calls are about.
+            remaining_s: seconds until nobody waits for a job any more.
             clock: seconds.
         """
-        self._max_batch_size = max_batch_size
         self._max_wait_s = max_wait_s
+        self._cost = cost
+        self._remaining_s = remaining_s
         self._items: dict[Priority, deque[Prepared]] = {one: deque() for one in Priority}
         self._coming = Counter[Priority]()
         self._changed = threading.Condition()
@@ -100,14 +109,20 @@ class ReadyQueue:
     def next_batch(self) -> list[Prepared] | None:
         """Return the next batch, waiting for its first image; None after `close`.
 
-        A batch that is not full waits for images that are being decoded here,
-        never for images that may or may not come.
+        It waits for images that are being decoded here, never for images that may or may not
+        come.
         """
         with self._changed:
             self._hold_operations()
+            was_idle = not self._ready(Priority)
             self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
-            self._changed.wait_for(self._is_worth_running, self._max_wait_s)
+            if not was_idle:
+                self._changed.wait_for(self._is_worth_running, self._wait_s())
             return self._next_calls() or self._next_operations() or None
+
+    def _wait_s(self) -> float:
+        saved_s = self._cost.saved_s()
+        return self._max_wait_s if saved_s is None else min(saved_s, self._max_wait_s)
 
     def _hold_operations(self) -> None:
         """Let a caller who has just been answered ask again."""
@@ -120,14 +135,14 @@ class ReadyQueue:
         )
 
     def _next_calls(self) -> list[Prepared]:
-        batch = self._taken(CALL_PRIORITIES, self._max_batch_size)
+        batch = self._taken(CALL_PRIORITIES, self._cost.best_size)
         self._calls_taken_at = self._clock() if batch else None
         if batch:
             self._politeness.call_came()
         return batch
 
     def _next_operations(self) -> list[Prepared]:
-        batch = self._taken(_OPERATIONS, self._politeness.batch_size())
+        batch = self._taken(_OPERATIONS, min(self._politeness.batch_size(), self._cost.best_size))
         if batch:
             self._holds = 0
         return batch
@@ -142,7 +157,7 @@ class ReadyQueue:
         return self._is_complete(CALL_PRIORITIES if self._has_calls() else _OPERATIONS)
 
     def _is_complete(self, priorities: Sequence[Priority]) -> bool:
-        is_full = self._ready(priorities) >= self._max_batch_size
+        is_full = self._ready(priorities) >= self._cost.best_size
         return is_full or self._expected(priorities) == 0
 
     def _ready(self, priorities: Iterable[Priority]) -> int:
@@ -154,7 +169,17 @@ class ReadyQueue:
     def _taken(self, priorities: Iterable[Priority], most: int) -> list[Prepared]:
         """Remove and return a batch, the first priorities first."""
         lines = [self._items[priority] for priority in priorities]
-        batch = list(islice(chain.from_iterable(lines), most))
+        batch = self._in_time(list(islice(chain.from_iterable(lines), most)))
         for item in batch:
             self._items[item.claim.priority].popleft()
         return batch
+
+    def _in_time(self, items: list[Prepared]) -> list[Prepared]:
+        """Return as many of these as can be run together before the first of them is too late."""
+        left_s = list(accumulate((self._remaining_s(item.claim) for item in items), min))
+        for size in range(len(items), 0, -1):
+            seconds = self._cost.seconds(size)
+            if seconds is None or seconds <= left_s[size - 1]:
+                return items[:size]
+        # Too late in any company: let the others not wait for a batch of their own.
+        return items

@@ -84,7 +84,8 @@ class Intake:
             claims = self._noted(reclaimed)
             if claims or reclaimed.has_suspects:
                 return claims
-        return self._in_hand.add(self._queue.claim(CALL_PRIORITIES, room, block=True))
+        asked_at = self._in_hand.now_s()
+        return self._in_hand.add(self._queue.claim(CALL_PRIORITIES, room, block=True), asked_at)
 
     def _next_suspect(self) -> list[Claim]:
         # A worker was lost with this job in hand. If it was the job's fault, it must

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
+from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
-from worker.engine import Engine, Float32Array
+from worker.engine import Engine, Float32Array, UInt8Array
 from worker.in_hand import InHand
 from worker.politeness import Politeness
 from worker.publisher import Publisher
@@ -19,6 +22,10 @@ from worker.sieve import Sieve
 from worker.work_done import WorkDone
 
 log = structlog.get_logger()
+
+LOOKED_S: Final = 0.02
+"""A job that is so young, or of which Redis said so recently that it is ours, is run without asking
+again."""
 
 
 class Loop:
@@ -31,6 +38,7 @@ class Loop:
         in_hand: InHand,
         sieve: Sieve,
         ready: ReadyQueue,
+        cost: BatchCost,
         politeness: Politeness,
         publisher: Publisher,
         work_done: WorkDone,
@@ -41,12 +49,14 @@ class Loop:
         self._in_hand = in_hand
         self._sieve = sieve
         self._ready = ready
+        self._cost = cost
         self._politeness = politeness
         self._publisher = publisher
         self._work_done = work_done
         self._engine = engine
         self._card = card
         self._labels = list(card.labels)
+        self._rows = np.empty((0, 0, 0, 3), np.uint8)
         self._running_since: float | None = None
 
     def running_for_s(self) -> float:
@@ -62,14 +72,22 @@ class Loop:
 
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""
-        self._look_for_lost(batch)
+        if not all(self._is_sure(item.claim) for item in batch):
+            self._look_for_lost()
         return [item for item in batch if self._sieve.passes(item.claim, "inference")]
 
-    def _look_for_lost(self, batch: Sequence[Prepared]) -> None:
+    def _is_sure(self, claim: Claim) -> bool:
+        if self._in_hand.is_sure(claim, LOOKED_S):
+            return True
+        # A read that blocked may have begun long ago; what is this young came at its end.
+        return abs(self._queue.now_ms() - claim.enqueued_ms) <= LOOKED_S * 1000
+
+    def _look_for_lost(self) -> None:
         # The keeper looks once a second; a call may have been cancelled since, or
-        # this process may have slept. One round trip is cheap beside an inference.
+        # this process may have slept. All that is in hand: soon it is the others' turn.
+        claims, asked_at = self._in_hand.snapshot(), self._in_hand.now_s()
         try:
-            self._in_hand.mark_lost(self._queue.renew([item.claim for item in batch]))
+            self._in_hand.renewed(claims, self._queue.renew(claims), asked_at)
         except BrokerUnavailable:
             return  # computed, perhaps for nobody; the answer waits for Redis
 
@@ -87,6 +105,7 @@ class Loop:
             return [ended for item in batch for ended in self._answers([item])]
         inference_s = time.monotonic() - started
         self._politeness.note(len(batch), inference_s)
+        self._note_cost(len(batch), inference_s)
         self._work_done.add(len(batch), inference_s)
         inference_us = round(inference_s * 1e6)
         log.debug("batch", size=len(batch), inference_us=inference_us)
@@ -104,7 +123,7 @@ class Loop:
         ]
 
     def _scores(self, batch: Sequence[Prepared]) -> Float32Array:
-        images = np.stack([item.pixels for item in batch])
+        images = self._together(batch)
         self._running_since = time.monotonic()
         try:
             scores = self._engine.predict(images)
@@ -113,3 +132,28 @@ class Loop:
         if scores.shape != (len(batch), len(self._labels)):
             raise ValueError(f"scores of shape {scores.shape} for {len(batch)} images")
         return scores
+
+    def _note_cost(self, size: int, seconds: float) -> None:
+        before = self._cost.best_size
+        self._cost.note(size, seconds)
+        if self._cost.best_size != before:
+            self._in_hand.allow(most_in_hand(self._cost.best_size))
+
+    def _together(self, batch: Sequence[Prepared]) -> UInt8Array:
+        """Return the images in one piece; one alone is that where it was decoded."""
+        if len(batch) == 1:
+            return batch[0].pixels[np.newaxis]
+        shape = batch[0].pixels.shape
+        if len(self._rows) < len(batch) or self._rows.shape[1:] != shape:
+            # Once for all batches: new memory costs more than what is written to it.
+            self._rows = np.empty((max(len(batch), self._card.max_batch_size), *shape), np.uint8)
+        return np.stack([item.pixels for item in batch], out=self._rows[: len(batch)])
+
+
+def most_in_hand(batch_size: int) -> int:
+    """Return how many calls a worker holds: a batch in the model, and one on its way to it.
+
+    Two more, as one is on its way to Redis and one on its way from it. Any others are better off
+    in the queue, where an idle worker finds them.
+    """
+    return 2 * batch_size + 2

@@ -41,11 +41,12 @@ class WorkerSettings(BaseSettings):
     """Where prepared and converted models are kept, and what was measured of them."""
 
     max_batch_size: Annotated[int, Field(ge=0, le=256)] = 0
-    """Most images in one inference; 0: what the model suggests."""
+    """Most images in one inference; 0: what the model suggests. Batches are smaller where that
+    labels as many images per second."""
 
     max_batch_wait_ms: Annotated[float, Field(ge=0)] = 5
-    """How long a batch that is not full may wait for images that are being decoded,
-    milliseconds."""
+    """How long a model that was busy may wait for images that are being decoded, milliseconds; it
+    waits no longer than a larger batch saves, and not at all when it was idle."""
 
     max_inference_s: Annotated[float, Field(gt=0)] = 60
     """How long one inference may take before the worker counts itself as lost and ends, seconds."""

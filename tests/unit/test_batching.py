@@ -1,9 +1,11 @@
 """How decoded images become batches."""
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from despacho.job.v1.job_pb2 import Job
 from dispatch.jobs import Claim, Priority
 from worker import batching
+from worker.batch_cost import BatchCost
 from worker.batching import HOLDS_IN_A_ROW, Prepared, ReadyQueue
 from worker.politeness import Politeness
 
@@ -71,12 +74,18 @@ class NeverPolite(Politeness):
 
 
 def ready_queue(
-    max_batch_size: int, *, max_wait_s: float, clock: Callable[[], float] = time.monotonic
+    max_batch_size: int,
+    *,
+    max_wait_s: float,
+    cost: BatchCost | None = None,
+    remaining_s: Callable[[Claim], float] = lambda _: math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> ReadyQueue:
     return ReadyQueue(
-        max_batch_size=max_batch_size,
         max_wait_s=max_wait_s,
+        cost=cost or BatchCost(max_batch_size),
         politeness=NeverPolite(max_batch_size),
+        remaining_s=remaining_s,
         clock=clock,
     )
 
@@ -249,10 +258,85 @@ def test_a_closed_queue_is_emptied_and_then_over() -> None:
 
 def test_operations_beside_calls_come_in_polite_batches() -> None:
     politeness = Politeness(8)
-    ready = ReadyQueue(max_batch_size=8, max_wait_s=0, politeness=politeness)
+    ready = ReadyQueue(
+        max_wait_s=0,
+        cost=BatchCost(8),
+        politeness=politeness,
+        remaining_s=lambda _: math.inf,
+    )
     put(ready, *range(10, 18), priority=OPERATION)
     put(ready, 1)
     assert numbers(ready.next_batch()) == [1]
     politeness.note(1, 1.0)
     politeness.note(2, 1.25)
     assert numbers(ready.next_batch()) == [10, 11, 12]
+
+
+def measured(most: int, seconds: Callable[[int], float]) -> BatchCost:
+    """Return what is known of an engine that takes that long for a batch."""
+    now_s = 0.0
+
+    def warm_up(batch_sizes: Sequence[int]) -> None:
+        nonlocal now_s
+        now_s += sum(seconds(size) for size in batch_sizes)
+
+    cost = BatchCost(most)
+    cost.measure(warm_up, lambda: now_s)
+    return cost
+
+
+def test_a_batch_is_as_large_as_is_worth_filling() -> None:
+    ready = ready_queue(8, max_wait_s=LIMIT_S, cost=measured(8, lambda size: 0.01 * size))
+    put(ready, 1, 2)
+    assert numbers(ready.next_batch()) == [1]
+    assert numbers(ready.next_batch()) == [2]
+
+
+def test_an_idle_model_does_not_wait_for_what_is_being_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready = ready_queue(8, max_wait_s=60)
+    ready.expect(claim(1))
+    ready.expect(claim(2))
+    is_waiting = threading.Event()
+    wait_for = ready._changed.wait_for
+
+    def seen(*arguments: Any) -> object:
+        is_waiting.set()
+        return wait_for(*arguments)
+
+    def put_late() -> None:
+        assert is_waiting.wait(LIMIT_S)
+        ready.put(prepared(1))
+
+    monkeypatch.setattr(ready._changed, "wait_for", seen)
+    late = threading.Thread(target=put_late)
+    late.start()
+    assert numbers(ready.next_batch()) == [1]
+    late.join()
+
+
+def test_a_busy_model_waits_no_longer_than_a_larger_batch_saves() -> None:
+    ready = ready_queue(8, max_wait_s=60, cost=measured(8, lambda size: 0.01 + 0.001 * size))
+    put(ready, 1)
+    ready.expect(claim(2))
+    assert numbers(ready.next_batch()) == [1]
+
+
+def test_a_batch_is_small_enough_for_its_most_urgent_image() -> None:
+    left_s = {"1-0": 5.0, "2-0": 2.6, "3-0": 5.0, "4-0": 5.0}
+    ready = ready_queue(
+        4,
+        max_wait_s=LIMIT_S,
+        cost=measured(4, lambda size: 1 + 0.5 * size),
+        remaining_s=lambda claim: left_s[claim.entry_id],
+    )
+    put(ready, 1, 2, 3, 4)
+    assert numbers(ready.next_batch()) == [1, 2, 3]
+
+
+def test_an_image_that_is_too_late_anyway_does_not_make_batches_smaller() -> None:
+    cost = measured(4, lambda size: 0.9 + 0.1 * size)
+    ready = ready_queue(4, max_wait_s=LIMIT_S, cost=cost, remaining_s=lambda _: 0.1)
+    put(ready, 1, 2, 3, 4)
+    assert numbers(ready.next_batch()) == [1, 2, 3, 4]

@@ -1,5 +1,6 @@
 """What is decoded, in which order, and what need not be."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from despacho.job.v1.job_pb2 import Job
 from dispatch.errors import ImageUndecodable
 from dispatch.jobs import Claim, Outcome, Priority
 from telemetry.metrics import Unwanted
+from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.decoders import Decoders
 from worker.engine import UInt8Array
@@ -47,7 +49,12 @@ class House:
         self._decode = decode
         self.publisher = Publisher()
         self.in_hand = InHand(max_jobs=100, max_bytes=100)
-        self.ready = ReadyQueue(max_batch_size=8, max_wait_s=60, politeness=Politeness(8))
+        self.ready = ReadyQueue(
+            max_wait_s=60,
+            cost=BatchCost(8),
+            politeness=Politeness(8),
+            remaining_s=lambda _: math.inf,
+        )
         queue = Queue()
         sieve = Sieve(queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
         self.decoders = Decoders(

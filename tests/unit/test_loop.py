@@ -1,5 +1,6 @@
 """One bad image fails alone; nobody computes for nobody."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +10,11 @@ from despacho.job.v1.job_pb2 import Job, ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
 from telemetry.metrics import Unwanted
+from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
 from worker.in_hand import InHand
-from worker.loop import Loop
+from worker.loop import LOOKED_S, Loop
 from worker.politeness import Politeness
 from worker.replies import Ended
 from worker.sieve import Sieve
@@ -26,6 +28,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.images: list[UInt8Array] = []
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         pass
@@ -33,6 +36,7 @@ class Engine:
     def predict(self, images: UInt8Array) -> Float32Array:
         values = [int(image[0, 0, 0]) for image in images]
         self.batches.append(values)
+        self.images.append(images)
         if BAD in values:
             raise ValueError("bad image")
         return np.array([[v / 255, 1 - v / 255] for v in values], np.float32)
@@ -47,6 +51,7 @@ class Queue:
     def __init__(self) -> None:
         self.lost: set[str] = set()
         self.is_away = False
+        self.asked: list[set[str]] = []
 
     def now_ms(self) -> float:
         return 1000.0
@@ -54,6 +59,7 @@ class Queue:
     def renew(self, claims: Sequence[Claim]) -> set[str]:
         if self.is_away:
             raise BrokerUnavailable("away")
+        self.asked.append({claim.entry_id for claim in claims})
         return self.lost & {claim.entry_id for claim in claims}
 
 
@@ -67,29 +73,49 @@ class Publisher:
         self.ended += ended
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class House:
     """A loop with everything around it in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, decoding_s: float = 1.0) -> None:
+        self.decoding_s = decoding_s
         self.queue, self.publisher, self.engine = Queue(), Publisher(), Engine()
-        self.in_hand = InHand(max_jobs=100, max_bytes=100)
+        self.clock = Clock()
+        self.in_hand = InHand(max_jobs=100, max_bytes=100, clock=self.clock)
         self.work_done = WorkDone()
+        self.cost = BatchCost(8)
 
     def run(self, *items: Prepared) -> dict[int, Outcome]:
         politeness = Politeness(8)
-        ready = ReadyQueue(max_batch_size=8, max_wait_s=0, politeness=politeness)
+        ready = ReadyQueue(
+            max_wait_s=0,
+            cost=self.cost,
+            politeness=politeness,
+            remaining_s=lambda _: math.inf,
+        )
         for item in items:
-            self.in_hand.add([item.claim])
+            self.in_hand.add([item.claim], self.clock.now_s)
             ready.expect(item.claim)
             ready.put(item)
+        self.clock.now_s += self.decoding_s
         ready.close()
-        card = ModelCard(name="m", version="7", labels=["a", "b"])
+        card = ModelCard(name="m", version="7", labels=["a", "b"], max_batch_size=8)
         sieve = Sieve(self.queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
         Loop(
             queue=self.queue,  # type: ignore[arg-type]
             in_hand=self.in_hand,
             sieve=sieve,
             ready=ready,
+            cost=self.cost,
             politeness=politeness,
             publisher=self.publisher,  # type: ignore[arg-type]
             work_done=self.work_done,
@@ -99,9 +125,9 @@ class House:
         return {int(claim.job.id): outcome for claim, _, outcome in self.publisher.ended}
 
 
-def item(value: int, *, deadline_ms: int = 5000) -> Prepared:
+def item(value: int, *, deadline_ms: int = 5000, enqueued_ms: int = 0) -> Prepared:
     job = Job(id=str(value), top_k=1)
-    claim = Claim(job, b"", Priority.NORMAL, f"{value}-0", 1, deadline_ms, 1)
+    claim = Claim(job, b"", Priority.NORMAL, f"{enqueued_ms or value}-0", 1, deadline_ms, 1)
     return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
 
 
@@ -172,3 +198,36 @@ def test_a_broker_that_is_away_does_not_stop_the_model() -> None:
     house = House()
     house.queue.is_away = True
     assert house.run(item(1)) == {1: Outcome.COMPLETED}
+
+
+def test_one_look_is_for_all_that_is_in_hand() -> None:
+    house = House()
+    house.cost = BatchCost(1)
+    house.run(item(1), item(2), item(3))
+    assert house.engine.batches == [[1], [2], [3]]
+    assert house.queue.asked == [{"1-0", "2-0", "3-0"}]
+
+
+def test_what_was_claimed_a_moment_ago_is_run_without_a_look() -> None:
+    house = House(decoding_s=LOOKED_S)
+    assert house.run(item(1)) == {1: Outcome.COMPLETED}
+    assert house.queue.asked == []
+
+
+def test_what_was_enqueued_a_moment_ago_is_run_without_a_look() -> None:
+    house = House()
+    assert house.run(item(1, enqueued_ms=980)) == {1: Outcome.COMPLETED}
+    assert house.queue.asked == []
+    house.run(item(2, enqueued_ms=979))
+    assert house.queue.asked == [{"980-0", "979-0"}]
+
+
+def test_a_single_image_is_not_copied_and_others_share_their_memory() -> None:
+    house = House()
+    alone = item(7)
+    house.run(alone)
+    assert np.shares_memory(house.engine.images[0], alone.pixels)
+    house.cost = BatchCost(2)
+    house.run(item(1), item(2), item(3), item(4))
+    assert house.engine.batches == [[7], [1, 2], [3, 4]]
+    assert np.shares_memory(house.engine.images[1], house.engine.images[2])

@@ -1,0 +1,147 @@
+"""How long the engine takes for a batch, by its size; and which size is worth filling.
+
+Where larger batches hardly take longer, as on a GPU, full ones are best. Where each image takes
+its time, as on a CPU, a batch of one or two labels as many images per second, answers each of them
+sooner, and leaves the others in the queue, where an idle worker finds them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+OVERHEAD_S: Final = 0.0005
+"""What a batch costs beside the engine, whatever its size: looking at its claims, publishing."""
+
+TOLERANCE: Final = 0.05
+"""How much of the best throughput is given up for a smaller batch, as a share."""
+
+NOTHING_S: Final = 1e-4
+"""A warm-up that is over sooner has not run a model, and says nothing about its batches."""
+
+RUNS: Final = 3
+"""Of each size, after the first, which is slower; the fastest counts, as it was disturbed least."""
+
+NO_GAIN_SIZES: Final = 2
+"""So many sizes in a row that are not better end the measurement."""
+
+WEIGHT: Final = 0.1
+"""Of the newest batch."""
+
+
+class BatchCost:
+    """Measured once while the engine warms up, and kept up with each batch that is run.
+
+    Written by one thread; others may read.
+    """
+
+    def __init__(self, max_batch_size: int) -> None:
+        """Know nothing yet: full batches are then taken for the best.
+
+        Args:
+            max_batch_size: most images in a batch.
+        """
+        self._max_batch_size = max_batch_size
+        self._seconds: dict[int, float] = {}
+        self._best_size = max_batch_size
+
+    @property
+    def best_size(self) -> int:
+        """The smallest batch with nearly the best throughput."""
+        return self._best_size
+
+    def measure(
+        self,
+        warm_up: Callable[[Sequence[int]], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Warm an engine up with ever larger batches, as long as they are better.
+
+        Args:
+            warm_up: runs an empty batch of each size; see `worker.engine.Engine`.
+            clock: seconds.
+        """
+        best = 0.0
+        without_gain = 0
+        for size in _doubling(self._max_batch_size):
+            warm_up([size])
+            seconds = min(_timed(warm_up, size, clock) for _ in range(RUNS))
+            if seconds < NOTHING_S:
+                self._seconds.clear()
+                warm_up([self._max_batch_size])
+                return
+            self._seconds[size] = seconds
+            without_gain = 0 if _rate(size, seconds) > best * (1 + TOLERANCE) else without_gain + 1
+            best = max(best, _rate(size, seconds))
+            if without_gain == NO_GAIN_SIZES:
+                break
+        self._choose()
+        log.info(
+            "batches measured",
+            best_size=self._best_size,
+            milliseconds={size: round(s * 1000, 1) for size, s in self._seconds.items()},
+        )
+
+    def note(self, size: int, seconds: float) -> None:
+        """Learn how long a batch took."""
+        known = self._seconds.get(size)
+        # A size that was not measured says too little alone: is 3 better than the 2 of long ago?
+        if known is not None:
+            self._seconds[size] = known + WEIGHT * (seconds - known)
+            self._choose()
+
+    def seconds(self, size: int) -> float | None:
+        """Return how long a batch of this size should take; None if nobody knows."""
+        if not self._seconds:
+            return None
+        smaller = max(takewhile(lambda known: known <= size, sorted(self._seconds)), default=1)
+        larger = min((known for known in self._seconds if known >= size), default=None)
+        if larger is None:
+            return self._seconds[smaller] * size / smaller
+        if larger == smaller:
+            return self._seconds[size]
+        share = (size - smaller) / (larger - smaller)
+        return self._seconds[smaller] + share * (self._seconds[larger] - self._seconds[smaller])
+
+    def saved_s(self) -> float | None:
+        """Return what an image saves by joining a batch instead of the next; None: unknown.
+
+        That long it is worth to wait for it, seconds.
+        """
+        one, two = self.seconds(1), self.seconds(2)
+        if one is None or two is None:
+            return None
+        return max(0.0, 2 * one - two) + OVERHEAD_S
+
+    def _choose(self) -> None:
+        best = max(_rate(size, seconds) for size, seconds in self._seconds.items())
+        self._best_size = min(
+            size
+            for size, seconds in self._seconds.items()
+            if _rate(size, seconds) >= best * (1 - TOLERANCE)
+        )
+
+
+def _doubling(most: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and `most`."""
+    sizes = [1]
+    while sizes[-1] * 2 < most:
+        sizes.append(sizes[-1] * 2)
+    return sizes if sizes[-1] == most else [*sizes, most]
+
+
+def _timed(
+    warm_up: Callable[[Sequence[int]], None], size: int, clock: Callable[[], float]
+) -> float:
+    begun = clock()
+    warm_up([size])
+    return clock() - begun
+
+
+def _rate(size: int, seconds: float) -> float:
+    """Return images per second."""
+    return size / (seconds + OVERHEAD_S)

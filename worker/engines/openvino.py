@@ -10,6 +10,7 @@ from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import softmax
 from worker.engines.checks import check_input, check_output, summary
 from worker.engines.fixed_sizes import FixedSizes, Run
+from worker.machine import usable_cores
 from worker.model_spec import ModelError, ModelSpec
 
 # OpenVINO reports to its makers that it was imported, if it finds the package for
@@ -18,19 +19,15 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402 - after the line above
 
-__all__ = ["OpenvinoEngine", "has_bf16", "ov"]
+__all__ = ["OpenvinoEngine", "ov"]
 
 DEVICE: Final = "CPU"
+ABILITIES: Final = "OPTIMIZATION_CAPABILITIES"
 _CHANNELS: Final = 3
 _RANK: Final = 4
 
 PRECISIONS: Final = {"float32": "f32", "bf16": "bf16"}
 """Our names of them → its own."""
-
-
-def has_bf16() -> bool:
-    """Return whether this processor computes in bf16."""
-    return "BF16" in ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenvinoEngine(FixedSizes):
@@ -39,16 +36,19 @@ class OpenvinoEngine(FixedSizes):
     Args:
         spec: what the model should be; its rule for pixels is built into the graph.
         path: the `.xml` file; its `.bin` lies beside it. Channels may come first or last.
-        threads: of one inference; 0: OpenVINO's own choice.
+        threads: of one inference; 0: one for each core.
 
     Raises:
-        ModelError: the file cannot be loaded, or is not what `spec` says.
+        ModelError: the file cannot be loaded, is not what `spec` says, or the processor does not
+            compute in its precision.
     """
 
     def __init__(self, spec: ModelSpec, path: Path, *, threads: int) -> None:
         super().__init__(spec, self._compiled)
         self._path = path
         self._core = ov.Core()
+        if spec.precision == "bf16" and "BF16" not in self._core.get_property(DEVICE, ABILITIES):
+            raise ModelError(f"{spec.name}: this processor does not compute in bf16")
         self._properties: dict[str, Any] = {
             # One inference at a time: batches are made before.
             "PERFORMANCE_HINT": "LATENCY",
@@ -57,9 +57,9 @@ class OpenvinoEngine(FixedSizes):
             "INFERENCE_PRECISION_HINT": PRECISIONS[spec.precision],
             # Processes that pin their only thread choose the same core.
             "ENABLE_CPU_PINNING": False,
+            # It would count the cores of the machine, not those of the container.
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
-        if threads:
-            self._properties["INFERENCE_NUM_THREADS"] = threads
         try:
             self.warm_up([1])
         except ModelError:

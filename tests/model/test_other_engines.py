@@ -1,0 +1,277 @@
+"""LiteRT and OpenVINO, with models that are converted and with files of their own."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worker.engine import UInt8Array
+from worker.engines import conversion
+from worker.engines.installed import version_of
+from worker.engines.runtime import keras, tf
+from worker.model_directory import ModelError, ModelSpec, load_engine
+from worker.model_spec import EngineName, InputRule, ModelFile, PixelRule
+from worker.prepared_folder import MANIFEST, is_intact
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.timeout(120),
+    # Keras, when it saves weights.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+ENGINES: tuple[EngineName, ...] = ("litert", "openvino")
+HEIGHT, WIDTH = 24, 32
+IMAGES: UInt8Array = np.random.default_rng(7).integers(
+    0, 256, (21, HEIGHT, WIDTH, 3), dtype=np.uint8
+)
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> EngineName:
+    """Each test runs with each of them, as far as they are installed."""
+    name: EngineName = request.param
+    if version_of(name) is None:
+        pytest.skip(f"{name} is not installed: requirements-engines.txt")
+    return name
+
+
+def network(*, softmax: bool = False) -> Any:
+    """A small model with an answer of its own to every image."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((HEIGHT, WIDTH, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, activation="relu")(x)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(4, activation="softmax" if softmax else None)(x))
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model: Any) -> Path:
+    """A model file, and a cache that fills."""
+    path = tmp_path_factory.mktemp("model")
+    model.save(path / "model.keras")
+    return path
+
+
+def spec_of(path: Path, engine: EngineName, **changes: Any) -> ModelSpec:
+    fields: dict[str, Any] = {
+        "name": "small",
+        "version": "1",
+        "engine": engine,
+        "origin": ModelFile(path=path),
+        "labels": ("a", "b", "c", "d"),
+        "input": InputRule(width=WIDTH, height=HEIGHT),
+        "pixels": PixelRule(mean=(120, 110, 100), scale=(60, 50, 70), order="bgr"),
+        "softmax": True,
+    }
+    return ModelSpec(**(fields | changes))
+
+
+def expected(model: Any, images: UInt8Array) -> Any:
+    """What TensorFlow makes of it, scaled by hand."""
+    pixels = (images.astype(np.float32) - [120, 110, 100]) / [60, 50, 70]
+    return tf.nn.softmax(model(pixels[..., ::-1].astype(np.float32))).numpy()
+
+
+def test_a_converted_model_scores_as_tensorflow_does(
+    folder: Path, model: Any, engine: EngineName
+) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    loaded = load_engine(spec, threads=1, cache_dir=folder / "cache")
+    loaded.warm_up([1, 8])
+    for size in (1, 3, 8, 21):
+        scores = loaded.predict(IMAGES[:size])
+        assert scores.dtype == np.float32
+        assert scores == pytest.approx(expected(model, IMAGES[:size]), abs=1e-5)
+
+
+def test_an_answer_stays_when_the_images_and_the_engine_go_on(
+    folder: Path, engine: EngineName
+) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    loaded = load_engine(spec, threads=1, cache_dir=folder / "cache")
+    images = IMAGES[:2].copy()
+    first = loaded.predict(images)
+    kept = first.copy()
+    images[:] = IMAGES[2:4]
+    second = loaded.predict(images)
+    assert np.array_equal(first, kept)
+    assert not np.array_equal(second, kept)
+
+
+def test_a_later_start_imports_no_tensorflow(folder: Path, engine: EngineName) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    made = conversion.converted(spec, engine, folder / "cache").path
+    before = made.stat()
+    program = f"""
+import sys, pathlib
+from worker.model_directory import load_engine
+from worker.model_spec import ModelSpec
+spec = ModelSpec.model_validate_json({spec.model_dump_json()!r})
+engine = load_engine(spec, threads=1, cache_dir=pathlib.Path({str(folder / "cache")!r}))
+engine.warm_up([1, 4])
+reporting = sys.modules.get("openvino_telemetry")
+print(sorted(sys.modules.keys() & {{"tensorflow", "keras", "flask"}}), reporting)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[] None"
+    assert made.stat() == before or made.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def copied(made: conversion.Converted, cache: Path) -> Path:
+    """A cache with a copy of the converted model, to be spoiled."""
+    copy = cache / made.folder.name
+    shutil.copytree(made.folder, copy)
+    return copy
+
+
+def test_a_converted_model_that_was_altered_is_made_again(
+    folder: Path, engine: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    made = conversion.converted(spec, engine, folder / "cache")
+    copy = copied(made, tmp_path)
+    reference = copy / conversion.REFERENCE
+    reference.write_bytes(reference.read_bytes()[:-1] + b"?")
+    assert not is_intact(copy)
+    # What converts takes seconds, and has been tried above.
+    monkeypatch.setattr(
+        conversion,
+        "_convert",
+        lambda *order: shutil.copytree(made.folder, order[-1], dirs_exist_ok=True),
+    )
+    conversion.converted(spec, engine, tmp_path)
+    assert is_intact(copy)
+
+
+def test_a_model_that_disagrees_with_tensorflow_is_refused(
+    folder: Path, engine: EngineName, model: Any, tmp_path: Path
+) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    made = conversion.converted(spec, engine, folder / "cache")
+    # As if the conversion had made a mistake: the file is whole, its weights are others.
+    copy = copied(made, tmp_path)
+    suffix = ".tflite" if engine == "litert" else ".bin"
+    (weights,) = copy.glob(f"*{suffix}")
+    data = weights.read_bytes()
+    bias = model.layers[-1].get_weights()[0].astype("<f4")
+    place = _place_of(data, bias)
+    weights.write_bytes(data[:place] + bytes(bias.nbytes) + data[place + bias.nbytes :])
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest[weights.name] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert is_intact(copy)
+    with pytest.raises(ModelError, match=f"{engine} disagrees with TensorFlow: scores differ by"):
+        load_engine(spec, threads=1, cache_dir=tmp_path)
+
+
+def _place_of(data: bytes, weights: Any) -> int:
+    """Where weights are in a file, in one order of their axes or the other."""
+    for candidate in (weights, weights.T):
+        place = data.find(np.ascontiguousarray(candidate).tobytes())
+        if place >= 0:
+            return place
+    raise AssertionError("the weights are not in the file")
+
+
+def own_file(folder: Path, engine: EngineName) -> Path:
+    """A file of the engine itself, whose input is floats and whose output is logits."""
+    if engine == "litert":
+        return lite(folder, network(), lambda _: None)
+    from worker.engines.openvino import ov  # noqa: PLC0415 - may not be installed
+
+    network().export(folder / "saved", verbose=False)
+    model = ov.Core().read_model(folder / "saved")
+    ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return folder / "model.xml"
+
+
+def lite(folder: Path, model: Any, change: Callable[[Any], None]) -> Path:
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    change(converter)
+    path = folder / "model.tflite"
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_a_file_of_its_own_is_scaled_around_it(
+    tmp_path: Path, model: Any, engine: EngineName
+) -> None:
+    spec = spec_of(own_file(tmp_path, engine), engine)
+    loaded = load_engine(spec, threads=1, cache_dir=tmp_path / "cache")
+    assert loaded.predict(IMAGES[:3]) == pytest.approx(expected(model, IMAGES[:3]), abs=1e-5)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: EngineName) -> None:
+    path = own_file(tmp_path, engine)
+    with pytest.raises(ModelError, match="softmax = true"):
+        load_engine(spec_of(path, engine, softmax=False), threads=1)
+    with pytest.raises(ModelError, match="the model takes"):
+        load_engine(spec_of(path, engine, input=InputRule(width=9, height=9)), threads=1)
+    with pytest.raises(ModelError, match="2 labels need"):
+        load_engine(spec_of(path, engine, labels=("a", "b")), threads=1)
+
+
+def test_a_damaged_file_is_an_error(tmp_path: Path, engine: EngineName) -> None:
+    path = tmp_path / ("model.tflite" if engine == "litert" else "model.xml")
+    path.write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match=f"{path.name}: cannot be loaded"):
+        load_engine(spec_of(path, engine), threads=1)
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_a_quantised_file_is_served(
+    tmp_path: Path, model: Any, engine: EngineName, kind: str
+) -> None:
+    if engine != "litert":
+        pytest.skip("a .tflite file is LiteRT's")
+
+    def quantise(converter: Any) -> None:
+        pixels = (IMAGES.astype(np.float32) - [120, 110, 100]) / [60, 50, 70]
+        samples = pixels[..., ::-1].astype(np.float32)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([one[None]] for one in samples)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = getattr(tf, kind)
+
+    spec = spec_of(lite(tmp_path, network(), quantise), engine)
+    scores = load_engine(spec, threads=1).predict(IMAGES[:4])
+    assert scores.sum(axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert scores == pytest.approx(expected(model, IMAGES[:4]), abs=0.1)
+
+
+def test_channels_may_come_first(tmp_path: Path, engine: EngineName) -> None:
+    if engine != "openvino":
+        pytest.skip("only OpenVINO's files may have them first")
+    from worker.engines.openvino import ov  # noqa: PLC0415 - may not be installed
+
+    ops = ov.opset13
+    pixels = ops.parameter([-1, 3, HEIGHT, WIDTH], np.float32, name="pixels")
+    means = ops.reduce_mean(pixels, ops.constant([2, 3]), keep_dims=False)
+    ov.save_model(ov.Model([means], [pixels]), tmp_path / "model.xml")
+    spec = spec_of(
+        tmp_path / "model.xml",
+        engine,
+        labels=("red", "green", "blue"),
+        softmax=False,
+        pixels=PixelRule(scale=(255, 255, 255)),
+    )
+    scores = load_engine(spec, threads=1).predict(IMAGES[:2])
+    assert scores == pytest.approx(IMAGES[:2].mean(axis=(1, 2)) / 255, abs=1e-4)

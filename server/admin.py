@@ -117,6 +117,9 @@ class Admin:
             BrokerUnavailable: it may be half done; repeat it.
         """
         was_shown = self._shows(model)
+        if not (was_shown or names.is_model_name(model)):
+            # Nobody can have served it, and every key would carry a name of any length.
+            raise errors.ModelNotFound(model)
         was_there = await surely(
             self._link, lambda: self._letters.forget(model), timeout_s=timeout_s
         )

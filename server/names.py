@@ -14,6 +14,11 @@ ANY_MODEL: Final = "models/-"
 """The parent of what belongs to any model."""
 
 
+def is_model_name(name: str) -> bool:
+    """Say whether a worker may serve a model of that name."""
+    return _MODEL.fullmatch(f"models/{name}") is not None
+
+
 def operation_name(model: str, operation_id: str) -> str:
     """Return the name of an operation."""
     return f"models/{model}/operations/{operation_id}"

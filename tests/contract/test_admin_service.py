@@ -289,6 +289,16 @@ async def test_forgetting_needs_a_name(stub: "AdminServiceAsyncStub") -> None:
     assert field_of(caught.value) == "name"
 
 
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "a b", "{m}", "A", "\x00", "é"])
+async def test_a_name_that_no_model_can_have_is_not_asked_for(
+    front: FrontEnd, stub: "AdminServiceAsyncStub", name: str
+) -> None:
+    front.letters.failures = [errors.BrokerUnavailable("was asked")]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ForgetModel(pb.ForgetModelRequest(name=name), timeout=LIMIT_S)
+    assert reason_of(caught.value) == "MODEL_NOT_FOUND"
+
+
 async def test_a_lost_confirmation_is_asked_for_again(
     front: FrontEnd, stub: "AdminServiceAsyncStub"
 ) -> None:

@@ -3,6 +3,7 @@
 import time
 
 from flask import Flask, Response, g, request
+from werkzeug.routing import BaseConverter
 
 from client.messages import Messages
 from gateway import access_log, cors, health, models, openapi, operations, page, predict, problems
@@ -11,6 +12,13 @@ from gateway.connection import ENVIRON_KEY, CallerGone, UnknownConnection
 from gateway.settings import GatewaySettings
 from gateway.stats import blueprint as stats_blueprint
 from gateway.stats_hub import StatsHub
+
+
+class ModelConverter(BaseConverter):
+    """The name of a model in a path; what follows a colon is what to do with it."""
+
+    regex = "[^/:]+"
+
 
 OPEN_ENDPOINTS = ("health.", "openapi.", "page.")
 """What needs no key: probes, the document and the page."""
@@ -29,6 +37,7 @@ def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the provider that Flask has
     app.url_map.strict_slashes = True
+    app.url_map.converters["model"] = ModelConverter
 
     @app.before_request
     def begin() -> None:

@@ -99,17 +99,11 @@ def parts(request: Request, *, max_bytes: int) -> Iterator[Piece]:
     boundary = parse_options_header(request.headers.get("Content-Type", ""))[1].get("boundary", "")
     if not boundary or not boundary.isascii():
         raise Refused(400, "the content type names no boundary", field="Content-Type")
-    decoder = MultipartDecoder(
-        boundary.encode(), max_form_memory_size=MAX_PART_HEADER_BYTES, max_parts=MAX_IMAGES
-    )
+    decoder = MultipartDecoder(boundary.encode(), max_form_memory_size=MAX_PART_HEADER_BYTES)
     try:
         yield from _decoded(decoder, _pieces(request, max_bytes=max_bytes))
     except RequestEntityTooLarge:
-        raise Refused(
-            413,
-            f"the body has more than {MAX_IMAGES} images, or a part with too large headers",
-            reason="BODY_TOO_LARGE",
-        ) from None
+        raise Refused(400, "a part has too large headers", field="body") from None
     except ValueError as error:
         raise Refused(400, "the body is not multipart/form-data", field="body") from error
 
@@ -122,10 +116,12 @@ def _decoded(decoder: MultipartDecoder, pieces: Iterator[bytes]) -> Iterator[Pie
         if isinstance(event, NeedData):
             decoder.receive_data(next(pieces, None))
         elif isinstance(event, Field | File):
-            if event.name != PART_NAME:
-                raise Refused(400, f"each part must be named {PART_NAME!r}", field="body")
+            if event.name != PART_NAME or not isinstance(event, File):
+                raise Refused(400, f"each part must be a file named {PART_NAME!r}", field="body")
             count += 1
-            begins, filename = True, event.filename if isinstance(event, File) else ""
+            if count > MAX_IMAGES:
+                raise Refused(400, f"the body has more than {MAX_IMAGES} images", field="image")
+            begins, filename = True, event.filename
         elif isinstance(event, Data):
             yield Piece(event.data, begins=begins, ends=not event.more_data, filename=filename)
             begins = False

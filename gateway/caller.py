@@ -9,6 +9,7 @@ from uuid import uuid4
 from werkzeug.datastructures import Headers
 
 from client.messages import Terms
+from gateway.parameters import seconds_of
 from gateway.problems import Refused
 from gateway.settings import GatewaySettings
 
@@ -24,7 +25,6 @@ MAX_KEY_CHARS: Final = 1024
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_CHARS}}}")
-_SECONDS: Final = re.compile(r"\d{1,6}(\.\d{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,11 @@ def _timeout_s(headers: Headers, settings: GatewaySettings) -> float:
     text = headers.get(TIMEOUT_HEADER)
     if text is None:
         return settings.default_timeout_s
-    if not _SECONDS.fullmatch(text) or float(text) <= 0:
+    seconds = seconds_of(text)
+    if seconds is None or seconds == 0:
         raise Refused(
             400,
             f"{TIMEOUT_HEADER} must be a number of seconds above 0, such as 2.5",
             field=TIMEOUT_HEADER,
         )
-    return min(float(text), settings.max_timeout_s)
+    return min(seconds, settings.max_timeout_s)

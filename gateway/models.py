@@ -17,7 +17,7 @@ def blueprint(upstream: Messages) -> Blueprint:
         Parameters(request, ())
         return respond(to_json(answer(upstream.list_models(g.caller.terms()), g.connection)))
 
-    @routes.get("/v1/models/<model>")
+    @routes.get("/v1/models/<model:model>")
     def get_model(model: str) -> Response:
         Parameters(request, ())
         return respond(to_json(answer(upstream.get_model(model, g.caller.terms()), g.connection)))

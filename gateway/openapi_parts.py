@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from gateway.body import MAX_IMAGES
 from gateway.parameters import MAX_TOP_K, MAX_WAIT_S
 from gateway.problems import CONTENT_TYPE, TYPE_PREFIX, phrase
 from prediction.v1 import prediction_pb2 as pb
@@ -71,8 +72,8 @@ OPERATION: Final = parameter(
 TIMEOUT: Final = parameter(
     "X-Request-Timeout",
     "header",
-    {"type": "number", "exclusiveMinimum": 0, "maximum": 300},
-    "How long the caller will wait, seconds. The image is not computed when that is over.",
+    {"type": "number", "exclusiveMinimum": 0},
+    "How long the caller will wait, seconds; what is not done then, is not done any more.",
     example=30,
 )
 TOP_K: Final = parameter(
@@ -100,7 +101,8 @@ REQUEST_ID: Final = parameter(
     "requestId",
     "query",
     {"type": "string", "format": "uuid", "minLength": 36, "maxLength": 36},
-    "Makes it safe to submit again: the same id with the same image is the same operation.",
+    "Makes it safe to submit again: the same id with the same image is the same operation. Of"
+    " several images each has an id that is made of it.",
 )
 WAIT: Final = parameter(
     "wait",
@@ -115,7 +117,9 @@ def image_body() -> Part:
     binary = {"type": "string", "format": "binary"}
     several = {
         "type": "object",
-        "properties": {"image": {"type": "array", "items": binary, "minItems": 1, "maxItems": 256}},
+        "properties": {
+            "image": {"type": "array", "items": binary, "minItems": 1, "maxItems": MAX_IMAGES}
+        },
         "required": ["image"],
         "additionalProperties": False,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Final
+from uuid import UUID, uuid5
 
 from flask import Blueprint, Response, g, request
 
@@ -17,6 +18,9 @@ from gateway.settings import GatewaySettings
 from gateway.submitting import Submitting
 from prediction.v1 import prediction_pb2 as pb
 
+SHORTEST_WAIT_S: Final = 0.01
+"""Whoever waits less only looks, seconds."""
+
 WAIT_SLACK_S: Final = 5.0
 """How much longer than asked a front-end may take to say how an operation is, seconds."""
 
@@ -26,15 +30,15 @@ def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
     routes = Blueprint("operations", __name__)
     operations = _Operations(settings, upstream)
 
-    @routes.post("/v1/models/<model>:submit")
+    @routes.post("/v1/models/<model:model>:submit")
     def submit(model: str) -> Response:
         return operations.submit(model)
 
-    @routes.get("/v1/models/<model>/operations/<operation_id>")
+    @routes.get("/v1/models/<model:model>/operations/<operation_id>")
     def get(model: str, operation_id: str) -> Response:
         return operations.get(f"models/{model}/operations/{operation_id}")
 
-    @routes.delete("/v1/models/<model>/operations/<operation_id>")
+    @routes.delete("/v1/models/<model:model>/operations/<operation_id>")
     def delete(model: str, operation_id: str) -> Response:
         return operations.delete(f"models/{model}/operations/{operation_id}")
 
@@ -89,7 +93,7 @@ class _Operations:
             self._upstream.wait_operation(
                 name, wait_s, g.caller.terms(extra_s=wait_s + WAIT_SLACK_S)
             )
-            if wait_s
+            if wait_s >= SHORTEST_WAIT_S
             else self._upstream.operation(name, g.caller.terms())
         )
         return respond(to_json(_answer(call)))
@@ -117,10 +121,11 @@ class _Operations:
         raise Refused(404, f"no operation {operation_id[:80]!r}", reason="OPERATION_NOT_FOUND")
 
     def _sink(self, wanted: pb.SubmitPredictionRequest, index: int) -> Submitting:
-        if index and wanted.request_id:
-            raise Refused(400, "requestId names one image, not several", field="requestId")
         own = pb.SubmitPredictionRequest()
         own.CopyFrom(wanted)
+        if index and wanted.request_id:
+            # The same one when all of them are sent again.
+            own.request_id = str(uuid5(UUID(wanted.request_id), str(index)))
         return Submitting(self._upstream, own, g.caller, max_bytes=self._settings.max_image_bytes)
 
 

@@ -1,5 +1,6 @@
 """What the query of a request says."""
 
+import math
 import re
 from collections.abc import Collection
 from typing import Final
@@ -16,9 +17,18 @@ OPERATION: Final = ("wait",)
 
 MAX_TOP_K: Final = 1000
 MAX_WAIT_S: Final = 300
+MAX_NUMBER_CHARS: Final = 400
 
 _WHOLE: Final = re.compile(r"\d{1,6}")
-_SECONDS: Final = re.compile(r"\d{1,6}(\.\d{1,9})?")
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+def seconds_of(text: str) -> float | None:
+    """Return a time that is written as a number of JSON; None: it is none."""
+    if len(text) > MAX_NUMBER_CHARS or not _SECONDS.fullmatch(text):
+        return None
+    seconds = float(text)
+    return seconds if math.isfinite(seconds) else None
 
 
 class Parameters:
@@ -80,9 +90,10 @@ class Parameters:
     def wait_s(self) -> float:
         """Return how long to wait for the end of an operation, seconds."""
         text = self._values.get("wait", "0")
-        if not _SECONDS.fullmatch(text) or float(text) > MAX_WAIT_S:
+        seconds = seconds_of(text)
+        if seconds is None or seconds > MAX_WAIT_S:
             raise Refused(400, f"wait must be from 0 to {MAX_WAIT_S} seconds", field="wait")
-        return float(text)
+        return seconds
 
     def _one_of(self, name: str, names: Collection[str]) -> str:
         text = self._values.get(name)

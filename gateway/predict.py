@@ -18,7 +18,7 @@ def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
     """Return the route."""
     routes = Blueprint("predict", __name__)
 
-    @routes.post("/v1/models/<model>:predict")
+    @routes.post("/v1/models/<model:model>:predict")
     def predict(model: str) -> Response:
         options = _options(model)
         if body.is_multipart(request):

@@ -25,7 +25,7 @@ def routes() -> set[tuple[str, str]]:
     finally:
         upstream.close()
     return {
-        (re.sub(r"<operation_id>", "{operation}", rule.rule).replace("<model>", "{model}"), method)
+        (re.sub(r"<operation_id>", "{operation}", rule.rule).replace("<model:model>", "{model}"), method)
         for rule in app.url_map.iter_rules()
         if rule.rule not in NOT_IN_IT
         for method in (rule.methods or set()) - {"HEAD"}

@@ -14,10 +14,11 @@ import pytest
 
 from worker.engine import UInt8Array
 from worker.engines import conversion
+from worker.engines.conversion import Target
 from worker.engines.installed import version_of
 from worker.engines.runtime import keras, tf
 from worker.model_directory import ModelError, ModelSpec, load_engine
-from worker.model_spec import EngineName, InputRule, ModelFile, PixelRule
+from worker.model_spec import InputRule, ModelFile, PixelRule
 from worker.prepared_folder import MANIFEST, is_intact
 
 pytestmark = [
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
-ENGINES: tuple[EngineName, ...] = ("litert", "openvino")
+ENGINES: tuple[Target, ...] = ("litert", "openvino")
 HEIGHT, WIDTH = 24, 32
 IMAGES: UInt8Array = np.random.default_rng(7).integers(
     0, 256, (21, HEIGHT, WIDTH, 3), dtype=np.uint8
@@ -35,9 +36,9 @@ IMAGES: UInt8Array = np.random.default_rng(7).integers(
 
 
 @pytest.fixture(autouse=True, params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> EngineName:
+def engine(request: pytest.FixtureRequest) -> Target:
     """Each test runs with each of them, as far as they are installed."""
-    name: EngineName = request.param
+    name: Target = request.param
     if version_of(name) is None:
         pytest.skip(f"{name} is not installed: requirements-engines.txt")
     return name
@@ -66,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model: Any) -> Path:
     return path
 
 
-def spec_of(path: Path, engine: EngineName, **changes: Any) -> ModelSpec:
+def spec_of(path: Path, engine: Target, **changes: Any) -> ModelSpec:
     fields: dict[str, Any] = {
         "name": "small",
         "version": "1",
@@ -87,7 +88,7 @@ def expected(model: Any, images: UInt8Array) -> Any:
 
 
 def test_a_converted_model_scores_as_tensorflow_does(
-    folder: Path, model: Any, engine: EngineName
+    folder: Path, model: Any, engine: Target
 ) -> None:
     spec = spec_of(folder / "model.keras", engine)
     loaded = load_engine(spec, threads=1, cache_dir=folder / "cache")
@@ -98,9 +99,7 @@ def test_a_converted_model_scores_as_tensorflow_does(
         assert scores == pytest.approx(expected(model, IMAGES[:size]), abs=1e-5)
 
 
-def test_an_answer_stays_when_the_images_and_the_engine_go_on(
-    folder: Path, engine: EngineName
-) -> None:
+def test_an_answer_stays_when_the_images_and_the_engine_go_on(folder: Path, engine: Target) -> None:
     spec = spec_of(folder / "model.keras", engine)
     loaded = load_engine(spec, threads=1, cache_dir=folder / "cache")
     images = IMAGES[:2].copy()
@@ -112,7 +111,7 @@ def test_an_answer_stays_when_the_images_and_the_engine_go_on(
     assert not np.array_equal(second, kept)
 
 
-def test_a_later_start_imports_no_tensorflow(folder: Path, engine: EngineName) -> None:
+def test_a_later_start_imports_no_tensorflow(folder: Path, engine: Target) -> None:
     spec = spec_of(folder / "model.keras", engine)
     made = conversion.converted(spec, engine, folder / "cache").path
     before = made.stat()
@@ -141,7 +140,7 @@ def copied(made: conversion.Converted, cache: Path) -> Path:
 
 
 def test_a_converted_model_that_was_altered_is_made_again(
-    folder: Path, engine: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, engine: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(folder / "model.keras", engine)
     made = conversion.converted(spec, engine, folder / "cache")
@@ -160,7 +159,7 @@ def test_a_converted_model_that_was_altered_is_made_again(
 
 
 def test_a_model_that_disagrees_with_tensorflow_is_refused(
-    folder: Path, engine: EngineName, model: Any, tmp_path: Path
+    folder: Path, engine: Target, model: Any, tmp_path: Path
 ) -> None:
     spec = spec_of(folder / "model.keras", engine)
     made = conversion.converted(spec, engine, folder / "cache")
@@ -189,7 +188,7 @@ def _place_of(data: bytes, weights: Any) -> int:
     raise AssertionError("the weights are not in the file")
 
 
-def own_file(folder: Path, engine: EngineName) -> Path:
+def own_file(folder: Path, engine: Target) -> Path:
     """A file of the engine itself, whose input is floats and whose output is logits."""
     if engine == "litert":
         return lite(folder, network(), lambda _: None)
@@ -209,16 +208,14 @@ def lite(folder: Path, model: Any, change: Callable[[Any], None]) -> Path:
     return path
 
 
-def test_a_file_of_its_own_is_scaled_around_it(
-    tmp_path: Path, model: Any, engine: EngineName
-) -> None:
+def test_a_file_of_its_own_is_scaled_around_it(tmp_path: Path, model: Any, engine: Target) -> None:
     spec = spec_of(own_file(tmp_path, engine), engine)
     loaded = load_engine(spec, threads=1, cache_dir=tmp_path / "cache")
     assert loaded.predict(IMAGES[:3]) == pytest.approx(expected(model, IMAGES[:3]), abs=1e-5)
     assert not (tmp_path / "cache").exists()
 
 
-def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: EngineName) -> None:
+def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: Target) -> None:
     path = own_file(tmp_path, engine)
     with pytest.raises(ModelError, match="softmax = true"):
         load_engine(spec_of(path, engine, softmax=False), threads=1)
@@ -228,7 +225,7 @@ def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: EngineName) 
         load_engine(spec_of(path, engine, labels=("a", "b")), threads=1)
 
 
-def test_a_damaged_file_is_an_error(tmp_path: Path, engine: EngineName) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path, engine: Target) -> None:
     path = tmp_path / ("model.tflite" if engine == "litert" else "model.xml")
     path.write_bytes(b"rubbish")
     with pytest.raises(ModelError, match=f"{path.name}: cannot be loaded"):
@@ -237,9 +234,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, engine: EngineName) -> None:
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_a_quantised_file_is_served(
-    tmp_path: Path, model: Any, engine: EngineName, kind: str
-) -> None:
+def test_a_quantised_file_is_served(tmp_path: Path, model: Any, engine: Target, kind: str) -> None:
     if engine != "litert":
         pytest.skip("a .tflite file is LiteRT's")
 
@@ -257,7 +252,7 @@ def test_a_quantised_file_is_served(
     assert scores == pytest.approx(expected(model, IMAGES[:4]), abs=0.1)
 
 
-def test_channels_may_come_first(tmp_path: Path, engine: EngineName) -> None:
+def test_channels_may_come_first(tmp_path: Path, engine: Target) -> None:
     if engine != "openvino":
         pytest.skip("only OpenVINO's files may have them first")
     from worker.engines.openvino import ov  # noqa: PLC0415 - may not be installed

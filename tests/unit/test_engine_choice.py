@@ -38,7 +38,7 @@ def row(candidate: Candidate, rate: float, batch: int = 1, found: Agreement | No
 def best(*rows: Row, **options: Any) -> Row | None:
     asked: dict[str, Any] = {"max_batch_size": 16, "precision": "float32", **options}
     choice = choose(Table(rows=rows), MODE, **asked)
-    return choice and choice.row
+    return None if choice is None else choice.row
 
 
 def test_the_fastest_is_chosen_and_said_why() -> None:

@@ -87,6 +87,16 @@ softmax = true
     assert spec.softmax
 
 
+def test_a_file_of_one_engine_needs_that_engine(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").touch()
+    toml = MINIMAL.replace("model.keras", "model.tflite")
+    with pytest.raises(ModelError, match=r"model\.toml: model\.tflite is run by litert"):
+        opened(directory(tmp_path, toml))
+    spec = opened(directory(tmp_path, toml.replace("file =", 'engine = "litert"\nfile =')))
+    assert spec.engine == "litert"
+    assert opened(directory(tmp_path, toml.replace("file =", 'engine = "auto"\nfile ='))).origin
+
+
 def test_card_says_what_the_model_is(tmp_path: Path) -> None:
     spec = opened(directory(tmp_path))
     card = spec.card(8)
@@ -109,6 +119,8 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         ('version = "1"', "version = 1", "version: "),
         ('version = "1"', 'version = "1"\nengine = "torch"', "engine: "),
         ('version = "1"', 'version = "1"\nflavour = 3', "flavour: "),
+        ('version = "1"', 'version = "1"\nprecision = "int4"', "precision: "),
+        ('version = "1"', 'version = "1"\nprecision = "bf16"', "precision: tensorflow does not"),
         ('version = "1"', 'version = "1"\ndefault_batch_size = 0', "default_batch_size: "),
         ("width = 32", "width = 0", "input.width: "),
         ("width = 32", 'width = "32px"', "input.width: "),

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.figures import significant
+from tests.bench.h2load import LoadFailed
 from tests.bench.loads import Driven, Side
 from tests.bench.machine import redis_version
 from tests.bench.results import Bound, Disturbance, Line, Run, Table, Value
@@ -85,7 +86,14 @@ class Bench:
         return found
 
     def _run(self, load: Driven, number: int, seconds: float) -> Run:
-        run = load.run(number, seconds)
+        try:
+            run = load.run(number, seconds)
+        except LoadFailed as error:
+            # Once may be the fault of the machine; whoever reads the results has to know.
+            self.say(f"    once more: {error}")
+            reason = str(error).partition("\n")[0]
+            self.notes.append(f"A load in round {number + 1} was made again: {reason}.")
+            run = load.run(number, seconds)
         self.runs.append(run)
         disturbance = run.disturbance
         remark = (

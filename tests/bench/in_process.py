@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from telemetry import logs
 from worker.engine import Engine
 from worker.model_directory import decoder, load_engine, open_model
 from worker.settings import WorkerSettings
@@ -46,6 +47,8 @@ def main() -> None:
     cache_dir = settings.cache_dir.expanduser()
     spec = open_model(settings.model, cache_dir).with_engine(settings.engine or None, None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
+    # To standard error: what is on standard output is for whoever asks.
+    logs.configure("in process", level="WARNING")
     engine = load_engine(spec, threads=int(threads), cache_dir=cache_dir)
     photo = Path(path).read_bytes()
     say("ready")

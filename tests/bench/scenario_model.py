@@ -1,5 +1,6 @@
 """The bundled model, beside decode and model in process with the same engine."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -24,8 +25,10 @@ from tests.bench.rig import Rig
 from tests.bench.scenarios import Body, NotMeasured, scenario
 from tests.processes import ROOT
 from worker.bundled.spec import NAME
+from worker.model_directory import open_model
 from worker.processes import process_count
 from worker.settings import WorkerSettings
+from worker.tune import store
 
 PHOTO: Final = ROOT / "docs" / "examples" / "coffee.jpg"
 LABEL: Final = f"photo, {PHOTO.stat().st_size / 1000:.0f} KB"
@@ -61,6 +64,9 @@ async def served(bench: Bench, rig: Rig, engine: str) -> AsyncIterator[Served]:
     bench.settings["WORKER_ENGINE"] = engine
     bench.settings["load"] = "h2load, 4 connections; " + LABEL
     bench.settings["metrics"] = "served, not scraped"
+    if engine == "auto":
+        said = [json.loads(line) for line in worker.log.splitlines() if '"engine chosen"' in line]
+        bench.notes += [f"`auto` chose {each['engine']}: {each['reason']}." for each in said[:1]]
     async with grpc.aio.insecure_channel(rig.address) as channel:
         stub = prediction_pb2_grpc.PredictionServiceStub(channel)
         answer = await stub.Predict(request(PHOTO.read_bytes()), timeout=30)
@@ -94,10 +100,20 @@ def best_limit(bench: Bench, pools: list[Pool]) -> InProcess:
     return InProcess(pools[index], LABEL, batch)
 
 
+def forget_choice() -> None:
+    """Let `auto` measure anew, under the conditions of this run."""
+    settings = WorkerSettings()
+    cache_dir = settings.cache_dir.expanduser()
+    spec = open_model(NAME, cache_dir).with_engine("auto", None)
+    store.path_of(spec, cache_dir).unlink(missing_ok=True)
+
+
 async def model(bench: Bench, engine: str) -> None:
     """Compare the system with its engine alone."""
     if not can_serve(engine):
         raise NotMeasured(f"no worker can use {engine}; `make install-engines` may help")
+    if engine == "auto":
+        forget_choice()
     async with bench.rig() as rig, served(bench, rig, engine) as system:
         with ExitStack() as stack:
             pools = [

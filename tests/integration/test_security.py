@@ -283,9 +283,12 @@ async def test_a_wrong_password_of_redis_is_told_and_not_shown(
     worker = start_worker(stack, guarded.url_of("worker", password=WRONG))
     server.wait_for_line("invalid username-password")
     worker.wait_for_line("invalid username-password")
+    image = os.urandom(1024 * 1024)
+    before = guarded.received_bytes()
     async with AsyncClient(stack.address) as client:
         with pytest.raises((Unavailable, DeadlineExceeded)) as caught:
-            await client.predict(image_of((1, 1, 1)), model=MODEL, timeout_s=2)
+            await client.predict(image, model=MODEL, timeout_s=2)
+    assert guarded.received_bytes() - before < len(image) / 2
     assert "secret" not in str(caught.value)
     assert_no_secrets(server.log + worker.log, keys)
 

@@ -7,17 +7,9 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
-from dispatch.errors import DespachoError
 from server import cancellation
 from server.call_record import CallRecord
-from server.status import (
-    CODES,
-    INTERNAL_REASON,
-    is_expected,
-    reason_of,
-    to_status,
-    to_trailers,
-)
+from server.status import CODES, is_expected, reason_for, to_status, to_trailers
 from server.tally import TALLY
 
 log = structlog.get_logger(__name__)
@@ -33,10 +25,8 @@ def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Statu
             request_id=record.request_id,
             trace_id=record.trace_id,
         )
-    status = to_status(error)
-    reason = error.reason if isinstance(error, DespachoError) else INTERNAL_REASON
-    TALLY.failed(record.model, reason if is_expected(error) else INTERNAL_REASON)
-    return status
+    TALLY.failed(record.model, reason_for(error))
+    return to_status(error)
 
 
 async def end_call(
@@ -54,7 +44,7 @@ async def end_call(
     if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
         raise error
     status = status_and_log(error, record)
-    record.reason = reason_of(status)
+    record.reason = reason_for(error)
     await context.abort(
         CODES[status.code],
         status.message,

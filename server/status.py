@@ -6,7 +6,7 @@ caller can do about the error.
 
 import math
 import random
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import grpc
@@ -33,6 +33,9 @@ INTERNAL_ADVICE: Final = (
 
 ADVICE_KEY: Final = "advice"
 """In `ErrorInfo.metadata`: what to do next."""
+
+KEPT: Final = 256
+"""How many refusals are remembered, to be told to others, too."""
 
 # Details travel in the trailers, once as they are and once in base64, and clients
 # refuse more than 8 KB of metadata. A message may quote what the caller sent.
@@ -78,8 +81,30 @@ def is_expected(error: BaseException) -> bool:
     return type(error) in CODE and not isinstance(error, errors.OutcomeUnknown)
 
 
+def reason_for(error: BaseException) -> str:
+    """Return the `ErrorInfo.reason` that the caller is told of `error`."""
+    if isinstance(error, errors.DespachoError) and is_expected(error):
+        return error.reason
+    return INTERNAL_REASON
+
+
 def to_status(error: BaseException) -> status_pb2.Status:
-    """Return what the caller is told of `error`; of a surprise only that it was one."""
+    """Return what the caller is told of `error`; of a surprise only that it was one.
+
+    Do not change it: others may be told the same.
+    """
+    if type(error) is errors.QueueFull:
+        # In a flood thousands are told the same, and to write it takes longer than the rest.
+        return _queue_full(error.subject, str(error), _milliseconds(error.retry_after_s))
+    return _to_status(error)
+
+
+@lru_cache(maxsize=KEPT)
+def _queue_full(subject: str, message: str, retry_after_ms: int) -> status_pb2.Status:
+    return _to_status(errors.QueueFull(subject, message, retry_after_s=retry_after_ms / 1000))
+
+
+def _to_status(error: BaseException) -> status_pb2.Status:
     if not is_expected(error) or not isinstance(error, errors.DespachoError):
         info = _packed_info(INTERNAL_REASON, INTERNAL_ADVICE)
         return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, info)
@@ -99,18 +124,25 @@ def to_status(error: BaseException) -> status_pb2.Status:
 
 def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
     """Return the trailing metadata that goes with `status`."""
-    trailers: list[tuple[str, str | bytes]] = [
-        ("grpc-status-details-bin", status.SerializeToString())
-    ]
+    encoded = status.SerializeToString()
+    details = ("grpc-status-details-bin", encoded)
+    retry_after_ms = _retry_after_ms(encoded)
+    if retry_after_ms is None:
+        return (details,)
+    # Obeyed by gRPC's own retries, which do not read RetryInfo and add no jitter:
+    # those refused in the same moment must not come back in the same moment.
+    spread = 1 + random.random() / 2  # noqa: S311 - not for secrets
+    return (details, ("grpc-retry-pushback-ms", str(round(retry_after_ms * spread))))
+
+
+@lru_cache(maxsize=KEPT)
+def _retry_after_ms(encoded: bytes) -> int | None:
+    """Return what an encoded status says of coming back; None if it says nothing."""
     retry = error_details_pb2.RetryInfo()
-    for detail in status.details:
+    for detail in status_pb2.Status.FromString(encoded).details:
         if detail.Unpack(retry):
-            # Obeyed by gRPC's own retries, which do not read RetryInfo and add no jitter:
-            # those refused in the same moment must not come back in the same moment.
-            spread = 1 + random.random() / 2  # noqa: S311 - not for secrets
-            pushback_ms = round(retry.retry_delay.ToMilliseconds() * spread)
-            trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
-    return tuple(trailers)
+            return int(retry.retry_delay.ToMilliseconds())
+    return None
 
 
 def reason_of(status: status_pb2.Status) -> str:
@@ -154,10 +186,15 @@ def _resource_info(error: errors.NotFound) -> error_details_pb2.ResourceInfo:
 
 
 def _retry_info(retry_after_s: float) -> error_details_pb2.RetryInfo:
-    # Rounded up: a caller that comes back early is refused once more.
     delay = duration_pb2.Duration()
-    delay.FromMilliseconds(max(0, math.ceil(retry_after_s * 1000)))
+    delay.FromMilliseconds(_milliseconds(retry_after_s))
     return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _milliseconds(retry_after_s: float) -> int:
+    # Rounded up: a caller that comes back early is refused once more. First to something
+    # finer, as 0.007 s are a little more than 7 ms to a computer.
+    return max(0, math.ceil(round(retry_after_s * 1000, 6)))
 
 
 def _quota_failure(subject: str, message: str) -> error_details_pb2.QuotaFailure:

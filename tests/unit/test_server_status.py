@@ -31,6 +31,18 @@ def test_a_negative_wait_is_no_wait() -> None:
     assert trailers["grpc-retry-pushback-ms"] == "0"
 
 
+def test_those_who_are_refused_alike_are_told_when_to_come_each_at_another_time() -> None:
+    def refusal(retry_after_s: float) -> errors.QueueFull:
+        return errors.QueueFull("model:m/jobs", "full", retry_after_s=retry_after_s)
+
+    trailers = [dict(to_trailers(to_status(refusal(10)))) for _ in range(50)]
+    assert len({each["grpc-status-details-bin"] for each in trailers}) == 1
+    waits_ms = {int(each["grpc-retry-pushback-ms"]) for each in trailers}
+    assert len(waits_ms) > 10
+    assert all(10_000 <= wait_ms <= 15_000 for wait_ms in waits_ms)
+    assert to_status(refusal(10)) != to_status(refusal(20))
+
+
 @pytest.mark.parametrize(
     "error",
     [

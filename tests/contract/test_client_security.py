@@ -10,6 +10,8 @@ import grpc
 import pytest
 
 from client import AccessDenied, AsyncClient, Client, Overloaded
+from deploy import prediction
+from deploy.errors import StackError
 from tests.credentials import Authority, Identity, Keys, channel_credentials
 from tests.front_end import LIMIT_S, front_end
 
@@ -172,3 +174,33 @@ def test_a_certificate_needs_its_key(tmp_path: Path, image: Path) -> None:
 def test_a_channel_of_ones_own_gets_the_key_too() -> None:
     channel = grpc.insecure_channel("192.0.2.1:1")
     Client(over=channel, api_key="key").close()
+
+
+async def test_make_up_does_not_wait_for_what_waiting_does_not_mend(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    server = authority.issue("server", "127.0.0.1")
+    key = keys.add("me", "operations")
+    async with front_end(
+        tls_cert_file=str(server.cert_file),
+        tls_key_file=str(server.key_file),
+        api_keys_file=str(keys.path),
+    ) as end:
+
+        async def failure() -> str:
+            with pytest.raises(StackError) as caught:
+                await asyncio.to_thread(
+                    prediction.wait_for_prediction, end.address, lambda: None, limit_s=LIMIT_S
+                )
+            return str(caught.value)
+
+        monkeypatch.setenv("DESPACHO_API_KEY", key)
+        monkeypatch.setenv("DESPACHO_TLS_CA", str(stranger.cert_file))
+        assert "no encrypted connection" in await failure()
+        monkeypatch.setenv("DESPACHO_TLS_CA", str(authority.cert_file))
+        assert "lacks the scope 'predict'" in await failure()
+        monkeypatch.setenv("DESPACHO_API_KEY", "wrong")
+        with pytest.raises(StackError, match="not one of this server"):
+            await asyncio.to_thread(prediction.live_workers, end.address)
+        assert end.relay.submitted == []

@@ -1,0 +1,75 @@
+"""Take the pictures of docs/images: python -m tests.page.screenshots PHOTO...
+
+Starts a system with the bundled model, and the browser of the tests.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Final, Literal
+
+from tests.gateway import gateway
+from tests.page.browser import Page, browser
+from tests.redis_server import RedisServer
+from tests.stack import Stack
+
+IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
+
+PICTURES: Final[tuple[tuple[int, Literal["light", "dark"]], ...]] = (
+    (1440, "light"),
+    (1440, "dark"),
+    (360, "light"),
+    (360, "dark"),
+)
+MODEL: Final = "efficientnet-lite0"
+READY_S: Final = 120.0
+RATE: Final = "return document.querySelector('.figures dd').textContent"
+
+
+def main() -> None:
+    """Take all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", nargs="+", type=Path)
+    asyncio.run(with_system([path.resolve() for path in parser.parse_args().photos]))
+
+
+async def with_system(photos: list[Path]) -> None:
+    """Start a system, take the pictures, and stop it."""
+    with tempfile.TemporaryDirectory() as folder:
+        redis = RedisServer(Path(folder))
+        redis.start()
+        stack = Stack(redis, Path(folder))
+        try:
+            stack.model = MODEL
+            stack.start_server()
+            stack.start(["-m", "worker"], {"REDIS_URL": redis.url, "WORKER_PROCESSES": "1"})
+            await asyncio.to_thread(take_all, stack.address, photos)
+        finally:
+            await stack.close()
+            redis.stop()
+
+
+def take_all(server_address: str, photos: list[Path]) -> None:
+    """Take the pictures of a system that runs, or starts."""
+    with gateway(server_address) as web, browser() as page:
+        for width, scheme in PICTURES:
+            page.open(web.address, width=width, scheme=scheme, limit_s=READY_S)
+            page.until(lambda: bool(page.all(".badge.ready")), READY_S)
+            page.choose(photos)
+            page.until(lambda: not page.all(".result[data-state=waiting]"), READY_S)
+            # The figures that show them are the next ones.
+            page.until(lambda: page.run(RATE) not in {"", "0.0"}, READY_S)
+            take(page, IMAGES / f"page-{width}-{scheme}.png", width)
+
+
+def take(page: Page, path: Path, width: int) -> None:
+    """Take one picture, as high as the page is."""
+    page.resize(width, int(page.run("return document.documentElement.scrollHeight")))
+    path.parent.mkdir(exist_ok=True)
+    if not page.driver.save_screenshot(str(path)):
+        raise OSError(f"cannot write {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The page in a real Chromium, before a real front-end and workers."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from selenium.webdriver.common.keys import Keys
+
+from tests.gateway import gateway
+from tests.integration.test_gateway import aside
+from tests.page.browser import Page, browser
+from tests.redis_server import RedisServer
+from tests.stack import Stack, image_of
+
+RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
+NOTICED_S = 5.0
+WIDTHS = (360, 1440)
+
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Stack]:
+    """A system with two workers, the last of which a test may kill."""
+    folder = tmp_path_factory.mktemp("page")
+    redis = RedisServer(folder)
+    redis.start()
+    stack = Stack(redis, folder)
+    stack.start_server()
+    stack.start_worker()
+    await stack.until_ready()
+    yield stack
+    await stack.close()
+    redis.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def address(stack: Stack) -> AsyncIterator[str]:
+    with gateway(stack.address, threads=24, max_stats_listeners=12) as web:
+        yield web.address
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page() -> AsyncIterator[Page]:
+    with browser() as one:
+        yield one
+
+
+def photo(colour: tuple[int, int, int], name: str) -> tuple[str, str, bytes]:
+    return name, "image/png", image_of(colour)
+
+
+def first_labels(page: Page) -> list[str]:
+    return [element.text for element in page.all(".result .labels li:first-child .label")]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_dropped_photos_show_labels_bars_and_times(
+    page: Page, address: str, width: int
+) -> None:
+    page.open(address, width=width)
+    page.hand_over("drop", photo(RED, "red.png"), photo(GREEN, "green.png"))
+    page.until(lambda: page.find("#summary").text == "2 of 2 labelled.")
+    assert first_labels(page) == ["red", "green"]
+    assert page.find(".result .percent").text == "78.4 %"
+    bar, filled = page.find(".result .bar"), page.find(".result .bar span")
+    assert filled.size["width"] / bar.size["width"] == pytest.approx(0.784, abs=0.02)
+    words = page.find(".result .parts").text
+    assert re.findall(r"(queue|decode|inference|rest) \d", words) == [
+        *("queue", "decode", "inference", "rest")
+    ]
+    assert "in a batch of" in page.find(".result .timing").text
+    # What was said last, for those who do not see it.
+    assert re.fullmatch(r"(red|green)\.png: (red|green), 78\.4 %", said(page))
+    assert page.overflow() == 0
+    assert page.complaints() == []
+
+
+def said(page: Page) -> str:
+    return str(page.run("return document.getElementById('said').textContent"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_it_works_by_keyboard_alone(
+    page: Page, address: str, width: int, tmp_path: Path
+) -> None:
+    page.open(address, width=width)
+    page.run(
+        "document.getElementById('files').addEventListener('click', (event) => {"
+        " event.preventDefault(); window.asked = true; })"
+    )
+    tab_to(page, "choose")
+    page.press(Keys.ENTER)
+    # The dialogue of the system opens here; in it one chooses:
+    assert page.run("return window.asked")
+    path = tmp_path / "blue.png"
+    path.write_bytes(image_of(BLUE))
+    page.choose([path])
+    page.until(lambda: first_labels(page) == ["blue"])
+    tab_to(page, "clear")
+    page.press(Keys.SPACE)
+    page.until(lambda: not page.all(".result"))
+    assert page.run("return document.activeElement.id") == "choose"
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Go to an element with the tabulator, and see that one can see it."""
+    for _ in range(15):
+        page.press(Keys.TAB)
+        if page.run("return document.activeElement.id") == name:
+            assert (
+                page.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+            )
+            return
+    raise AssertionError(f"the tabulator does not lead to {name}")
+
+
+async def test_a_photo_is_pasted(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.hand_over("paste", photo(GREEN, ""))
+    page.until(lambda: first_labels(page) == ["green"])
+
+
+async def test_what_is_no_image_says_why_and_can_be_tried_again(page: Page, address: str) -> None:
+    page.open(address, width=360)
+    page.hand_over("drop", ("notes.png", "image/png", b"no image at all"), photo(RED, "red.png"))
+    page.until(lambda: page.find("#summary").text == "1 of 2 labelled, 1 failed.")
+    failed = page.find(".result[data-state=failed]")
+    assert "IMAGE_FORMAT_UNSUPPORTED" in failed.text
+    assert first_labels(page) == ["red"]
+    page.find(".result[data-state=failed] button").click()
+    page.until(lambda: len(page.all(".result[data-state=failed]")) == 1)
+    assert page.overflow() == 0
+
+
+async def test_many_photos_are_all_answered(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.hand_over("drop", *(photo((10 * n, 0, 1), f"{n}.png") for n in range(1, 21)))
+    page.until(lambda: page.find("#summary").text == "20 of 20 labelled.")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_everything_has_a_name_for_those_who_do_not_see_it(
+    page: Page, address: str, width: int
+) -> None:
+    page.open(address, width=width)
+    page.find(".key summary").click()
+    shown = [one for one in page.all("button, input, select, summary, a") if one.is_displayed()]
+    assert len(shown) >= 7
+    for element in shown:
+        assert element.accessible_name, element.get_attribute("outerHTML")
+    assert page.find("html").get_attribute("lang") == "en"
+    levels = [int(element.tag_name[1]) for element in page.all("h1, h2, h3, h4")]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+async def test_light_and_dark_differ(page: Page, address: str) -> None:
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.open(address, width=1440, scheme=scheme)
+        grounds.add(page.run("return getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
+
+
+async def test_a_killed_worker_is_shown_in_time(page: Page, address: str, stack: Stack) -> None:
+    page.open(address, width=1440)
+    doomed = stack.start_worker()
+    await stack.until_ready(2)
+    await aside(page.until, lambda: len(page.all(".workers li[data-state=ready]")) == 2)
+    doomed.kill()
+    killed_at = time.monotonic()
+    await aside(page.until, lambda: len(page.all(".workers li[data-state=gone]")) == 1)
+    assert time.monotonic() - killed_at < NOTICED_S
+    assert len(page.all(".workers li[data-state=ready]")) == 1
+    assert "is gone" in str(page.run("return document.getElementById('live-said').textContent"))
+
+
+async def test_figures_that_no_longer_come_are_called_old(
+    page: Page, address: str, stack: Stack
+) -> None:
+    page.open(address, width=1440)
+    stack.redis.pause()
+    try:
+        await aside(
+            page.until,
+            lambda: page.find("#live-state").get_attribute("data-state") in {"stale", "broken"},
+        )
+    finally:
+        stack.redis.resume()

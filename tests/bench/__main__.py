@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from traceback import format_exception
 
@@ -26,13 +27,23 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def run_all(scenarios: list[Scenario], options: Options) -> tuple[list[Outcome], list[str]]:
-    """Run scenarios one after the other; return what they found, and what failed."""
+async def run_all(
+    scenarios: list[Scenario], options: Options, keep: Callable[[Outcome], None]
+) -> tuple[list[Outcome], list[str]]:
+    """Run scenarios one after the other; return what they found, and which failed.
+
+    Args:
+        scenarios: what to measure.
+        options: how.
+        keep: called after each, so that no later trouble takes it along.
+    """
     outcomes, failures = [], []
     for chosen in scenarios:
         say(f"{chosen.name}: {chosen.title}")
         try:
-            outcomes.append(await run(chosen, options, say=say))
+            outcome = await run(chosen, options, say=say)
+            keep(outcome)
+            outcomes.append(outcome)
         except NotMeasured as reason:
             say(f"  not measured: {reason}")
         except Exception as error:  # noqa: BLE001 - the others are worth measuring all the same
@@ -52,8 +63,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=5, help="of each comparison (5)")
     found.add_argument("--seconds", type=float, default=3, help="of each load (3)")
     found.add_argument("--minutes", type=float, default=10, help="of the scenario `soak` (10)")
-    found.add_argument("--json", type=Path, help="write the results to a file")
-    found.add_argument(
+    kept = found.add_mutually_exclusive_group()
+    kept.add_argument("--json", type=Path, help="write the results to a file")
+    kept.add_argument(
         "--markdown",
         action="store_true",
         help=f"keep the results in {KEPT.relative_to(ROOT)}, in place of earlier ones of the same"
@@ -90,17 +102,22 @@ def main() -> int:
         say(problem)
         return 2
     options = Options(arguments.rounds, arguments.seconds, arguments.minutes)
-    outcomes, failures = uvloop.run(run_all(scenarios, options))
+    path = KEPT if arguments.markdown else arguments.json
+    # Read now: a file that is not ours is better noticed before than after a long run.
+    kept = [Results.read(path) if arguments.markdown else Results()]
+
+    def keep(outcome: Outcome) -> None:
+        kept[0] = kept[0].with_outcomes([outcome])
+        if path:
+            kept[0].write(path)
+
+    outcomes, failures = uvloop.run(run_all(scenarios, options, keep))
     say("\n" + text_report(outcomes))
-    if arguments.json:
-        Results().with_outcomes(outcomes).write(arguments.json)
     if arguments.markdown:
         # Only documents have plots.
         from tests.bench.document import write_document  # noqa: PLC0415
 
-        kept = Results.read(KEPT).with_outcomes(outcomes)
-        kept.write(KEPT)
-        write_document(DOCUMENT, FOLDER, kept)
+        write_document(DOCUMENT, FOLDER, kept[0])
     return 1 if failures else 0
 
 

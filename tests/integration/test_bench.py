@@ -23,6 +23,7 @@ needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason=missing
 
 
 @needs_h2load
+@pytest.mark.timeout(120)
 def test_one_round_of_the_relay_has_every_figure_and_makes_a_document(tmp_path: Path) -> None:
     kept = tmp_path / "results.json"
     finished = subprocess.run(
@@ -33,7 +34,7 @@ def test_one_round_of_the_relay_has_every_figure_and_makes_a_document(tmp_path: 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -45,8 +45,7 @@ class LitertEngine(FixedSizes):
         check_output(spec, self.predict)
 
     def _interpreter(self, size: int) -> Run:
-        with quiet_import():
-            interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
+        interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
         model_input = _only(interpreter.get_input_details(), "inputs", self._path)
         model_output = _only(interpreter.get_output_details(), "outputs", self._path)
         shape = tuple(int(side) for side in model_input["shape"])
@@ -55,7 +54,8 @@ class LitertEngine(FixedSizes):
         if len(shape) == _RANK:
             wanted = [size, self._spec.input.height, self._spec.input.width, 3]
             interpreter.resize_tensor_input(model_input["index"], wanted)
-        interpreter.allocate_tensors()
+        with quiet_import():
+            interpreter.allocate_tensors()
         prepare = _prepare(self._spec, model_input, self._path)
         finish = _finish(self._spec, model_output)
         input_index, output_index = model_input["index"], model_output["index"]

@@ -17,14 +17,21 @@ log = structlog.get_logger()
 OVERHEAD_S: Final = 0.0005
 """What a batch costs beside the engine, whatever its size: looking at its claims, publishing."""
 
-TOLERANCE: Final = 0.05
-"""How much of the best throughput is given up for a smaller batch, as a share."""
+TOLERANCE: Final = 0.1
+"""How much of the best throughput is given up for a smaller batch, as a share; less than that
+cannot be told from chance in so short a time."""
 
 NOTHING_S: Final = 1e-4
 """A warm-up that is over sooner has not run a model, and says nothing about its batches."""
 
 RUNS: Final = 3
-"""Of each size, after the first, which is slower; the fastest counts, as it was disturbed least."""
+"""Of each size, at least, after the first, which is slower; the fastest counts, as it was disturbed
+least."""
+
+RUNS_S: Final = 0.1
+"""How long the runs of a size take, at least, unless there were `MOST_RUNS`."""
+
+MOST_RUNS: Final = 10
 
 NO_GAIN_SIZES: Final = 2
 """So many sizes in a row that are not better end the measurement."""
@@ -69,7 +76,7 @@ class BatchCost:
         without_gain = 0
         for size in _doubling(self._max_batch_size):
             warm_up([size])
-            seconds = min(_timed(warm_up, size, clock) for _ in range(RUNS))
+            seconds = _timed(warm_up, size, clock)
             if seconds < NOTHING_S:
                 self._seconds.clear()
                 warm_up([self._max_batch_size])
@@ -137,9 +144,13 @@ def _doubling(most: int) -> list[int]:
 def _timed(
     warm_up: Callable[[Sequence[int]], None], size: int, clock: Callable[[], float]
 ) -> float:
-    begun = clock()
-    warm_up([size])
-    return clock() - begun
+    """Return how long the fastest of several runs took."""
+    seconds: list[float] = []
+    while len(seconds) < RUNS or (sum(seconds) < RUNS_S and len(seconds) < MOST_RUNS):
+        begun = clock()
+        warm_up([size])
+        seconds.append(clock() - begun)
+    return min(seconds)
 
 
 def _rate(size: int, seconds: float) -> float:

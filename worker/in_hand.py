@@ -111,8 +111,12 @@ class InHand:
             return [claim for key, claim in self._claims.items() if key not in self._lost]
 
     def wait_for_call_room(self, timeout_s: float) -> Room:
-        """Return how many calls may be claimed; none if there is no room in time."""
-        return self._wait_for(self._call_room, timeout_s)
+        """Return how many calls may be claimed; none if there is no room in time.
+
+        While at least half of the hands are full there is no hurry, and claiming several at once
+        costs as much as claiming one.
+        """
+        return self._wait_for(self._worthwhile_call_room, timeout_s)
 
     def wait_for_operation_room(self, timeout_s: float) -> Room:
         """Return how many operations may be claimed; none if there is no room in time."""
@@ -134,6 +138,10 @@ class InHand:
         with self._changed:
             # None that is negative: what was not known before it came may exceed the limits.
             return self._changed.wait_for(room, timeout_s) or _NO_ROOM
+
+    def _worthwhile_call_room(self) -> Room:
+        room = self._call_room()
+        return room if 2 * room.jobs >= self._most.jobs else _NO_ROOM
 
     def _call_room(self) -> Room:
         if self._holds_suspect():

@@ -23,6 +23,9 @@ from tests.stack import Colour, Stack, colour_of, request_for
 
 LIMIT_S = 20.0
 
+STARTS_S = 50.0
+"""For several starts, one after the other."""
+
 
 @pytest.fixture
 async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
@@ -121,7 +124,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_parent_with_the_reason(
         ],
         {},
     )
-    assert await asyncio.to_thread(parent.wait, LIMIT_S) == 1
+    assert await asyncio.to_thread(parent.wait, STARTS_S) == 1
     assert parent.log.count("RuntimeError: the weights are not there") == FAILED_STARTS
     assert len(children_of(parent)) == FAILED_STARTS  # one at a time: the second never began
 

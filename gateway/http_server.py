@@ -1,7 +1,7 @@
 """The HTTP server under the application: cheroot, with what it leaves open decided here.
 
 A thread per request, bodies handed over while they arrive, one process that does not fork:
-docs/adr/0019-wsgi-server.md says why.
+docs/adr/0020-wsgi-server.md says why.
 """
 
 import logging

@@ -25,6 +25,7 @@ PROBLEM_SCHEMA: Final[Part] = {
         "reason": {"type": "string", "examples": ["QUEUE_FULL"]},
         "code": {"type": "string", "description": "The gRPC status, if there was one."},
         "field": {"type": "string", "description": "What of the request is at fault."},
+        "advice": {"type": "string", "description": "What to do next."},
         "retry_after": {"type": "number", "description": "When to try again, seconds."},
         "request_id": {"type": "string"},
     },

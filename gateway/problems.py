@@ -85,6 +85,8 @@ class Problem:
     code: str = ""
     """Name of the gRPC status; empty if no front-end was asked."""
     field: str = ""
+    advice: str = ""
+    """What to do next; empty if nobody says."""
     retry_after_s: float | None = None
 
     def body(self, request_id: str) -> dict[str, Any]:
@@ -99,6 +101,7 @@ class Problem:
             "reason": self.reason,
             "code": self.code,
             "field": self.field,
+            "advice": self.advice,
             "retry_after": self.retry_after_s,
             "request_id": request_id,
         }
@@ -132,6 +135,7 @@ def of_error(error: DespachoError) -> Problem:
         reason=error.reason,
         code=code,
         field=error.field,
+        advice=error.advice,
         retry_after_s=retry_after_s,
     )
 

@@ -20,6 +20,9 @@ from worker.engines.runtime import keras, tf
 from worker.model_directory import ModelError, ModelSpec, load_engine
 from worker.model_spec import InputRule, ModelFile, PixelRule
 from worker.prepared_folder import MANIFEST, is_intact
+from worker.tune.choice import choose
+from worker.tune.table import Candidate, Mode, Row, Table
+from worker.tune.trial import Trial
 
 pytestmark = [
     pytest.mark.model,
@@ -177,6 +180,17 @@ def test_a_model_that_disagrees_with_tensorflow_is_refused(
     assert is_intact(copy)
     with pytest.raises(ModelError, match=f"{engine} disagrees with TensorFlow: scores differ by"):
         load_engine(spec, threads=1, cache_dir=tmp_path)
+    with Trial(spec, processes=1, threads=1, cache_dir=tmp_path) as trial:
+        found = trial.load()
+        rate = trial.images_per_s(1, 0.01)
+    assert found is not None
+    assert found.max_difference > 0.01
+    assert not found.is_within_tolerance("bf16")
+    mode = Mode(processes=1, threads=1)
+    candidate = Candidate(engine=engine, version="1")
+    row = Row(candidate=candidate, mode=mode, batch_size=1, images_per_s=rate, agreement=found)
+    table = Table(rows=(row,))
+    assert choose(table, mode, max_batch_size=16, precision="float32") is None
 
 
 def _place_of(data: bytes, weights: Any) -> int:

@@ -21,7 +21,7 @@ ENGINES: tuple[EngineName, ...] = ("tensorflow", "litert", "openvino")
 def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Path) -> ModelSpec:
     """Return the model with its engine chosen, and the size of batch that suits it.
 
-    Takes milliseconds unless the engines have to be measured, which is about half a minute. If
+    Takes milliseconds unless the engines have to be measured, which is half a minute or more. If
     that fails it is TensorFlow.
 
     Args:
@@ -81,7 +81,7 @@ def tuned(
         table = store.read(path)
         for mode in modes if is_forced else _missing(table, candidates, modes):
             log.info(
-                "measuring engines; this takes about half a minute",
+                "measuring engines; this takes half a minute or more",
                 engines=[str(candidate) for candidate in candidates],
                 processes=mode.processes,
                 threads=mode.threads,

@@ -33,7 +33,7 @@ LONGEST_BATCH_S: Final = 1.0
 def measured(
     spec: ModelSpec, candidates: Sequence[Candidate], mode: Mode, cache_dir: Path
 ) -> Table:
-    """Return what the engines do in one mode. Takes about half a minute the first time.
+    """Return what the engines do in one mode. Takes half a minute or more the first time.
 
     Args:
         spec: the model.

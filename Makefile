@@ -107,6 +107,14 @@ bench: $(VENV)/.installed-dev  ## measure the real system beside its limits, for
 # `test` has the unit tests already.
 check: lint test-unit  ## lint and unit tests; for before each push
 
+# How long, and which examples; empty: others each time.
+FUZZ_SECONDS ?= 600
+SEED ?=
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-dev  ## attack the real system with bad images, messages and frames [FUZZ_SECONDS=600] [SEED=n]
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+
 lint: $(VENV)/.installed-dev types proto-check  ## format, ruff, mypy, contracts, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

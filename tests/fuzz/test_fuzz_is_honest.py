@@ -1,0 +1,41 @@
+"""The fuzz suite is worth something only if it can fail."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import ROOT
+
+
+def fuzz(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--between", "30", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+
+
+@pytest.mark.timeout(180)
+def test_a_sound_system_minds_nothing() -> None:
+    ended = fuzz("--seconds", "6")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert " 0 findings" in ended.stdout
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("dies", "ended with 3"),
+        ("raises", "INFERENCE_FAILED"),
+        ("leaks", "rss_bytes grew"),
+    ],
+)
+def test_a_broken_decoder_is_found(broken: str, said: str) -> None:
+    ended = fuzz("--seconds", "4", "--attack", "images", "--break", broken)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert said in ended.stdout

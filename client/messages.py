@@ -245,6 +245,8 @@ def _options(max_image_bytes: int, access: channel.Access) -> list[tuple[str, An
         "grpc.service_config": json.dumps(
             {"loadBalancingConfig": channel.SERVICE_CONFIG["loadBalancingConfig"]}
         ),
+        # Otherwise all that was sent of an upload is kept until it is answered.
+        "grpc.enable_retries": 0,
         "grpc.initial_reconnect_backoff_ms": RECONNECT_MS[0],
         "grpc.min_reconnect_backoff_ms": RECONNECT_MS[0],
         "grpc.max_reconnect_backoff_ms": RECONNECT_MS[1],

@@ -349,3 +349,19 @@ def test_a_connection_serves_one_request_after_the_other(web: Web) -> None:
             answer = json.loads(stream.read(int(headers[b"Content-Length"])))
             assert answer["predictions"][0]["label"] == "cat"
         stream.close()
+
+
+def test_a_body_that_stops_coming_is_given_up(server: FakeFrontEnd) -> None:
+    with gateway(server.target, client_timeout_s=0.3) as web:
+        host, port = web.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), LIMIT_S) as caller:
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+            caller.sendall(head.encode() + b"cat")
+            assert caller.recv(64).startswith(b"HTTP/1.1 408")
+    assert not server.requests
+
+
+def test_only_the_headers_of_something_can_be_asked_for(web: Web) -> None:
+    for path in ("/", "/healthz", "/v1/models"):
+        response = web.call("HEAD", path)
+        assert (response.status, response.data) == (200, b"")

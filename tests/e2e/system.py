@@ -155,7 +155,12 @@ def running(way: str, folder: Path, cache: Path) -> Iterator[System]:
         server = Process(["-m", "server"], settings)
         stack.callback(server.clean_up)
         address = server.wait_for_line(r'"address": "([\w.:]+)"').group(1)
-        environment = {**plan.worker, "WORKER_CACHE_DIR": str(cache)}
+        # Two workers are enough for a small machine, without a process for each core in each.
+        environment = {
+            **plan.worker,
+            "WORKER_CACHE_DIR": str(cache),
+            "WORKER_PROCESSES": "1",
+        }
         ready = [folder / f"ready-{number}" for number in range(WORKERS)]
         workers = [
             Process(["-m", "worker"], {**environment, "WORKER_READY_FILE": str(file)})
@@ -183,5 +188,5 @@ def _wait_for_workers(address: str, caller: Caller) -> None:
         request = pb.GetModelRequest(name=MODEL)
         while True:
             found = stub.GetModel(request, metadata=caller.metadata, timeout=20)
-            if found.model.live_workers == WORKERS:
+            if found.model.live_workers >= WORKERS:
                 return

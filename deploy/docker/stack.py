@@ -86,8 +86,12 @@ class DockerStack:
         """Start or stop workers until there are as many."""
         target = self.address()
         with self._state.locked():
+            more = workers - len(self._containers(WORKER))
+            # Each worker may have several processes; of each new one the first is waited for.
+            ready = prediction.live_workers(target) + max(0, more)
             self._run("up", "-d", "--no-recreate", "--scale", f"{WORKER}={workers}")
-            prediction.wait_for_workers(target, workers, self._check)
+            if more > 0:
+                prediction.wait_for_workers(target, ready, self._check)
         print(f"Workers: {workers}.")
 
     def worker(self, model: str) -> None:

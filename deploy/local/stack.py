@@ -180,9 +180,13 @@ class LocalStack:
 
     def _scaled(self, running: Plan, workers: int) -> Plan:
         wanted = running.with_workers(workers)
+        target = address.for_client(wanted.server_address)
+        # Each worker may have several processes; of each new one the first is waited for.
+        ready = prediction.live_workers(target) + max(0, workers - running.workers)
         self._write(wanted)
         self._supervisor.update()
-        prediction.wait_for_workers(address.for_client(wanted.server_address), workers, self._check)
+        if workers > running.workers:
+            prediction.wait_for_workers(target, ready, self._check)
         return wanted
 
     def _check(self) -> None:

@@ -34,7 +34,7 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
         return spec
     candidates = candidates_of(spec)
     if len(candidates) == 1:
-        log.info("engine chosen", engine=candidates[0].engine, reason="no other can run the model")
+        log.info("engine chosen", engine=candidates[0].engine, reason="no other is installed")
         return _with(spec, candidates[0])
     mode = mode_of(threads)
     try:
@@ -44,7 +44,11 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
         log.warning("engines not measured; the first is used", reason=reason)
         return _with(spec, candidates[0])
     for failure in table.failures:
-        log.warning("engine rejected", engine=str(failure.candidate), reason=failure.reason)
+        log.warning(
+            "engine rejected; `despacho tune --force` tries again",
+            engine=str(failure.candidate),
+            reason=failure.reason,
+        )
     limit = max_batch_size or spec.default_batch_size
     choice = choose(table, mode, max_batch_size=limit, precision=spec.precision)
     if choice is None:

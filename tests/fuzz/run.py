@@ -40,6 +40,9 @@ COMPLAINT: Final = re.compile(
 )
 """What is never in the log of a sound process."""
 
+GRPCS_OWN: Final = "ExecuteBatchError raised in core"
+"""What gRPC logs, with a traceback, of a caller that vanishes while it is answered."""
+
 Say = Callable[[str], None]
 
 
@@ -225,9 +228,10 @@ class Run:
                 self._find(after, f"{name} ended with {code}: {process.log[-1500:]}")
             fresh = process.log[self._read.get(name, 0) :]
             self._read[name] = self._read.get(name, 0) + len(fresh)
-            if found := COMPLAINT.search(fresh):
-                line = fresh[max(0, found.start() - 600) : found.end() + 2500]
-                self._find(after, f"{name} complains: {line}")
+            for line in fresh.splitlines():
+                if COMPLAINT.search(line) and GRPCS_OWN not in line:
+                    self._find(after, f"{name} complains: {line[:3000]}")
+                    break
         if self._is_down():
             return
         await self._good_call(self._plan.between_s, f"after {after}")

@@ -6,6 +6,7 @@ python -m tests.fuzz.worker REDIS_URL JOURNAL [--break NAME]
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,11 @@ from worker.settings import WorkerSettings
 
 RULE: Final = InputRule(width=224, height=224, crop_fraction=0.875)
 MAX_PIXELS: Final[int] = WorkerSettings.model_fields["max_image_pixels"].default
-LEAK_BYTES: Final = 4 * 1024 * 1024
+LEAK_BYTES: Final = 16 * 1024 * 1024
+LEAK_S: Final = 0.1
+"""Not more often, so that the machine survives it."""
+
+_leaked_s = [0.0]
 
 Decode = Callable[[bytes], UInt8Array]
 
@@ -44,8 +49,10 @@ def hanging(image: bytes) -> UInt8Array:
 
 
 def leaking(kept: list[bytearray], image: bytes) -> UInt8Array:
-    """Keep a little of every image."""
-    kept.append(bytearray(b"x" * LEAK_BYTES))
+    """Keep something of many an image."""
+    if time.monotonic() - _leaked_s[-1] > LEAK_S:
+        _leaked_s.append(time.monotonic())
+        kept.append(bytearray(b"x" * LEAK_BYTES))
     return sound(image)
 
 

@@ -95,7 +95,8 @@ def main() -> int:
     command_line = parser()
     arguments = command_line.parse_args()
     if arguments.list:
-        say("\n".join(f"{each.name:12} {each.title}" for each in SCENARIOS.values()))
+        for each in SCENARIOS.values():
+            say(f"{each.name:18}{each.title}{' (only when named)' if each.is_long else ''}")
         return 0
     scenarios = chosen_by(arguments, command_line)
     if any(each.needs_h2load for each in scenarios) and (problem := h2load.missing()):

@@ -1,6 +1,7 @@
 """A line to Redis: what it says when things break, and where it can connect to."""
 
 import asyncio
+import os
 import shutil
 import ssl
 import subprocess
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
@@ -52,6 +54,29 @@ def always(answer: bytes) -> Behaviour:
             writer.write(answer)
 
     return behave
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_images_arrive_whole_though_the_broker_reads_late(
+    own_redis: RedisServer, run: Callable[[Awaitable[None]], None]
+) -> None:
+    # More than sockets hold, in pieces of all kinds: some are written in several steps.
+    values = {f"key-{number}": os.urandom(100_000 + number) for number in range(200)}
+
+    async def send_and_look() -> None:
+        async with line_to(own_redis.url) as line:
+            await line.call(PING)
+            own_redis.pause()
+            sent = [
+                asyncio.ensure_future(line.call(("SET", key, value), ("STRLEN", key)))
+                for key, value in values.items()
+            ]
+            await asyncio.sleep(0)  # all have written what the socket takes
+            own_redis.resume()
+            assert await asyncio.gather(*sent) == [[b"OK", len(each)] for each in values.values()]
+            assert await line.call(*(("GET", key) for key in values)) == [*values.values()]
+
+    run(send_and_look())
 
 
 async def test_calls_do_not_wait_for_each_other_and_get_their_own_replies(

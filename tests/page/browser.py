@@ -85,12 +85,20 @@ class Page:
         limit_s: float = LIMIT_S,
     ) -> None:
         """Load the page anew, and wait until it knows the models and has live figures."""
+        self.load(address, width=width, scheme=scheme)
+        self.until(self.is_live, limit_s)
+        self.until(lambda: bool(self.find("#model").get_attribute("value")), limit_s)
+
+    def load(self, address: str, *, width: int, scheme: Literal["light", "dark"] = "light") -> None:
+        """Load the page anew."""
         self.resize(width, 900)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get(f"http://{address}/")
-        self.until(lambda: self.find("#live-state").get_attribute("data-state") == "live", limit_s)
-        self.until(lambda: bool(self.find("#model").get_attribute("value")), limit_s)
+
+    def is_live(self) -> bool:
+        """Say whether the live figures come."""
+        return self.find("#live-state").get_attribute("data-state") == "live"
 
     def resize(self, width: int, height: int) -> None:
         """Make the window as large as that, pixels."""

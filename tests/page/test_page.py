@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from selenium.webdriver.common.keys import Keys
 
+from tests.credentials import Keys as ApiKeys
 from tests.gateway import gateway
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page, browser
@@ -183,6 +184,30 @@ async def test_a_killed_worker_is_shown_in_time(page: Page, address: str, stack:
     assert time.monotonic() - killed_at < NOTICED_S
     assert len(page.all(".workers li[data-state=ready]")) == 1
     assert "is gone" in str(page.run("return document.getElementById('live-said').textContent"))
+
+
+async def test_a_key_is_asked_for_and_sent(page: Page, stack: Stack, tmp_path: Path) -> None:
+    keys = ApiKeys(tmp_path / "keys.toml")
+    key = keys.add("person", "predict", "admin")
+    address = stack.address
+    stack.start_server(api_keys_file=keys.path)
+    try:
+        with gateway(stack.address, threads=16) as web:
+            await aside(sends_a_key, page, web.address, key)
+    finally:
+        stack.address = address
+
+
+def sends_a_key(page: Page, address: str, key: str) -> None:
+    page.load(address, width=360)
+    page.until(lambda: "need an API key" in page.find("#live-state").text)
+    assert page.overflow() == 0
+    page.find(".key summary").click()
+    page.find("#key").send_keys(key, Keys.TAB)
+    page.until(page.is_live)
+    page.until(lambda: bool(page.find("#model").get_attribute("value")))
+    page.hand_over("drop", photo(RED, "red.png"))
+    page.until(lambda: first_labels(page) == ["red"])
 
 
 async def test_figures_that_no_longer_come_are_called_old(

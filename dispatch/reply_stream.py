@@ -29,6 +29,8 @@ class ReplyStream:
         self._cursor = START
         self._trimmed = START
         self._renew_at = 0.0
+        self.oldest_ms = 0
+        """When the first of the replies that were read last came, by the clock of Redis."""
 
     async def open(self) -> None:
         """Create the stream, or renew its life: workers drop replies to one that is gone.
@@ -74,6 +76,7 @@ class ReplyStream:
             return []
         entries = streams[0][1]
         self._cursor = entries[-1][0]
+        self.oldest_ms, _ = _parsed(entries[0][0])
         return [reply for _, fields in entries if (reply := _decoded(fields)) is not None]
 
     async def delete(self) -> None:

@@ -63,18 +63,25 @@ class StatsStore(AbstractAsyncContextManager["StatsStore"]):
     ) -> None:
         await self._line.close()
 
-    async def announce(self, card: FrontEndCard) -> None:
+    async def announce(self, card: FrontEndCard) -> int:
         """Say that a front-end lives and what it has done, for `keys.FRONT_END_TTL_MS`.
+
+        Returns:
+            What time it was in Redis, microseconds since 1970.
 
         Raises:
             BrokerUnavailable, OutcomeUnknown: it may not be heard.
         """
         name = keys.front_end(card.server)
-        for reply in await self._line.call(
+        *done, now = await self._line.call(
             ("SET", name, card.SerializeToString(), "PX", keys.FRONT_END_TTL_MS),
             ("SADD", keys.FRONT_ENDS, card.server),
-        ):
+            ("TIME",),
+        )
+        for reply in done:
             checked(reply)
+        seconds, microseconds = checked(now)
+        return int(seconds) * 1_000_000 + int(microseconds)
 
     async def leave(self, server_id: str) -> None:
         """Take a front-end off the list.

@@ -100,7 +100,7 @@ class WorkQueue:
         *,
         has_changed: bool,
         has_worked: bool = False,
-    ) -> None:
+    ) -> float:
         """Say that this worker lives, for `keys.WORKER_TTL_MS`.
 
         Args:
@@ -108,6 +108,9 @@ class WorkQueue:
             model: what it serves.
             has_changed: whether the cards are others than last time.
             has_worked: whether the card of the worker is.
+
+        Returns:
+            How long Redis took to hear and to answer, seconds.
 
         Raises:
             BrokerUnavailable: try again.
@@ -135,6 +138,7 @@ class WorkQueue:
         heard = time.monotonic()
         if self._offset_us is None or heard - sent < CLOCK_ROUND_TRIP_S:
             self._offset_us = int(reply) - (sent + heard) / 2 * 1e6
+        return heard - sent
 
     def leave(self) -> None:
         """Take this worker's name off the list.

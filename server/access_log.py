@@ -1,4 +1,4 @@
-"""One log line per call."""
+"""One log line per call, and its place in the counts."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from server.call_record import CallRecord
+from server.grpc_metrics import CALLS
 from telemetry.json_lines import JsonLines, Value
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ class Logged:
         self._context = context
         # Read now: a connection that is gone has no peer.
         self._peer = context.peer()
+        CALLS.began(record.method)
 
     def __enter__(self) -> None:
         """Do nothing yet."""
@@ -50,18 +52,20 @@ class Logged:
 
 
 def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> None:
-    """Write the line of a call that ended with `status`."""
+    """Count a call that ended with `status`, and write its line."""
+    name, duration_s = _NAMES[status], record.duration_s
+    CALLS.ended(record.method, name, duration_s)
     fields: dict[str, Value] = {
         "method": record.method,
         "request_id": record.request_id,
         "trace_id": record.trace_id,
         "caller": record.caller,
         "model": record.model,
-        "status": _NAMES[status],
+        "status": name,
         "reason": record.reason,
         "images": record.images,
         "failed_images": record.failed_images,
-        "duration_ms": round(record.duration_s * 1000, 3),
+        "duration_ms": round(duration_s * 1000, 3),
         "peer": peer,
     }
     if record.is_infrastructure:

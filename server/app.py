@@ -17,6 +17,7 @@ from dispatch.link import Link
 from dispatch.operation_store import OperationStore
 from dispatch.operations import OperationLimits
 from dispatch.stats_store import StatsStore
+from server import front_end_metrics
 from server.admin import Admin
 from server.binding import CannotListen
 from server.done_watch import DoneWatch
@@ -26,6 +27,7 @@ from server.lost_jobs import LostJobs
 from server.operations import Operations
 from server.overdue_operations import OverdueOperations
 from server.pending import PendingReplies
+from server.redis_clock import RedisClock
 from server.relay import Relay
 from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
@@ -73,7 +75,8 @@ async def serve(
         pending = PendingReplies(
             max_jobs=settings.max_in_flight_jobs, max_bytes=settings.max_in_flight_bytes
         )
-        reader = ReplyReader(store, link, pending, tasks)
+        clock = RedisClock()
+        reader = ReplyReader(store, link, pending, tasks, clock=clock)
         stack.callback(reader.stop)
         writer = Writer(store, link, pending)
 
@@ -105,8 +108,14 @@ async def serve(
             DeadLetters(settings.redis_url, max_image_bytes=settings.max_image_bytes)
         )
         stats = Stats(
-            stats_store, lambda: [view.card.name for view in fleet.models()], server_id=name
+            stats_store,
+            lambda: [view.card.name for view in fleet.models()],
+            server_id=name,
+            clock=clock,
         )
+        stack.enter_context(front_end_metrics.shown(pending, stats, link))
+        if metrics.are_wanted(settings.metrics_address):
+            stack.enter_context(stats.watched())
         done = DoneWatch(partial(DoneStream, settings.redis_url), tasks)
         stack.callback(done.stop)
         for part in (

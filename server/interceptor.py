@@ -17,6 +17,7 @@ from server.access_log import Logged, write_line
 from server.call_record import CURRENT, CallRecord
 from server.error_mapping import end_call, end_well
 from server.gate import Gate
+from server.grpc_metrics import CALLS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # In quotes: generic only for type checkers.
@@ -63,6 +64,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 # gRPC answers by itself, and leaves no trace of it.
+                CALLS.began(record.method)
                 write_line(record, grpc.StatusCode.UNIMPLEMENTED, peer="")
                 return None
             wrapper = self._wrapped[record.method] = wrapped(handler, self._gate)

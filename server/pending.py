@@ -69,6 +69,11 @@ class PendingReplies:
         """Return how many calls wait."""
         return len(self._waiters)
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the images of those calls have."""
+        return self._bytes
+
     def expect(self, submission: Submission) -> Waiter:
         """Return what waits for the reply to `submission` while its context lasts.
 

@@ -10,6 +10,8 @@ from dispatch.job_store import JobStore
 from dispatch.link import Link
 from dispatch.reply_stream import ReplyStream
 from server.pending import PendingReplies
+from server.redis_clock import RedisClock
+from telemetry.metrics_catalogue import REDIS_BROKEN, REPLY_LAG
 
 log = structlog.get_logger()
 
@@ -24,7 +26,13 @@ class ReplyReader:
     """
 
     def __init__(
-        self, store: JobStore, link: Link, pending: PendingReplies, tasks: asyncio.TaskGroup
+        self,
+        store: JobStore,
+        link: Link,
+        pending: PendingReplies,
+        tasks: asyncio.TaskGroup,
+        *,
+        clock: RedisClock | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -33,7 +41,9 @@ class ReplyReader:
             link: told when a read breaks.
             pending: gets the replies.
             tasks: owns the reading tasks.
+            clock: the time of Redis; None: how late replies are is not measured.
         """
+        self._clock = clock or RedisClock()
         self._store = store
         self._link = link
         self._pending = pending
@@ -72,10 +82,16 @@ class ReplyReader:
 
     async def _read_once(self, stream: ReplyStream) -> None:
         try:
-            for reply in await stream.read():
+            replies = await stream.read()
+            for reply in replies:
                 self._pending.deliver(reply)
         except (BrokerUnavailable, OutcomeUnknown) as error:
+            REDIS_BROKEN.add("replies")
             # A broken read is often the first sign of a lost broker.
             self._link.lost()
             log.warning("replies interrupted", error=str(error), cause=str(error.__cause__))
             await asyncio.sleep(RETRY_PAUSE_S)
+        else:
+            lag_s = self._clock.since_s(stream.oldest_ms) if replies else None
+            if lag_s is not None:
+                REPLY_LAG.observe(lag_s)

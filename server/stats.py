@@ -12,8 +12,10 @@ import structlog
 from despacho.job.v1.job_pb2 import FrontEndCard
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from dispatch.stats_store import ModelStats
+from server.redis_clock import RedisClock
 from server.samples import Sample
 from server.tally import TALLY, Tally
+from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +31,8 @@ moment finds the rates as they were."""
 class Store(Protocol):
     """What this needs of `dispatch/stats_store.py`."""
 
-    async def announce(self, card: FrontEndCard) -> None:
-        """Say what this front-end has done."""
+    async def announce(self, card: FrontEndCard) -> int:
+        """Say what this front-end has done; return the time of Redis, microseconds."""
         ...
 
     async def leave(self, server_id: str) -> None:
@@ -56,6 +58,7 @@ class Stats:
         server_id: str,
         *,
         tally: Tally = TALLY,
+        clock: RedisClock | None = None,
     ) -> None:
         """Do nothing yet; `run` does.
 
@@ -64,10 +67,12 @@ class Stats:
             models: returns the names of those to look at.
             server_id: name of this front-end.
             tally: what it did.
+            clock: told the time of Redis; None: nobody wants to know.
         """
         self._store = store
         self._models = models
         self._tally = tally
+        self._clock = clock or RedisClock()
         self._card = FrontEndCard(server=server_id)
         self._samples: deque[Sample] = deque(maxlen=WINDOW + 1)
         self._watchers = 0
@@ -100,6 +105,13 @@ class Stats:
                 raise BrokerUnavailable("the broker cannot be reached") from None
         return tuple(self._samples)
 
+    def latest(self) -> Sample | None:
+        """Return the last sample, of however long ago; None: there is none. Safe in any thread."""
+        try:
+            return self._samples[-1]
+        except IndexError:
+            return None
+
     async def run(self) -> None:
         """Announce, and sample when it is wanted, until cancelled."""
         try:
@@ -113,10 +125,16 @@ class Stats:
     async def _announce(self) -> None:
         while True:
             self._tally.write_to(self._card, self._models())
+            sent_s = time.monotonic()
             try:
-                await self._store.announce(self._card)
+                redis_us = await self._store.announce(self._card)
             except (BrokerUnavailable, OutcomeUnknown) as error:
+                REDIS_BROKEN.add("announce")
                 log.debug("could not announce this front-end", error=str(error))
+            else:
+                heard_s = time.monotonic()
+                REDIS_ROUND_TRIP.observe(heard_s - sent_s, "announce")
+                self._clock.note(redis_us, sent_s=sent_s, heard_s=heard_s)
             await asyncio.sleep(PERIOD_S)
 
     async def _leave(self) -> None:

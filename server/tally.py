@@ -4,6 +4,7 @@ One for the process, like the counters of `telemetry`, and as cheap: each image
 of each call is counted here.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,9 +15,17 @@ from dispatch.latency import EDGES_S, bucket_of
 
 
 @dataclass(slots=True)
-class _OfModel:
+class OfModel:
+    """What was done for one model."""
+
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(EDGES_S) + 1))
+    """Images that were answered, by `bucket_of` how long it took."""
+
+    latency_s: float = 0.0
+    """How long all of them took together, seconds."""
+
     failures: Counter[str] = field(default_factory=Counter)
+    """What failed, by reason."""
 
 
 NO_MODEL: Final = ""
@@ -24,10 +33,12 @@ NO_MODEL: Final = ""
 
 
 class Tally:
-    """Counts by model. For one thread."""
+    """Counts by model. Counted by one thread; `read` by any."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _OfModel] = {}
+        self._models: dict[str, OfModel] = {}
+        self._known: frozenset[str] = frozenset()
+        self._sorting = threading.Lock()
 
     def answered(self, model: str, seconds: float) -> None:
         """Count an image that was answered.
@@ -36,7 +47,9 @@ class Tally:
             model: which model.
             seconds: from being accepted from the caller to having the answer.
         """
-        self._of(model).latency_counts[bucket_of(seconds)] += 1
+        of_model = self._of(model)
+        of_model.latency_counts[bucket_of(seconds)] += 1
+        of_model.latency_s += seconds
 
     def failed(self, model: str, reason: str) -> None:
         """Count an image or a call that failed.
@@ -55,8 +68,10 @@ class Tally:
             models: those that are there. What failed for others is counted as if it had
                 named none, as callers can name as many as they like.
         """
-        for name in self._models.keys() - {NO_MODEL, *models}:
-            self._of(NO_MODEL).failures.update(self._models.pop(name).failures)
+        with self._sorting:
+            self._known = frozenset(models)
+            for name in self._models.keys() - {NO_MODEL, *self._known}:
+                self._of(NO_MODEL).failures.update(self._models.pop(name).failures)
         del card.models[:]
         for name, of_model in self._models.items():
             written = card.models.add(model=name, failures=of_model.failures)
@@ -64,10 +79,24 @@ class Tally:
             used = max((index for index, count in enumerate(counts, 1) if count), default=0)
             written.latency_counts.extend(counts[:used])
 
-    def _of(self, model: str) -> _OfModel:
+    def read(self) -> dict[str, OfModel]:
+        """Return copies by model, of those that were there when `write_to` was called last.
+
+        What was counted for another one since is left out, as nobody knows yet whether it is
+        there: a count that is shown never falls.
+        """
+        with self._sorting:
+            of_none = self._models.get(NO_MODEL, OfModel())
+            known = {name: self._models.get(name, OfModel()) for name in self._known}
+            return {
+                name: OfModel(list(one.latency_counts), one.latency_s, Counter(one.failures))
+                for name, one in {NO_MODEL: of_none, **known}.items()
+            }
+
+    def _of(self, model: str) -> OfModel:
         found = self._models.get(model)
         if found is None:
-            found = self._models[model] = _OfModel()
+            found = self._models[model] = OfModel()
         return found
 
 

@@ -12,6 +12,7 @@ from dispatch.job_store import Cancel, Enqueue, JobStore, Operation
 from dispatch.jobs import Outcome, Submission
 from dispatch.link import Link
 from server.pending import PendingReplies
+from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 
 log = structlog.get_logger()
 
@@ -155,6 +156,7 @@ class Writer:
         operations = self._next_batch(source)
         if not operations:
             return
+        began_s = time.monotonic()
         try:
             refusals = await self._store.send(operations)
         except BrokerUnavailable as error:
@@ -165,6 +167,7 @@ class Writer:
             self._unsettled.extendleft(reversed(operations))
             self._lose(error, len(operations))
         else:
+            REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "write")
             for operation, refusal in zip(operations, refusals, strict=True):
                 if refusal is None or isinstance(operation, Cancel):
                     continue
@@ -173,6 +176,7 @@ class Writer:
                     self._refuse(operation.submission, refusal)
 
     def _lose(self, error: DespachoError, count: int) -> None:
+        REDIS_BROKEN.add("write")
         self._link.lost()
         log.warning("broker lost", operations=count, error=str(error), cause=str(error.__cause__))
 

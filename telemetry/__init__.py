@@ -1,4 +1,4 @@
-"""What every service says about itself: logs now, metrics and traces later.
+"""What every service says about itself: logs, metrics; traces later.
 
 Knows nothing of gRPC, Redis or models; every part may import it.
 """

@@ -1,27 +1,27 @@
-"""The counters of all services, and the page where Prometheus reads those of a process.
+"""The page where Prometheus reads the figures of a service, and what several services count.
 
-despacho_work_avoided_total{model, stage, cause}   images that were not inferred, as
-                                                   nobody waited for them any more
-despacho_work_wasted_total{model, cause}           images that were inferred, and then
-                                                   nobody wanted the answer
+What there is to read is in `metrics_catalogue.py`.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import structlog
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
-    Counter,
-    disable_created_metrics,
     start_http_server,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import Field
+
+from telemetry.metrics_catalogue import AVOIDED, INSTRUMENTS, PROCESSES, WASTED
+from telemetry.metrics_page import Page
+from telemetry.metrics_sums import Sums, written
 
 MetricsAddress = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")]
 """`host:port` of the page, or empty for none."""
@@ -35,29 +35,25 @@ Unwanted = Literal["expired", "cancelled"]
 Waste = Literal["too_late", "orphaned"]
 """Why an answer was wasted: others had retired its job, or nobody is there to take it."""
 
-FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable with a folder into which a process counts, for `served_sums`; read once,
-while this module is imported."""
+FOLDER_VARIABLE: Final = "DESPACHO_METRICS_FOLDER"
+"""Environment variable with a folder into which a process writes its figures, for `Sums`."""
 
 log = structlog.get_logger()
 
-# When a counter began is of no use to rates, and doubles the page.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
-_AVOIDED: Final = Counter(
-    "despacho_work_avoided_total",
-    "Images that were not inferred, as nobody waited for them any more.",
-    ("model", "stage", "cause"),
-)
-_WASTED: Final = Counter(
-    "despacho_work_wasted_total",
-    "Images that were inferred, and then nobody wanted the answer.",
-    ("model", "cause"),
-)
+REGISTRY.register(Page(INSTRUMENTS))
 
 
 class CannotServeMetrics(Exception):
     """The address of the metrics is no good."""
+
+
+def are_wanted(address: str) -> bool:
+    """Return whether anybody reads the figures of this process, here or with those of others.
+
+    Args:
+        address: as in `served`.
+    """
+    return bool(address or FOLDER_VARIABLE in os.environ)
 
 
 def begin_at_zero(model: str, stages: Sequence[Stage], *, infers: bool) -> None:
@@ -71,24 +67,26 @@ def begin_at_zero(model: str, stages: Sequence[Stage], *, infers: bool) -> None:
         infers: whether it may waste any.
     """
     for stage, unwanted in product(stages, get_args(Unwanted)):
-        _AVOIDED.labels(model, stage, unwanted)
+        AVOIDED.begin(model, stage, unwanted)
     for waste in get_args(Waste) if infers else ():
-        _WASTED.labels(model, waste)
+        WASTED.begin(model, waste)
 
 
 def count_avoided(model: str, stage: Stage, cause: Unwanted, count: int = 1) -> None:
     """Count images that were not inferred."""
-    _AVOIDED.labels(model, stage, cause).inc(count)
+    AVOIDED.add(model, stage, cause, count=count)
 
 
 def count_wasted(model: str, cause: Waste, count: int = 1) -> None:
     """Count images that were inferred for nobody."""
-    _WASTED.labels(model, cause).inc(count)
+    WASTED.add(model, cause, count=count)
 
 
 @contextmanager
 def served(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
-    """Serve the counters of this process over HTTP while inside.
+    """Serve the figures of this process over HTTP while inside.
+
+    A process that was started for that writes them for its parent instead.
 
     Args:
         address: `host:port`; port 0: any free one, which the log names. Empty: do not.
@@ -97,9 +95,43 @@ def served(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[Non
     Raises:
         CannotServeMetrics: the address is in use, or not ours.
     """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    with PROCESSES.reading(lambda: [((), (1,))]):
+        if address:
+            with _page(address, registry):
+                yield
+        elif folder:
+            with written(Path(folder), INSTRUMENTS):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
+    """Serve the sums of processes that are yet to be started, while inside.
+
+    Args:
+        environment: what they will get; told here to write their figures. They must serve
+            nothing by themselves, as only one process can have the address.
+        address: as in `served`.
+
+    Raises:
+        CannotServeMetrics: the address is in use, or not ours.
+    """
     if not address:
         yield
         return
+    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
+        environment[FOLDER_VARIABLE] = folder
+        registry = CollectorRegistry()
+        registry.register(Page(INSTRUMENTS, Sums(Path(folder), INSTRUMENTS).read))
+        with _page(address, registry):
+            yield
+
+
+@contextmanager
+def _page(address: str, registry: CollectorRegistry) -> Iterator[None]:
     host, _, port = address.rpartition(":")
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
@@ -112,43 +144,3 @@ def served(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[Non
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@contextmanager
-def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
-    """Serve the sums of processes that are yet to be started, while inside.
-
-    Args:
-        environment: what they will get; told here to count for the sums. They must serve
-            nothing by themselves, as only one process can have the address.
-        address: as in `served`.
-
-    Raises:
-        CannotServeMetrics: the address is in use, or not ours.
-    """
-    if not address:
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
-        environment[FOLDER_VARIABLE] = folder
-        with served_sums(address, folder):
-            yield
-
-
-@contextmanager
-def served_sums(address: str, folder: str) -> Iterator[None]:
-    """Serve the sums of the counters of several processes over HTTP while inside.
-
-    What a process has counted stays in the sums when it ends.
-
-    Args:
-        address: as in `served`.
-        folder: into which the processes count: theirs has `FOLDER_VARIABLE`.
-
-    Raises:
-        CannotServeMetrics: the address is in use, or not ours.
-    """
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-    with served(address, registry):
-        yield

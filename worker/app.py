@@ -14,6 +14,7 @@ from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
 from telemetry import metrics
+from worker import worker_metrics
 from worker.batch_cost import BatchCost
 from worker.batching import ReadyQueue
 from worker.decoders import Decoders
@@ -118,8 +119,10 @@ class Worker:
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
         """
-        metrics.begin_at_zero(self._served.card.name, ("decode", "inference"), infers=True)
-        with metrics.served(self._settings.metrics_address):
+        with (
+            worker_metrics.shown(self._served.card.name, self._in_hand),
+            metrics.served(self._settings.metrics_address),
+        ):
             return self._run(on_ready)
 
     def _run(self, on_ready: Callable[[], None]) -> int:

@@ -11,6 +11,7 @@ import structlog
 from dispatch.errors import InvalidImage
 from dispatch.jobs import Claim, Priority
 from dispatch.work_queue import WorkQueue
+from telemetry.metrics_catalogue import DECODE_SECONDS, QUEUE_SECONDS
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import UInt8Array
 from worker.publisher import Publisher
@@ -78,6 +79,7 @@ class Decoders:
     def _decoded(self, claim: Claim) -> Prepared | None:
         started = time.monotonic()
         queued_us = round((self._store.now_ms() - claim.enqueued_ms) * 1000)
+        QUEUE_SECONDS.observe(max(0, queued_us) / 1e6, self._store.model)
         try:
             pixels = self._decode(claim.image)
         except InvalidImage as error:
@@ -86,6 +88,7 @@ class Decoders:
             log.exception("decoder failed", request_id=claim.job.request_id)
             self._publisher.publish([not_inferred(self._store.worker, claim)])
         else:
-            decode_us = round((time.monotonic() - started) * 1e6)
-            return Prepared(claim, pixels, max(0, queued_us), decode_us)
+            decode_s = time.monotonic() - started
+            DECODE_SECONDS.observe(decode_s, self._store.model)
+            return Prepared(claim, pixels, max(0, queued_us), round(decode_s * 1e6))
         return None

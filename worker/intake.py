@@ -10,6 +10,7 @@ from despacho.job.v1.job_pb2 import DeadLetter
 from dispatch.errors import BrokerUnavailable, JobPoisoned
 from dispatch.jobs import CALL_PRIORITIES, Claim
 from dispatch.work_queue import Reclaimed, WorkQueue
+from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
 from worker.decoders import Decoders
 from worker.in_hand import InHand
 from worker.operations_intake import OperationsIntake
@@ -105,6 +106,8 @@ class Intake:
         return claims
 
     def _take(self, claim: Claim) -> None:
+        if claim.attempt > 1:
+            REDELIVERIES.add(self._queue.model)
         if claim.attempt >= self._max_deliveries:
             self._quarantine(claim)
         else:
@@ -120,4 +123,6 @@ class Intake:
             self._queue.quarantine(claim, reply, letter, self._dead_letter_max_bytes)
         except BrokerUnavailable as error:
             log.warning("broker unavailable; the job comes back", error=str(error))
+        else:
+            IMAGES.add(self._queue.model, "poisoned")
         self._in_hand.remove([claim])

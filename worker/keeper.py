@@ -8,6 +8,7 @@ import structlog
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.work_queue import WorkQueue
+from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
 from worker.work_done import WorkDone
 
@@ -76,7 +77,7 @@ class Keeper:
         self._work_done.write_to(self._worker)
         self._worker.in_hand = len(self._in_hand)
         try:
-            self._queue.announce(
+            round_trip_s = self._queue.announce(
                 self._worker,
                 self._card,
                 has_changed=has_changed,
@@ -85,5 +86,7 @@ class Keeper:
         except BrokerUnavailable:
             if has_changed:
                 self._changed.set()
+            REDIS_BROKEN.add("announce")
             raise
+        REDIS_ROUND_TRIP.observe(round_trip_s, "announce")
         self._told.CopyFrom(self._worker)

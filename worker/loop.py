@@ -11,6 +11,7 @@ from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
+from telemetry.metrics_catalogue import BATCH_IMAGES, INFERENCE_SECONDS
 from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array, UInt8Array
@@ -107,6 +108,8 @@ class Loop:
         self._politeness.note(len(batch), inference_s)
         self._note_cost(len(batch), inference_s)
         self._work_done.add(len(batch), inference_s)
+        INFERENCE_SECONDS.observe(inference_s, self._card.name)
+        BATCH_IMAGES.observe(len(batch), self._card.name)
         inference_us = round(inference_s * 1e6)
         log.debug("batch", size=len(batch), inference_us=inference_us)
         return [

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Completion, Outcome
 from dispatch.work_queue import WorkQueue
 from telemetry.metrics import count_wasted
+from telemetry.metrics_catalogue import IMAGES, REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
 from worker.replies import Ended
 
@@ -59,13 +61,17 @@ class Publisher:
         return ended
 
     def _try(self, ended: Sequence[Ended], *, is_first_try: bool) -> bool:
+        began_s = time.monotonic()
         try:
             completions = self._store.complete(ended)
         except BrokerUnavailable as error:
+            REDIS_BROKEN.add("complete")
             log.warning("broker unavailable; keeping replies", count=len(ended), error=str(error))
             return False
+        REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "complete")
         self._in_hand.remove([claim for claim, _, _ in ended])
         for (_, _, outcome), completion in zip(ended, completions, strict=True):
+            IMAGES.add(self._store.model, outcome.value)
             if outcome is Outcome.COMPLETED:
                 self._count_waste(completion, is_first_try=is_first_try)
         return True

@@ -165,7 +165,7 @@ async def test_a_call_that_expires_between_claim_and_decoding_is_not_decoded(
 
 async def test_a_front_end_has_a_page_too(stack: Stack) -> None:
     server = stack.start_server(metrics_address=FREE_PORT)
-    assert "despacho_work_avoided_total" in await asyncio.to_thread(page_of, server)
+    assert "grpc_server_started_total" in await asyncio.to_thread(page_of, server)
     assert server.terminate() == 0
 
 

@@ -22,6 +22,7 @@ NOTHING = Reclaimed([], has_suspects=False)
 class Queue:
     """Reads block until the test lets something arrive; everything is written down."""
 
+    model = "colours"
     worker = "w"
 
     def __init__(self, in_hand: InHand) -> None:

@@ -1,0 +1,40 @@
+"""What a worker shows from its start, and what it knows anyway, as metrics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from telemetry import metrics
+from telemetry import metrics_catalogue as catalogue
+from worker.in_hand import InHand
+
+OUTCOMES = ("completed", "failed", "expired", "poisoned")
+
+
+@contextmanager
+def shown(model: str, in_hand: InHand) -> Iterator[None]:
+    """Show the figures of a worker while inside; the counters begin at zero.
+
+    Args:
+        model: what it serves.
+        in_hand: what it holds.
+    """
+    metrics.begin_at_zero(model, ("decode", "inference"), infers=True)
+    for histogram in (
+        *(catalogue.QUEUE_SECONDS, catalogue.DECODE_SECONDS),
+        *(catalogue.INFERENCE_SECONDS, catalogue.BATCH_IMAGES),
+    ):
+        histogram.begin(model)
+    for outcome in OUTCOMES:
+        catalogue.IMAGES.begin(model, outcome)
+    catalogue.REDELIVERIES.begin(model)
+    for purpose in ("announce", "complete"):
+        catalogue.REDIS_BROKEN.begin(purpose)
+
+    def size_bytes() -> int:
+        return sum(len(claim.image) for claim in in_hand.snapshot())
+
+    with (
+        catalogue.IN_HAND_JOBS.reading(lambda: [((model,), (len(in_hand),))]),
+        catalogue.IN_HAND_BYTES.reading(lambda: [((model,), (size_bytes(),))]),
+    ):
+        yield

@@ -14,6 +14,7 @@ from gateway.http_server import CannotListen, HttpServer
 from gateway.settings import GatewaySettings
 from gateway.stats_hub import StatsHub
 from telemetry import logs
+from telemetry.metrics import CannotServeMetrics, served
 from telemetry.refusal import explained
 
 
@@ -59,8 +60,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run(settings, stop)
-    except (CannotListen, OSError) as error:
+        with served(settings.metrics_address):
+            run(settings, stop)
+    except (CannotListen, CannotServeMetrics, OSError) as error:
         return complain(str(error))
     return 0
 

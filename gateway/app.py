@@ -6,7 +6,18 @@ from flask import Flask, Response, g, request
 from werkzeug.routing import BaseConverter
 
 from client.messages import Messages
-from gateway import access_log, cors, health, models, openapi, operations, page, predict, problems
+from gateway import (
+    access_log,
+    cors,
+    health,
+    models,
+    openapi,
+    operations,
+    page,
+    predict,
+    problems,
+    request_metrics,
+)
 from gateway.caller import caller_of, request_id_of
 from gateway.connection import ENVIRON_KEY, CallerGone, UnknownConnection
 from gateway.settings import GatewaySettings
@@ -61,6 +72,7 @@ def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -
         return Response(status="499 Client Closed Request")
 
     access_log.register(app)
+    request_metrics.register(app)
     for routes in (
         predict.blueprint(settings, upstream),
         operations.blueprint(settings, upstream),

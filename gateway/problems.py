@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Flask, Response, g, json
 from werkzeug.exceptions import HTTPException
 
-from client.errors import DespachoError, InvalidImage
+from client.errors import DespachoError, InvalidImage, Unreachable
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -129,6 +129,15 @@ def of_error(error: DespachoError) -> Problem:
     if isinstance(error, InvalidImage) and code == "RESOURCE_EXHAUSTED":
         # The transport refused the message for its size.
         return Problem(status=413, detail=error.message, reason="IMAGE_TOO_LARGE", code=code)
+    if isinstance(error, Unreachable):
+        # What gRPC says of it are addresses that are none of the caller's business.
+        return Problem(
+            status=status,
+            detail="no front-end answers",
+            reason="FRONT_END_UNREACHABLE",
+            code=code,
+            retry_after_s=retry_after_s,
+        )
     return Problem(
         status=status,
         detail=error.message,

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from telemetry.metrics import MetricsAddress
+
 MIB = 1024 * 1024
 
 
@@ -77,6 +79,10 @@ class GatewaySettings(BaseSettings):
 
     drain_s: Annotated[float, Field(ge=0)] = 30
     """How long SIGTERM lets requests in progress end, seconds."""
+
+    metrics_address: MetricsAddress = ""
+    """Where Prometheus reads the metrics: `host:port` (port 0: any free one, which the log names).
+    Empty: nowhere."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""

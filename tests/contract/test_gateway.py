@@ -196,7 +196,9 @@ def test_a_front_end_that_is_not_there_is_unavailable() -> None:
         port = listener.getsockname()[1]
     with gateway(f"127.0.0.1:{port}") as web:
         response = web.call("POST", PREDICT, b"cat")
-        assert (response.status, problem_of(response)["code"]) == (503, "UNAVAILABLE")
+        problem = problem_of(response)
+        assert (response.status, problem["reason"]) == (503, "FRONT_END_UNREACHABLE")
+        assert str(port) not in problem["detail"]
         assert "Retry-After" in response.headers
         assert web.call("GET", "/healthz").status == 200
         assert web.call("GET", "/readyz").status == 503

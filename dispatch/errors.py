@@ -52,6 +52,9 @@ class DespachoError(Exception):
     advice: ClassVar[str]
     """What the caller should do next; sent with each error, so not for long speeches."""
 
+    worker: str = ""
+    """Name of the worker that said so, for the log; empty if none did."""
+
 
 class InvalidRequest(DespachoError):
     """The request cannot be served as it is; sending it again cannot help."""

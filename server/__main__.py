@@ -5,6 +5,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 from typing import Any, Final
 
@@ -22,8 +23,9 @@ from server.settings import ServerSettings
 from server.tls import BadCertificate
 from supervision.lifeline import Lifeline
 from supervision.supervisor import REFUSED
-from telemetry import logs
+from telemetry import logs, tracing
 from telemetry.refusal import explained
+from telemetry.tracing import CannotTrace
 
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """A collection for each so many new objects, and so on; a call makes and frees some hundred.
@@ -83,8 +85,9 @@ def main() -> int:
             return complain(str(error))
     code = 0
     try:
-        uvloop.run(run(settings, lifeline))
-    except* (CannotListen, BadCertificate, BadKeysFile) as group:
+        with tracing.recorded("server", instance=f"{socket.gethostname()}-{os.getpid()}"):
+            uvloop.run(run(settings, lifeline))
+    except* (CannotListen, CannotTrace, BadCertificate, BadKeysFile) as group:
         # A group, because the running parts form one, and end it together.
         code = complain("; ".join(map(str, group.exceptions)))
     return code

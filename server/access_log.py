@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from server.call_record import CallRecord
+from server.call_spans import end_call
 from server.grpc_metrics import CALLS
 from telemetry.json_lines import JsonLines, Value
 
@@ -68,6 +69,19 @@ def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> Non
         "duration_ms": round(duration_s * 1000, 3),
         "peer": peer,
     }
+    reply = record.reply
+    if record.worker:
+        fields["worker"] = record.worker
+    elif reply is not None and record.images == 1:
+        answer = reply.answer
+        fields["worker"] = reply.worker
+        fields["queue_ms"] = answer.queue_us / 1000
+        fields["decode_ms"] = answer.decode_us / 1000
+        fields["inference_ms"] = answer.inference_us / 1000
+        fields["batch_size"] = answer.batch_size
+        fields["attempt"] = reply.attempt
+    if record.span is not None:
+        end_call(record.span, status, fields)
     if record.is_infrastructure:
         # Probes come every few seconds, for ever.
         log.debug("call", **fields)

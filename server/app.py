@@ -17,12 +17,13 @@ from dispatch.link import Link
 from dispatch.operation_store import OperationStore
 from dispatch.operations import OperationLimits
 from dispatch.stats_store import StatsStore
-from server import front_end_metrics
+from server import front_end_metrics, ports
 from server.admin import Admin
 from server.binding import CannotListen
 from server.done_watch import DoneWatch
 from server.fleet import Fleet
 from server.grpc_server import grpc_server
+from server.image_spans import TracedOperations, TracedRelay
 from server.lost_jobs import LostJobs
 from server.operations import Operations
 from server.overdue_operations import OverdueOperations
@@ -33,7 +34,7 @@ from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
 from server.stats import Stats
 from server.writer import Writer
-from telemetry import metrics
+from telemetry import metrics, tracing
 
 SETTLE_S: Final = 1.0
 """How long the last cancels may take to reach Redis, seconds."""
@@ -125,8 +126,11 @@ async def serve(
             await stack.enter_async_context(_running(tasks, part.run()))
         # Calls that are cut off still retire their jobs.
         stack.push_async_callback(writer.settle, SETTLE_S)
-        relay = Relay(fleet, pending, writer, name)
+        relay: ports.Relay = Relay(fleet, pending, writer, name)
         operations = Operations(operation_store, link, fleet, done)
+        if tracing.tracer is not None:
+            relay = TracedRelay(relay, tracing.tracer)
+            operations = TracedOperations(operation_store, link, fleet, done, tracer=tracing.tracer)
         admin = Admin(letters, operations, link, fleet)
         address = await stack.enter_async_context(
             grpc_server(

@@ -5,11 +5,17 @@ import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 
+from despacho.job.v1.job_pb2 import Reply
+from server.call_spans import begin_call
 from server.validation import is_request_id
+from telemetry import tracing
+
+if TYPE_CHECKING:
+    from telemetry.tracing_sdk import Span, Tracer
 
 REQUEST_ID_KEY: Final = "x-request-id"
 """Metadata: the caller's id for the call, and its echo in the trailers."""
@@ -38,7 +44,11 @@ class CallRecord:
     """The caller's, or one made here."""
 
     traceparent: str = ""
-    """The caller's trace context; empty if there is none or it is not one."""
+    """The trace context of what the call causes: that of its span or, if it has none, the caller's.
+    Empty if there is none, or the caller's is not one."""
+
+    echoed_traceparent: str = ""
+    """The trace context that the caller gets back."""
 
     caller: str = ANONYMOUS
     """Name of its API key, or subject of its certificate; owns the operations it submits."""
@@ -49,6 +59,12 @@ class CallRecord:
     reason: str = ""
     """Why the call failed, as in `ErrorInfo.reason`; empty if it did not."""
 
+    worker: str = ""
+    """The worker that said so; empty if none did."""
+
+    reply: Reply | None = None
+    """The worker's answer, of several images that of one; None if there is none."""
+
     images: int = 0
     """Images answered; more than one only in a stream."""
 
@@ -57,6 +73,9 @@ class CallRecord:
 
     started_s: float = field(default_factory=time.monotonic)
     """When the call arrived, seconds of the monotonic clock."""
+
+    span: "Span | None" = None
+    """Its span; None: nobody will see one."""
 
     @classmethod
     def of(cls, details: grpc.HandlerCallDetails) -> Self:
@@ -68,26 +87,45 @@ class CallRecord:
             elif key == TRACEPARENT_KEY:
                 traceparent = str(value)
         # A bad header may be the work of some proxy: it is replaced, not refused.
-        return cls(
+        if traceparent and not _TRACEPARENT.fullmatch(traceparent):
+            traceparent = ""
+        record = cls(
             details.method,
             request_id if is_request_id(request_id) else new_request_id(),
-            traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else "",
+            traceparent,
+            traceparent,
         )
+        if tracing.tracer is not None and not record.is_infrastructure:
+            record.trace(tracing.tracer)
+        return record
+
+    def trace(self, tracer: "Tracer") -> None:
+        """Begin the span of the call, if its trace is one that is recorded."""
+        span = begin_call(tracer, self.method, parent=self.traceparent)
+        if span.is_recording:
+            self.span = span
+            self.traceparent = span.traceparent
+            # So that a caller without a trace can find this one.
+            self.echoed_traceparent = self.echoed_traceparent or span.traceparent
+        elif self.traceparent:
+            # The decision goes along: nobody behind records it, either.
+            self.traceparent = span.traceparent
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:
         """What the caller is told of the call at its end, however it ended.
 
-        A trace that the caller did not begin is not made up: nobody would know of it.
+        A trace that nobody records is not made up: nobody would know of it.
         """
-        if self.traceparent:
-            return ((REQUEST_ID_KEY, self.request_id), (TRACEPARENT_KEY, self.traceparent))
+        echoed = self.echoed_traceparent
+        if echoed:
+            return ((REQUEST_ID_KEY, self.request_id), (TRACEPARENT_KEY, echoed))
         return ((REQUEST_ID_KEY, self.request_id),)
 
     @property
     def trace_id(self) -> str:
         """The trace's part of `traceparent`; empty if there is none."""
-        return self.traceparent.split("-")[1] if self.traceparent else ""
+        return tracing.trace_id_of(self.traceparent)
 
     @property
     def is_infrastructure(self) -> bool:

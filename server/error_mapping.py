@@ -7,6 +7,7 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
+from dispatch.errors import DespachoError
 from server import cancellation
 from server.call_record import CallRecord
 from server.status import CODES, is_expected, reason_for, to_status, to_trailers
@@ -45,6 +46,8 @@ async def end_call(
         raise error
     status = status_and_log(error, record)
     record.reason = reason_for(error)
+    if isinstance(error, DespachoError):
+        record.worker = error.worker
     await context.abort(
         CODES[status.code],
         status.message,

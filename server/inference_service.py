@@ -234,6 +234,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         self._statistics.answered(card.name, replies, total_s=time.monotonic() - arrived_s)
         call.failed_images -= len(replies)
         call.images += len(replies)
+        call.reply = replies[0]
         return response
 
     async def _predict(

@@ -82,6 +82,7 @@ class Labelling:
             job, image, priority=options.priority, timeout_s=timeout_s
         )
         call.images += 1
+        call.reply = reply
         return to_response(reply, job, total_s=time.monotonic() - arrived_s)
 
 

@@ -134,4 +134,6 @@ def _jobs_of(model: str) -> str:
 def _answered(reply: Reply) -> Reply:
     if reply.HasField("answer"):
         return reply
-    raise error_of(reply.failure)
+    error = error_of(reply.failure)
+    error.worker = reply.worker
+    raise error

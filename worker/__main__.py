@@ -7,9 +7,10 @@ from pydantic import ValidationError
 
 from supervision.lifeline import Lifeline
 from supervision.supervisor import REFUSED
-from telemetry import logs
+from telemetry import logs, tracing
 from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
+from telemetry.tracing import CannotTrace
 from worker.model_spec import ModelError
 from worker.name import worker_name
 from worker.processes import process_count, serve_in_processes
@@ -32,8 +33,9 @@ def main() -> int:
         # without.
         from worker.serving import serve  # noqa: PLC0415
 
-        return serve(settings, name, lifeline)
-    except (ModelError, CannotServeMetrics) as error:
+        with tracing.recorded("worker", instance=name):
+            return serve(settings, name, lifeline)
+    except (ModelError, CannotServeMetrics, CannotTrace) as error:
         return _refuse(str(error))
 
 

@@ -21,6 +21,7 @@ from worker.decoders import Decoders
 from worker.engine import Engine, UInt8Array
 from worker.in_hand import InHand
 from worker.intake import Intake
+from worker.job_fields import fields_of_all
 from worker.keeper import Keeper
 from worker.loop import Loop, most_in_hand
 from worker.name import worker_name
@@ -197,7 +198,8 @@ class Worker:
         """Wait until stopped; end a worker whose model hangs, which its heartbeat hides."""
         while not self._stop.wait(LOOK_S):
             if loop.running_for_s() > self._settings.max_inference_s:
-                log.error("an inference hangs; stopping", seconds=loop.running_for_s())
+                held = fields_of_all(self._in_hand.snapshot())
+                log.error("an inference hangs; stopping", seconds=loop.running_for_s(), **held)
                 self._has_crashed = True
                 return
 

@@ -8,12 +8,15 @@ from typing import Final
 
 import structlog
 
-from dispatch.errors import InvalidImage
+from dispatch.errors import InferenceFailed, InvalidImage
 from dispatch.jobs import Claim, Priority
 from dispatch.work_queue import WorkQueue
+from telemetry import tracing
 from telemetry.metrics_catalogue import DECODE_SECONDS, QUEUE_SECONDS
+from worker import job_spans
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import UInt8Array
+from worker.job_fields import fields_of
 from worker.publisher import Publisher
 from worker.replies import failed, not_inferred
 from worker.sieve import Sieve
@@ -80,15 +83,22 @@ class Decoders:
         started = time.monotonic()
         queued_us = round((self._store.now_ms() - claim.enqueued_ms) * 1000)
         QUEUE_SECONDS.observe(max(0, queued_us) / 1e6, self._store.model)
+        if tracing.tracer is not None:
+            job_spans.waited(tracing.tracer, claim, queued_us / 1e6)
+        pixels, failure, reason = None, None, ""
         try:
             pixels = self._decode(claim.image)
         except InvalidImage as error:
-            self._publisher.publish([failed(self._store.worker, claim, error)])
+            failure, reason = failed(self._store.worker, claim, error), error.reason
         except Exception:
-            log.exception("decoder failed", request_id=claim.job.request_id)
-            self._publisher.publish([not_inferred(self._store.worker, claim)])
-        else:
-            decode_s = time.monotonic() - started
-            DECODE_SECONDS.observe(decode_s, self._store.model)
-            return Prepared(claim, pixels, max(0, queued_us), round(decode_s * 1e6))
-        return None
+            log.exception("decoder failed", **fields_of(claim))
+            failure, reason = not_inferred(self._store.worker, claim), InferenceFailed.reason
+        decode_s = time.monotonic() - started
+        if tracing.tracer is not None:
+            job_spans.decoded(tracing.tracer, claim, decode_s, reason=reason)
+        if failure is not None:
+            self._publisher.publish([failure])
+        if pixels is None:
+            return None
+        DECODE_SECONDS.observe(decode_s, self._store.model)
+        return Prepared(claim, pixels, max(0, queued_us), round(decode_s * 1e6))

@@ -10,9 +10,12 @@ from despacho.job.v1.job_pb2 import DeadLetter
 from dispatch.errors import BrokerUnavailable, JobPoisoned
 from dispatch.jobs import CALL_PRIORITIES, Claim
 from dispatch.work_queue import Reclaimed, WorkQueue
+from telemetry import tracing
 from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
+from worker import job_spans
 from worker.decoders import Decoders
 from worker.in_hand import InHand
+from worker.job_fields import fields_of
 from worker.operations_intake import OperationsIntake
 from worker.replies import failed
 
@@ -85,8 +88,7 @@ class Intake:
             claims = self._noted(reclaimed)
             if claims or reclaimed.has_suspects:
                 return claims
-        asked_at = self._in_hand.now_s()
-        return self._in_hand.add(self._queue.claim(CALL_PRIORITIES, room, block=True), asked_at)
+        return self._in_hand.add(self._queue.claim(CALL_PRIORITIES, room, block=True))
 
     def _next_suspect(self) -> list[Claim]:
         # A worker was lost with this job in hand. If it was the job's fault, it must
@@ -108,6 +110,7 @@ class Intake:
     def _take(self, claim: Claim) -> None:
         if claim.attempt > 1:
             REDELIVERIES.add(self._queue.model)
+            log.warning("job taken over", **fields_of(claim))
         if claim.attempt >= self._max_deliveries:
             self._quarantine(claim)
         else:
@@ -115,14 +118,19 @@ class Intake:
 
     def _quarantine(self, claim: Claim) -> None:
         deliveries = claim.attempt - 1
-        log.error("job set aside", request_id=claim.job.request_id, deliveries=deliveries)
+        log.error("job set aside", deliveries=deliveries, **fields_of(claim))
         error = JobPoisoned(f"{deliveries} workers were lost while they held this image")
         _, reply, _ = failed(self._queue.worker, claim, error)
         letter = DeadLetter(job=claim.job, deliveries=deliveries, reason=error.reason)
         try:
             self._queue.quarantine(claim, reply, letter, self._dead_letter_max_bytes)
         except BrokerUnavailable as error:
-            log.warning("broker unavailable; the job comes back", error=str(error))
+            log.warning(
+                "broker unavailable; the job comes back", error=str(error), **fields_of(claim)
+            )
         else:
             IMAGES.add(self._queue.model, "poisoned")
+            if tracing.tracer is not None:
+                waited_s = (self._queue.now_ms() - claim.enqueued_ms) / 1000
+                job_spans.waited(tracing.tracer, claim, waited_s, reason=JobPoisoned.reason)
         self._in_hand.remove([claim])

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
-from dispatch.errors import BrokerUnavailable
-from dispatch.jobs import Claim
+from dispatch.errors import BrokerUnavailable, InferenceFailed
 from dispatch.work_queue import WorkQueue
+from telemetry import tracing
 from telemetry.metrics_catalogue import BATCH_IMAGES, INFERENCE_SECONDS
+from worker import job_spans
 from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.in_hand import InHand
+from worker.job_fields import fields_of_all
 from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.replies import Ended, answered, not_inferred
@@ -23,10 +24,6 @@ from worker.sieve import Sieve
 from worker.work_done import WorkDone
 
 log = structlog.get_logger()
-
-LOOKED_S: Final = 0.02
-"""A job that is so young, or of which Redis said so recently that it is ours, is run without asking
-again."""
 
 
 class Loop:
@@ -73,22 +70,14 @@ class Loop:
 
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""
-        if not all(self._is_sure(item.claim) for item in batch):
-            self._look_for_lost()
+        self._look_for_lost()
         return [item for item in batch if self._sieve.passes(item.claim, "inference")]
-
-    def _is_sure(self, claim: Claim) -> bool:
-        if self._in_hand.is_sure(claim, LOOKED_S):
-            return True
-        # A read that blocked may have begun long ago; what is this young came at its end.
-        return abs(self._queue.now_ms() - claim.enqueued_ms) <= LOOKED_S * 1000
 
     def _look_for_lost(self) -> None:
         # The keeper looks once a second; a call may have been cancelled since, or
-        # this process may have slept. All that is in hand: soon it is the others' turn.
-        claims, asked_at = self._in_hand.snapshot(), self._in_hand.now_s()
+        # this process may have slept. All that is in hand: it costs no more.
         try:
-            self._in_hand.renewed(claims, self._queue.renew(claims), asked_at)
+            self._in_hand.mark_lost(self._queue.renew(self._in_hand.snapshot()))
         except BrokerUnavailable:
             return  # computed, perhaps for nobody; the answer waits for Redis
 
@@ -98,13 +87,14 @@ class Loop:
         try:
             scores = self._scores(batch)
         except Exception:
-            request_ids = [item.claim.job.request_id for item in batch]
-            log.exception("the model failed", request_ids=request_ids)
+            log.exception("the model failed", **fields_of_all([item.claim for item in batch]))
+            self._trace(batch, time.monotonic() - started, reason=InferenceFailed.reason)
             if len(batch) == 1:
                 return [not_inferred(self._queue.worker, batch[0].claim)]
             # One bad image must not take its neighbours along.
             return [ended for item in batch for ended in self._answers([item])]
         inference_s = time.monotonic() - started
+        self._trace(batch, inference_s)
         self._politeness.note(len(batch), inference_s)
         self._note_cost(len(batch), inference_s)
         self._work_done.add(len(batch), inference_s)
@@ -124,6 +114,11 @@ class Loop:
             )
             for item, row in zip(batch, scores, strict=True)
         ]
+
+    def _trace(self, batch: Sequence[Prepared], seconds: float, *, reason: str = "") -> None:
+        if tracing.tracer is not None:
+            claims = [item.claim for item in batch]
+            job_spans.inferred(tracing.tracer, claims, seconds, size=len(batch), reason=reason)
 
     def _scores(self, batch: Sequence[Prepared]) -> Float32Array:
         images = self._together(batch)

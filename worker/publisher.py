@@ -1,5 +1,6 @@
 """Publishes replies from a thread of its own, so that the model does not wait for Redis."""
 
+import logging
 import queue
 import threading
 import time
@@ -8,12 +9,14 @@ from typing import Final
 
 import structlog
 
+from despacho.job.v1.job_pb2 import Reply
 from dispatch.errors import BrokerUnavailable
-from dispatch.jobs import Completion, Outcome
+from dispatch.jobs import Claim, Completion, Outcome
 from dispatch.work_queue import WorkQueue
 from telemetry.metrics import count_wasted
 from telemetry.metrics_catalogue import IMAGES, REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
+from worker.job_fields import fields_of
 from worker.replies import Ended
 
 log = structlog.get_logger()
@@ -70,8 +73,12 @@ class Publisher:
             return False
         REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "complete")
         self._in_hand.remove([claim for claim, _, _ in ended])
-        for (_, _, outcome), completion in zip(ended, completions, strict=True):
+        # Looked at once, as to collect what a line says takes longer than not to write it.
+        is_told = log.is_enabled_for(logging.DEBUG)
+        for (claim, reply, outcome), completion in zip(ended, completions, strict=True):
             IMAGES.add(self._store.model, outcome.value)
+            if is_told:
+                log.debug("job", **_line(claim, reply, outcome, completion))
             if outcome is Outcome.COMPLETED:
                 self._count_waste(completion, is_first_try=is_first_try)
         return True
@@ -82,3 +89,20 @@ class Publisher:
         elif completion is Completion.TOO_LATE and is_first_try:
             # At a later try it may be ourselves who were first.
             count_wasted(self._store.model, "too_late")
+
+
+def _line(
+    claim: Claim, reply: Reply, outcome: Outcome, completion: Completion
+) -> dict[str, object]:
+    """Return what the log says of a job that is over, like the line of its call."""
+    answer = reply.answer
+    return {
+        **fields_of(claim),
+        "outcome": outcome.value,
+        "completion": completion.name.lower(),
+        "reason": reply.failure.reason,
+        "queue_ms": answer.queue_us / 1000,
+        "decode_ms": answer.decode_us / 1000,
+        "inference_ms": answer.inference_us / 1000,
+        "batch_size": answer.batch_size,
+    }

@@ -1,11 +1,18 @@
 """Drops jobs that nobody waits for any more, before work is spent on them."""
 
+import structlog
+
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
-from telemetry.metrics import Stage, count_avoided
+from telemetry import tracing
+from telemetry.metrics import Stage, Unwanted, count_avoided
+from worker import job_spans
 from worker.in_hand import InHand
+from worker.job_fields import fields_of
 from worker.publisher import Publisher
 from worker.replies import expired
+
+log = structlog.get_logger()
 
 
 class Sieve:
@@ -26,5 +33,10 @@ class Sieve:
         else:
             return True
         # Its front-end may have been the first to see that it is late.
-        count_avoided(self._queue.model, stage, "expired" if is_late else "cancelled")
+        cause: Unwanted = "expired" if is_late else "cancelled"
+        count_avoided(self._queue.model, stage, cause)
+        log.debug("job dropped", before=stage, cause=cause, **fields_of(claim))
+        if tracing.tracer is not None and stage == "decode":
+            waited_s = (self._queue.now_ms() - claim.enqueued_ms) / 1000
+            job_spans.waited(tracing.tracer, claim, waited_s, reason=cause.upper())
         return False

@@ -1,8 +1,6 @@
 """The jobs this worker has claimed and not yet ended, shared by its threads."""
 
-import math
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,9 +17,7 @@ class InHand:
     given operations back.
     """
 
-    def __init__(
-        self, *, max_jobs: int, max_bytes: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, max_jobs: int, max_bytes: int) -> None:
         """Start empty-handed.
 
         Args:
@@ -29,13 +25,9 @@ class InHand:
                 batches, one in the model and one being decoded. More would only hold
                 jobs that an idle worker could take.
             max_bytes: bytes of images, of the same jobs, above which no more are claimed.
-            clock: seconds.
         """
         self._most = Room(max_jobs, max_bytes)
-        self._clock = clock
         self._claims: dict[str, Claim] = {}
-        self._sure_at: dict[str, float] = {}
-        """When Redis last said that a job is ours, by entry id."""
         self._lost: set[str] = set()
         self._changed = threading.Condition()
 
@@ -49,19 +41,12 @@ class InHand:
         """Return how many jobs are in hand."""
         return len(self._claims)
 
-    def add(self, claims: Iterable[Claim], asked_at: float = -math.inf) -> list[Claim]:
-        """Take jobs in hand; return those that were not there already.
-
-        Args:
-            claims: the jobs.
-            asked_at: when Redis was asked for them, by the clock: it may have handed them out as
-                early as that, and this process have slept since.
-        """
+    def add(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Take jobs in hand; return those that were not there already."""
         with self._changed:
             new = [claim for claim in claims if claim.entry_id not in self._claims]
             for claim in new:
                 self._claims[claim.entry_id] = claim
-                self._sure_at[claim.entry_id] = asked_at
             self._changed.notify_all()
             return new
 
@@ -71,35 +56,12 @@ class InHand:
             for claim in claims:
                 if self._claims.pop(claim.entry_id, None) is not None:
                     self._lost.discard(claim.entry_id)
-                    del self._sure_at[claim.entry_id]
             self._changed.notify_all()
 
     def mark_lost(self, entry_ids: Iterable[str]) -> None:
         """Say which jobs were retired or taken over by others."""
         with self._changed:
             self._lost.update(self._claims.keys() & set(entry_ids))
-
-    def renewed(self, claims: Iterable[Claim], lost: Iterable[str], asked_at: float) -> None:
-        """Take note of what Redis said of jobs.
-
-        Args:
-            claims: those it was asked about.
-            lost: entry ids of those that were retired or taken over by others.
-            asked_at: when, by the clock.
-        """
-        self.mark_lost(lost)
-        with self._changed:
-            for claim in claims:
-                if claim.entry_id in self._sure_at:
-                    self._sure_at[claim.entry_id] = asked_at
-
-    def now_s(self) -> float:
-        """Return the time by the clock."""
-        return self._clock()
-
-    def is_sure(self, claim: Claim, within_s: float) -> bool:
-        """Return whether Redis has said within that time that this job is ours, or was."""
-        return self._clock() - self._sure_at.get(claim.entry_id, -math.inf) <= within_s
 
     def is_lost(self, claim: Claim) -> bool:
         """Return whether others retired or took over this job."""

@@ -68,8 +68,7 @@ class Keeper:
         """
         # First: others take a job over long before they miss its worker.
         if claims := self._in_hand.snapshot():
-            asked_at = self._in_hand.now_s()
-            self._in_hand.renewed(claims, self._queue.renew(claims), asked_at)
+            self._in_hand.mark_lost(self._queue.renew(claims))
         has_changed = self._changed.is_set()
         if has_changed:
             # Before the cards are read: a change that comes now is told in the next beat.

@@ -71,9 +71,7 @@ class OperationsIntake:
         try:
             # Again: a suspect may have come into the hands meanwhile.
             room = self._in_hand.wait_for_operation_room(0)
-            asked_at = self._in_hand.now_s()
-            claims = self._queue.claim((Priority.OPERATION,), room, block=True)
-            return self._in_hand.add(claims, asked_at)
+            return self._in_hand.add(self._queue.claim((Priority.OPERATION,), room, block=True))
         finally:
             self._end()
 

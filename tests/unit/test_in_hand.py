@@ -124,19 +124,3 @@ def test_the_hands_grow_and_shrink_with_the_batches() -> None:
     assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(4, 80)
     hand.allow(1)
     assert hand.wait_for_call_room(0) == NONE
-
-
-def test_it_is_known_how_fresh_the_last_word_on_a_job_is() -> None:
-    now_s = 10.0
-    hand = InHand(max_jobs=4, max_bytes=100, clock=lambda: now_s)
-    claimed, reclaimed = claim(1), claim(2)
-    hand.add([claimed], asked_at=9.0)
-    hand.add([reclaimed])
-    assert hand.is_sure(claimed, within_s=1.0)
-    assert not hand.is_sure(claimed, within_s=0.5)
-    assert not hand.is_sure(reclaimed, within_s=1e9)
-    hand.renewed([claimed, reclaimed, claim(3)], ["2-0"], asked_at=10.0)
-    assert hand.is_sure(claimed, within_s=0)
-    assert hand.is_lost(reclaimed)
-    hand.remove([claimed])
-    assert not hand.is_sure(claimed, within_s=1e9)

@@ -14,7 +14,7 @@ from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
 from worker.in_hand import InHand
-from worker.loop import LOOKED_S, Loop
+from worker.loop import Loop
 from worker.politeness import Politeness
 from worker.replies import Ended
 from worker.sieve import Sieve
@@ -73,24 +73,12 @@ class Publisher:
         self.ended += ended
 
 
-class Clock:
-    """Stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class House:
     """A loop with everything around it in memory."""
 
-    def __init__(self, *, decoding_s: float = 1.0) -> None:
-        self.decoding_s = decoding_s
+    def __init__(self) -> None:
         self.queue, self.publisher, self.engine = Queue(), Publisher(), Engine()
-        self.clock = Clock()
-        self.in_hand = InHand(max_jobs=100, max_bytes=100, clock=self.clock)
+        self.in_hand = InHand(max_jobs=100, max_bytes=100)
         self.work_done = WorkDone()
         self.cost = BatchCost(8)
 
@@ -103,10 +91,9 @@ class House:
             remaining_s=lambda _: math.inf,
         )
         for item in items:
-            self.in_hand.add([item.claim], self.clock.now_s)
+            self.in_hand.add([item.claim])
             ready.expect(item.claim)
             ready.put(item)
-        self.clock.now_s += self.decoding_s
         ready.close()
         card = ModelCard(name="m", version="7", labels=["a", "b"], max_batch_size=8)
         sieve = Sieve(self.queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
@@ -125,9 +112,9 @@ class House:
         return {int(claim.job.id): outcome for claim, _, outcome in self.publisher.ended}
 
 
-def item(value: int, *, deadline_ms: int = 5000, enqueued_ms: int = 0) -> Prepared:
+def item(value: int, *, deadline_ms: int = 5000) -> Prepared:
     job = Job(id=str(value), top_k=1)
-    claim = Claim(job, b"", Priority.NORMAL, f"{enqueued_ms or value}-0", 1, deadline_ms, 1)
+    claim = Claim(job, b"", Priority.NORMAL, f"{value}-0", 1, deadline_ms, 1)
     return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
 
 
@@ -200,26 +187,12 @@ def test_a_broker_that_is_away_does_not_stop_the_model() -> None:
     assert house.run(item(1)) == {1: Outcome.COMPLETED}
 
 
-def test_one_look_is_for_all_that_is_in_hand() -> None:
+def test_before_each_batch_there_is_a_look_at_all_that_is_in_hand() -> None:
     house = House()
     house.cost = BatchCost(1)
     house.run(item(1), item(2), item(3))
     assert house.engine.batches == [[1], [2], [3]]
-    assert house.queue.asked == [{"1-0", "2-0", "3-0"}]
-
-
-def test_what_was_claimed_a_moment_ago_is_run_without_a_look() -> None:
-    house = House(decoding_s=LOOKED_S)
-    assert house.run(item(1)) == {1: Outcome.COMPLETED}
-    assert house.queue.asked == []
-
-
-def test_what_was_enqueued_a_moment_ago_is_run_without_a_look() -> None:
-    house = House()
-    assert house.run(item(1, enqueued_ms=980)) == {1: Outcome.COMPLETED}
-    assert house.queue.asked == []
-    house.run(item(2, enqueued_ms=979))
-    assert house.queue.asked == [{"980-0", "979-0"}]
+    assert house.queue.asked == [{"1-0", "2-0", "3-0"}] * 3
 
 
 def test_a_single_image_is_not_copied_and_others_share_their_memory() -> None:

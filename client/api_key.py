@@ -1,9 +1,11 @@
-"""Sending an API key with each call, and to nobody who should not see it."""
+"""Sending an API key with each call, to nobody who should not see it; and the caller's trace."""
 
 import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Any, Final
+
+from . import trace_context
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -69,6 +71,8 @@ def _is_loopback(address: str) -> bool:
 class KeyedChannel:
     """A channel, blocking or not, each call of which has some metadata more.
 
+    They are those that are given, and the trace that the caller's code is in.
+
     Not an interceptor: those of `grpc.aio` replace the objects of calls by others,
     which are cancelled and iterated over in ways of their own. Not call credentials:
     gRPC sends those over encrypted connections only, and a server of this machine
@@ -109,8 +113,13 @@ class KeyedMethod:
 
     def __call__(self, *args: Any, metadata: Metadata = (), **kwargs: Any) -> Any:
         """Call it."""
-        return self._method(*args, metadata=(*metadata, *self._metadata), **kwargs)
+        return self._method(*args, metadata=self._with_ours(metadata), **kwargs)
 
     def future(self, *args: Any, metadata: Metadata = (), **kwargs: Any) -> Any:
         """Call it, and do not wait."""
-        return self._method.future(*args, metadata=(*metadata, *self._metadata), **kwargs)
+        return self._method.future(*args, metadata=self._with_ours(metadata), **kwargs)
+
+    def _with_ours(self, metadata: Metadata) -> Metadata:
+        trace = trace_context.current()
+        ours = (*self._metadata, (trace_context.KEY, trace)) if trace else self._metadata
+        return (*metadata, *ours)

@@ -152,9 +152,7 @@ class Connection:
         # Not in `__init__`: a channel belongs to the loop it is made in, and
         # clients are often made before the loop runs.
         made = self._over or _open(self._target, self._access, self._max_image_bytes)
-        if self._metadata:
-            return cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
-        return made
+        return cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.aio.Channel:

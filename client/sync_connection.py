@@ -45,8 +45,7 @@ class Connection:
         # Checked before there is something to close.
         metadata = access.metadata(None if over else target)
         self._channel = over or _open(target, access, max_image_bytes)
-        if metadata:
-            self._channel = cast("grpc.Channel", KeyedChannel(self._channel, metadata))
+        self._channel = cast("grpc.Channel", KeyedChannel(self._channel, metadata))
         self._closed = threading.Event()
         self.predictions = prediction_pb2_grpc.PredictionServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsStub(self._channel)

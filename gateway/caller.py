@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from werkzeug.datastructures import Headers
 
+from client import trace_context
 from client.messages import Terms
 from gateway.parameters import seconds_of
 from gateway.problems import Refused
@@ -67,9 +68,10 @@ def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> C
         Refused: the headers say what cannot be.
     """
     metadata = [*_key_of(headers, settings), ("x-request-id", request_id)]
-    traceparent = headers.get("traceparent", "")
+    # Where the gateway itself is traced, its own span has the caller's as its parent.
+    traceparent = trace_context.current() or headers.get(trace_context.KEY, "")
     if _TRACEPARENT.fullmatch(traceparent):
-        metadata.append(("traceparent", traceparent))
+        metadata.append((trace_context.KEY, traceparent))
     return Caller(request_id, time.monotonic() + _timeout_s(headers, settings), tuple(metadata))
 
 

@@ -120,6 +120,7 @@ lint: $(VENV)/.installed-dev types proto-check  ## format, ruff, mypy, contracts
 	$(BIN)/ruff check .
 	$(BIN)/python deploy/settings_table.py --check
 	$(BIN)/python deploy/error_page.py --check
+	$(BIN)/python deploy/metrics_page.py --check
 
 # Apart from `check`: what is known changes without a change of ours.
 audit: $(BIN)/python  ## known vulnerabilities of the pinned packages; says so if it cannot look
@@ -145,9 +146,10 @@ proto-check: $(VENV)/.installed-dev  ## stubs fresh, contracts well-formed, noth
 wheel: $(VENV)/.installed-dev  ## build the client for others, dist/despacho_client-*.whl
 	$(BIN)/python deploy/wheel.py
 
-docs: $(VENV)/.installed-dev  ## write the tables of settings and errors in docs/
+docs: $(VENV)/.installed-dev  ## write the tables of settings, errors and metrics in docs/
 	$(BIN)/python deploy/settings_table.py --write
 	$(BIN)/python deploy/error_page.py --write
+	$(BIN)/python deploy/metrics_page.py --write
 
 constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
 	$(BIN)/python deploy/constraints.py

@@ -16,8 +16,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"dispatch", "stubs", "supervision", "telemetry"},
     "client": {"stubs"},
     "gateway": {"client", "stubs", "telemetry"},
-    # Starts the others; reads their settings and errors to document them.
-    "deploy": {"client", "dispatch", "gateway", "server", "stubs", "worker"},
+    # Starts the others; reads their settings, errors and metrics to document them.
+    "deploy": {"client", "dispatch", "gateway", "server", "stubs", "telemetry", "worker"},
 }
 
 ONLY_IN: dict[str, list[str]] = {

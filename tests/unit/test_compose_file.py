@@ -1,5 +1,6 @@
 """`docker-compose.yml` keeps up with the settings and with the services."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,38 @@ def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports"} & set(SERVICES["worker"])
 
 
+OBSERVERS = {"prometheus", "grafana"}
+
+
 def test_only_the_apis_are_published() -> None:
-    published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
+    published = {
+        name: one["ports"]
+        for name, one in SERVICES.items()
+        if "ports" in one and name not in OBSERVERS
+    }
     assert published == {
         "server": ["${SERVER_ADDRESS:-127.0.0.1:50051}:50051"],
         "gateway": ["${GATEWAY_ADDRESS:-127.0.0.1:8080}:8080"],
     }
+
+
+def test_observers_are_started_only_when_asked_for_and_seen_only_from_this_machine() -> None:
+    profiles = {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one}
+    assert profiles == {name: ["observability"] for name in OBSERVERS}
+    for name in OBSERVERS:
+        [port] = SERVICES[name]["ports"]
+        assert ":-127.0.0.1:" in port
+        assert re.search(r":v?\d+\.\d+\.\d+$", SERVICES[name]["image"])
+
+
+def test_what_observers_read_is_there() -> None:
+    mounted = [volume.split(":") for name in OBSERVERS for volume in SERVICES[name]["volumes"]]
+    files = [ROOT / source for source, *_ in mounted if source.startswith(".")]
+    assert files
+    assert all(file.exists() for file in files)
+    scraped = yaml.safe_load((ROOT / "deploy/observability/prometheus.yml").read_text())
+    for job in scraped["scrape_configs"]:
+        [discovery] = job["dns_sd_configs"]
+        [service] = discovery["names"]
+        address = SERVICES[service]["environment"][f"{service.upper()}_METRICS_ADDRESS"]
+        assert address == f"${{{service.upper()}_METRICS_ADDRESS-0.0.0.0:{discovery['port']}}}"

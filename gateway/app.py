@@ -64,6 +64,7 @@ def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -
         # Without an endpoint there is nothing to be asked, and the answer is 404 or 405.
         if request.endpoint and not request.endpoint.startswith(OPEN_ENDPOINTS):
             g.caller = caller_of(request.headers, g.request_id, settings)
+            g.connection.listen_until(g.caller.ends_s)
 
     @app.errorhandler(CallerGone)
     def gone(error: CallerGone) -> Response:

@@ -27,7 +27,7 @@ class ChunkedBody:
         """Whether all of it was read."""
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes, as soon as there are some; none at the end.
+        """Return up to `size` bytes, none beyond the end of a chunk; none at all at the end.
 
         Raises:
             BrokenBody: it is not in chunks, or ends in the middle.

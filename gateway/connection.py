@@ -5,6 +5,7 @@ import socket
 from typing import Final, Protocol
 
 from client.messages import Call, ResponseT
+from gateway.http_connection import PacedSocket
 
 ENVIRON_KEY: Final = "despacho.connection"
 """Where the server leaves it for the application."""
@@ -23,19 +24,26 @@ class Connection(Protocol):
     def is_gone(self) -> bool:
         """Say whether the caller has closed it."""
 
+    def listen_until(self, ends_s: float) -> None:
+        """Read no longer than that, seconds of the monotonic clock."""
+
 
 class SocketConnection:
     """One that is looked at through its socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: PacedSocket) -> None:
         self._socket = sock
+
+    def listen_until(self, ends_s: float) -> None:
+        """Read no longer than that."""
+        self._socket.ends_s = ends_s
 
     def is_gone(self) -> bool:
         """Say whether the caller has closed it; one that sends the next request has not."""
         try:
             # Looked at first: a socket that has a timeout waits for it, whatever the flags.
             poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
+            poll.register(self._socket.fileno(), select.POLLIN)
             return bool(poll.poll(0)) and not self._socket.recv(1, socket.MSG_PEEK)
         except (OSError, ValueError):
             return True
@@ -47,6 +55,9 @@ class UnknownConnection:
     def is_gone(self) -> bool:
         """Say no."""
         return False
+
+    def listen_until(self, ends_s: float) -> None:
+        """Leave that to the other server."""
 
 
 def answer(call: Call[ResponseT], connection: Connection) -> ResponseT:

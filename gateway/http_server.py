@@ -5,7 +5,9 @@ docs/adr/0020-wsgi-server.md says why.
 """
 
 import logging
+import math
 import threading
+import time
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from cheroot import wsgi
 
 from gateway.chunked_body import ChunkedBody
 from gateway.connection import ENVIRON_KEY, SocketConnection
+from gateway.http_connection import Connection
 from gateway.settings import MIB, GatewaySettings
 
 log = structlog.get_logger(__name__)
@@ -80,6 +83,8 @@ class HttpServer:
 class _Server(wsgi.Server):
     """cheroot's, with its complaints in our log."""
 
+    ConnectionClass = Connection
+
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: FBT001, FBT002 - as cheroot calls it
         """Log what went wrong below the application."""
         log.log(level, "http server", message=msg, exc_info=traceback)
@@ -95,7 +100,9 @@ class _Gateway(wsgi.Gateway_10):
             # cheroot's own would take a chunk of any size into memory.
             request.rfile = ChunkedBody(request.conn.rfile)
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
-        environ[ENVIRON_KEY] = SocketConnection(request.conn.socket)
+        # The head is complete. Whoever reads the body knows how long it may take.
+        request.conn.paced.ends_s = math.inf
+        environ[ENVIRON_KEY] = SocketConnection(request.conn.paced)
         return environ
 
     def start_response(
@@ -121,7 +128,7 @@ class _Gateway(wsgi.Gateway_10):
 
     def _linger(self) -> None:
         left_bytes = LINGER_BYTES
+        self.req.conn.paced.ends_s = time.monotonic() + LINGER_S
         with suppress(OSError):
-            self.req.conn.socket.settimeout(LINGER_S)
             while left_bytes > 0 and (piece := self.req.rfile.read(PIECE_BYTES)):
                 left_bytes -= len(piece)

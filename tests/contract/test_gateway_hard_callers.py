@@ -1,0 +1,101 @@
+"""Callers who would keep the threads of a gateway, its memory, or somebody else's request."""
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway import http_server
+from tests.fake_front_end import LIMIT_S, FakeFrontEnd
+from tests.gateway import Web, gateway
+
+POST = "POST /v1/models/default:predict HTTP/1.1\r\nHost: x\r\n"
+PACE_S = 0.02
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeFrontEnd]:
+    with FakeFrontEnd() as front_end:
+        yield front_end
+
+
+@pytest.fixture(scope="module")
+def web(server: FakeFrontEnd) -> Iterator[Web]:
+    with gateway(server.target) as running:
+        yield running
+
+
+def answer_to(web: Web, text: str, *, is_dripping: bool = False) -> bytes:
+    """Send this, then perhaps a byte now and then; return all that comes until the end."""
+    host, port = web.address.rsplit(":", 1)
+    answer = b""
+    ends_s = time.monotonic() + LIMIT_S
+    with socket.create_connection((host, int(port)), LIMIT_S) as caller:
+        try:
+            caller.sendall(text.encode())
+            while time.monotonic() < ends_s:
+                if select.select([caller], [], [], PACE_S)[0]:
+                    piece = caller.recv(4096)
+                    if not piece:
+                        return answer
+                    answer += piece
+                elif is_dripping:
+                    caller.sendall(b"x")
+        except ConnectionError:
+            return answer
+    raise AssertionError(f"the connection stays open after {answer!r}")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "Content-Length: -1",
+        "Content-Length: +3",
+        "Content-Length: 3_0",
+        "Content-Length: 3\r\nContent-Length: 30",
+    ],
+)
+def test_a_body_of_doubtful_size_is_not_read(web: Web, server: FakeFrontEnd, size: str) -> None:
+    answer = answer_to(web, f"{POST}{size}\r\n\r\ncatGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not server.requests
+
+
+def test_chunks_in_a_protocol_without_them_are_refused(web: Web, server: FakeFrontEnd) -> None:
+    head = POST.replace("HTTP/1.1", "HTTP/1.0") + "Connection: Keep-Alive\r\n"
+    answer = answer_to(web, f"{head}Transfer-Encoding: chunked\r\n\r\n3\r\ncat\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not server.requests
+
+
+def test_a_header_with_an_underscore_stands_for_no_other(web: Web, server: FakeFrontEnd) -> None:
+    head = f"{POST}Content-Length: 3\r\nContent_Length: 0\r\nConnection: close\r\n"
+    assert answer_to(web, f"{head}\r\ncat").startswith(b"HTTP/1.1 200")
+    assert [request.image for request in server.requests] == [b"cat"]
+    server.requests.clear()
+
+
+def test_a_body_that_comes_slowly_is_given_up_at_the_deadline(
+    web: Web, server: FakeFrontEnd
+) -> None:
+    head = f"{POST}X-Request-Timeout: 0.3\r\nContent-Length: 100000\r\n\r\n"
+    assert answer_to(web, head, is_dripping=True).startswith(b"HTTP/1.1 408")
+    assert not server.requests
+
+
+def test_a_head_that_comes_slowly_is_given_up(server: FakeFrontEnd) -> None:
+    with gateway(server.target, client_timeout_s=0.3) as web:
+        assert answer_to(web, POST + "X-Long: ", is_dripping=True).startswith(b"HTTP/1.1 408")
+
+
+def test_a_refused_body_that_comes_slowly_is_not_waited_for(
+    server: FakeFrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "LINGER_S", 0.3)
+    with gateway(server.target, require_key=True) as web:
+        answer = answer_to(web, POST + "Content-Length: 100000\r\n\r\n", is_dripping=True)
+    assert answer.startswith(b"HTTP/1.1 401")

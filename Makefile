@@ -50,7 +50,7 @@ up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=loca
 up-docker: $(VENV)/.installed-client
 	@$(RUN) up --mode docker $(if $(WORKERS),--workers $(WORKERS))
 
-up-local: $(VENV)/.installed-run $(if $(ENGINES),$(VENV)/.installed-engines)
+up-local: $(VENV)/.installed-run $(if $(ENGINES),$(VENV)/.installed-engines) $(if $(TRACING),$(VENV)/.installed-tracing)
 	@$(RUN) up --mode local $(if $(WORKERS),--workers $(WORKERS))
 
 down: $(VENV)/.installed-client  ## stop everything; what waits in Redis stays on disk
@@ -81,8 +81,10 @@ BREAK ?=
 BENCH ?=
 ROUNDS ?= 5
 
-.PHONY: install install-engines test test-unit test-redis-matrix chaos bench check lint format audit types proto proto-check wheel docs constraints clean
+.PHONY: install install-engines install-tracing test test-unit test-redis-matrix chaos bench check lint format audit types proto proto-check wheel docs constraints clean
 install: $(VENV)/.installed-dev  ## make .venv with everything: services, tests, checks
+
+install-tracing: $(VENV)/.installed-tracing  ## also install OpenTelemetry, for services with OTEL_EXPORTER_OTLP_ENDPOINT
 
 install-engines: $(VENV)/.installed-engines  ## also install LiteRT and OpenVINO, for workers with WORKER_ENGINE=auto
 
@@ -181,7 +183,8 @@ CLIENT_FILES := requirements-client.txt client/requirements.txt constraints.txt 
 RUN_FILES := $(CLIENT_FILES) requirements-local.txt server/requirements.txt worker/requirements.txt \
 	gateway/requirements.txt
 ENGINE_FILES := requirements-engines.txt constraints.txt
-DEV_FILES := $(RUN_FILES) $(ENGINE_FILES) requirements.txt requirements-dev.txt
+TRACING_FILES := requirements-tracing.txt constraints.txt
+DEV_FILES := $(RUN_FILES) $(ENGINE_FILES) $(TRACING_FILES) requirements.txt requirements-dev.txt
 
 $(VENV)/.installed-client: $(CLIENT_FILES) | $(BIN)/python
 	$(call installed,requirements-client.txt)
@@ -191,6 +194,9 @@ $(VENV)/.installed-run: $(RUN_FILES) | $(VENV)/.installed-client
 
 $(VENV)/.installed-engines: $(ENGINE_FILES) | $(VENV)/.installed-run
 	$(call installed,requirements-engines.txt)
+
+$(VENV)/.installed-tracing: $(TRACING_FILES) | $(VENV)/.installed-run
+	$(call installed,requirements-tracing.txt)
 
 $(VENV)/.installed-dev: $(DEV_FILES) | $(VENV)/.installed-run
 	$(call installed,requirements-dev.txt)

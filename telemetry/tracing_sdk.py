@@ -109,6 +109,11 @@ class Tracer:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("despacho")
 
+    @property
+    def resource(self) -> Mapping[str, object]:
+        """What is said of this process with its spans."""
+        return self._provider.resource.attributes
+
     def begin(
         self,
         name: str,

@@ -30,6 +30,7 @@ ONLY_IN: dict[str, list[str]] = {
     "flask": ["gateway"],
     "cheroot": ["gateway"],
     "prometheus_client": ["telemetry"],
+    "opentelemetry": ["telemetry"],
 }
 
 STUBS = {"prediction", "despacho", "inference"}

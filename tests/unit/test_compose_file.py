@@ -12,6 +12,7 @@ from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STO
 from deploy.settings_table import variable
 from gateway.settings import GatewaySettings
 from server.settings import ServerSettings
+from telemetry import tracing
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,18 @@ SET_BY_THE_IMAGE = {
 )
 def test_every_setting_reaches_the_container(service: str, settings: type[BaseSettings]) -> None:
     variables = {variable(settings, name, field) for name, field in settings.model_fields.items()}
-    assert set(SERVICES[service]["environment"]) == variables - SET_BY_THE_IMAGE
+    passed = {name for name in SERVICES[service]["environment"] if not name.startswith("OTEL_")}
+    assert passed == variables - SET_BY_THE_IMAGE
+
+
+def test_what_makes_spans_is_told_where_they_go() -> None:
+    server, worker = (
+        {name for name in SERVICES[service]["environment"] if name.startswith("OTEL_")}
+        for service in ("server", "worker")
+    )
+    assert server == worker
+    assert set(tracing.ENDPOINTS) & server
+    assert tracing.EXPORTERS in server
 
 
 def test_containers_have_time_to_stop_by_themselves() -> None:

@@ -5,7 +5,8 @@ import time
 import structlog
 from flask import Flask, Response, g, request
 
-from gateway.caller import REQUEST_ID_HEADER
+from gateway.caller import REQUEST_ID_HEADER, traceparent_of
+from telemetry.tracing import trace_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,10 @@ def register(app: Flask) -> None:
     @app.after_request
     def write_line(response: Response) -> Response:
         surprise = g.pop("surprise", None)
+        ids = {
+            "request_id": g.request_id,
+            "trace_id": trace_id_of(traceparent_of(request.headers)),
+        }
         write = log.debug if request.path in _PROBES else log.info
         write(
             "request",
@@ -33,9 +38,10 @@ def register(app: Flask) -> None:
             reason=g.pop("reason", ""),
             failed_images=g.pop("failed_images", 0),
             duration_ms=round((time.monotonic() - g.began_s) * 1000, 3),
-            request_id=g.request_id,
+            model=(request.view_args or {}).get("model", ""),
             peer=request.remote_addr,
+            **ids,
         )
         if surprise is not None:
-            log.error("unexpected error", exc_info=surprise, request_id=g.request_id)
+            log.error("unexpected error", exc_info=surprise, **ids)
         return response

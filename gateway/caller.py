@@ -61,6 +61,13 @@ def request_id_of(headers: Headers) -> str:
     return request_id if _REQUEST_ID.fullmatch(request_id) else new_request_id()
 
 
+def traceparent_of(headers: Headers) -> str:
+    """Return the trace context of a request; empty if there is none."""
+    # Where the gateway itself is traced, its own span has the caller's as its parent.
+    traceparent = trace_context.current() or headers.get(trace_context.KEY, "")
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""
+
+
 def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> Caller:
     """Return the caller of a request that begins now.
 
@@ -68,9 +75,7 @@ def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> C
         Refused: the headers say what cannot be.
     """
     metadata = [*_key_of(headers, settings), ("x-request-id", request_id)]
-    # Where the gateway itself is traced, its own span has the caller's as its parent.
-    traceparent = trace_context.current() or headers.get(trace_context.KEY, "")
-    if _TRACEPARENT.fullmatch(traceparent):
+    if traceparent := traceparent_of(headers):
         metadata.append((trace_context.KEY, traceparent))
     return Caller(request_id, time.monotonic() + _timeout_s(headers, settings), tuple(metadata))
 

@@ -1,4 +1,4 @@
-"""What every service says about itself: logs, metrics; traces later.
+"""What every service says about itself: logs, metrics, traces.
 
 Knows nothing of gRPC, Redis or models; every part may import it.
 """

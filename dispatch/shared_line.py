@@ -67,7 +67,12 @@ class SharedLine:
         self._waiting.append(_Call(commands, size_bytes, replies))
         self._waiting_bytes += size_bytes
         self._wanted.set()
-        return await replies
+        try:
+            return await replies
+        finally:
+            # What it raised knows this frame. If this frame knew it, too, the commands
+            # would stay until the next collection.
+            del replies
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -93,7 +98,8 @@ class SharedLine:
         try:
             replies = iter(await self._exchange(commands, sum(call.size_bytes for call in batch)))
         except DespachoError as error:
-            _fail(batch, error)
+            # It goes on without knowing this frame, which knows all who will raise it.
+            _fail(batch, error.with_traceback(None))
             self._refuse_waiting(error)
             return
         except BaseException:

@@ -27,7 +27,7 @@ from telemetry import logs, tracing
 from telemetry.refusal import explained
 from telemetry.tracing import CannotTrace
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
+GC_THRESHOLDS: Final = (10_000, 20, 50)
 """A collection for each so many new objects, and so on; a call makes and frees some hundred.
 The usual 700 would look through all that is alive for every few calls."""
 

@@ -79,6 +79,10 @@ class Relay:
                     # Nobody waits: let no worker compute it.
                     self._writer.cancel(submission, Outcome.CANCELLED)
                     raise
+                finally:
+                    # What it raised knows this frame. If this frame knew it, too, the image
+                    # would stay until the next collection, which is seldom.
+                    del reply
         except errors.QueueFull as refusal:
             refusal.retry_after_s = self._room_in_s(job.model)
             if refusal.subject == _jobs_of(job.model):
@@ -94,6 +98,9 @@ class Relay:
             return None
         now = time.monotonic()
         models = [view.card.name for view in self._fleet.models()]
+        if not models:
+            # Redis forgot them, or somebody did: the call is told so when it is looked at.
+            return None
         if not all(now < self._full.get(model, (0.0, ""))[0] for model in models):
             return None
         model = models[0]

@@ -1,7 +1,9 @@
 """Register, send, wait: in that order, whatever happens meanwhile."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -193,6 +195,8 @@ async def test_a_flood_is_known_only_while_every_model_is_full(
         assert (flood.subject, str(flood), flood.retry_after_s) == ("model:m/jobs", "full", 30)
         monkeypatch.setattr(FakeFleet, "names", ("m", "other"))
         assert house.relay.flood() is None
+        monkeypatch.setattr(FakeFleet, "names", ())  # Redis was emptied
+        assert house.relay.flood() is None
 
 
 async def test_a_queue_that_was_full_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,3 +324,30 @@ async def test_a_cancel_outlives_a_broken_connection() -> None:
         house.store.failure = None
         await house.store.until_sent(2)
         assert isinstance(house.store.sent[1], Cancel)
+
+
+class Traced(bytes):
+    """Bytes that can be counted while they live."""
+
+    @classmethod
+    def alive(cls) -> int:
+        return sum(isinstance(each, cls) for each in gc.get_objects())
+
+
+async def test_a_call_that_fails_leaves_its_image_to_nobody() -> None:
+    gc.collect()
+    gc.disable()  # collections are seldom in a front-end, and images large
+    try:
+        async with House() as house:
+            for _ in range(3):
+                # `pytest.raises` would keep what was raised, and the image with it.
+                with suppress(errors.ExpiredInQueue):
+                    await house.relay.predict(
+                        Job(model="m"), Traced(b"x"), priority=Priority.NORMAL, timeout_s=0.01
+                    )
+            assert len(house.store.sent) >= 3
+            house.store.sent.clear()
+            await asyncio.sleep(0)  # the loop lets go of what it has just run
+            assert Traced.alive() == 0
+    finally:
+        gc.enable()

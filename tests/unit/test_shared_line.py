@@ -1,6 +1,7 @@
 """Many callers, one connection: each gets its own replies, and none can break it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -247,3 +248,29 @@ async def test_ending_the_run_cancels_what_was_sent() -> None:
         here.task.cancel()
         await asyncio.wait({first}, timeout=LIMIT_S / 2)
         assert first.cancelled()
+
+
+class Traced(bytes):
+    """Bytes that can be counted while they live."""
+
+    @classmethod
+    def alive(cls) -> int:
+        return sum(isinstance(each, cls) for each in gc.get_objects())
+
+
+async def test_a_round_trip_that_fails_leaves_its_commands_to_nobody() -> None:
+    gc.collect()
+    gc.disable()  # collections are seldom in a front-end, and images large
+    try:
+        async with house() as made:
+            for failure in (BrokerUnavailable, OutcomeUnknown, BrokerUnavailable):
+                made.line.failure = failure("away")
+                # `pytest.raises` would keep what was raised, and the bytes with it.
+                with suppress(failure):
+                    await made.shared.call(("SET", "key", Traced(b"x")))
+            made.line.failure = None
+            assert len(made.line.trips) == 3
+            await asyncio.sleep(0)  # the loop lets go of what it has just run
+            assert Traced.alive() == 0
+    finally:
+        gc.enable()

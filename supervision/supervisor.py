@@ -31,6 +31,9 @@ FAILED_STARTS: Final = 3
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
+MOST_DOUBLINGS: Final = 10
+"""Of the first pause; the longest one is reached before."""
+
 STABLE_S: Final = 60.0
 """A process that has run for so long begins again with the first pause."""
 
@@ -182,7 +185,7 @@ class Supervisor:
     def _replace(self, child: _Child, code: int) -> None:
         lived_s = time.monotonic() - child.started_at
         failures = 0 if lived_s >= STABLE_S else self._failures.get(child.number, 0)
-        pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
+        pause_s = pause_after(failures)
         self._failures[child.number] = failures + 1
         self._due[child.number] = time.monotonic() + pause_s
         log.error(
@@ -195,3 +198,9 @@ class Supervisor:
     def _tell_all(self, number: signal.Signals) -> None:
         for child in self._children.values():
             child.process.send_signal(number)
+
+
+def pause_after(failures: int) -> float:
+    """Return how long a successor waits after so many ends in a row, seconds."""
+    # Bounded: after a night of them the power would be larger than any float.
+    return min(FIRST_PAUSE_S * 2 ** min(failures, MOST_DOUBLINGS), LONGEST_PAUSE_S)

@@ -13,6 +13,7 @@ from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
+from supervision.memory import keep_trimmed
 from telemetry import metrics
 from worker import worker_metrics
 from worker.batch_cost import BatchCost
@@ -120,6 +121,7 @@ class Worker:
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
         """
+        keep_trimmed()
         with (
             worker_metrics.shown(self._served.card.name, self._in_hand),
             metrics.served(self._settings.metrics_address),

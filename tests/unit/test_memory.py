@@ -1,0 +1,70 @@
+"""Memory that is free goes back to the system."""
+
+import subprocess
+import sys
+
+import pytest
+
+from supervision.memory import Trimmer
+
+BURST = """
+from supervision.memory import Trimmer, _malloc_trim, held_bytes
+
+MIB = 1024 * 1024
+trim = _malloc_trim()
+assert trim is not None
+trimmer = Trimmer(trim, held_bytes)
+before = held_bytes()
+# Large ones in the heap, each below a small one that stays.
+large, small = [], []
+for _ in range(2000):
+    large.append(bytearray(100_000))
+    small.append(bytearray(1000))
+large.clear()
+held = held_bytes()
+assert held - before > 150 * MIB, (before, held)
+trimmer.look()
+assert held_bytes() - before < 50 * MIB, (before, held, held_bytes())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there glibc is asked")
+def test_what_a_burst_leaves_is_given_back() -> None:
+    subprocess.run([sys.executable, "-c", BURST], check=True, timeout=50)
+
+
+class Memory:
+    """Held by a process; half of what was added can be given back."""
+
+    def __init__(self) -> None:
+        self.held = 100
+        self.trims = 0
+
+    def trim(self) -> None:
+        self.trims += 1
+        self.held -= 50
+
+
+def test_it_is_only_done_when_much_more_is_held() -> None:
+    memory = Memory()
+    trimmer = Trimmer(memory.trim, lambda: memory.held, growth_bytes=80)
+    memory.held = 180
+    trimmer.look()
+    assert memory.trims == 0
+    memory.held = 200
+    trimmer.look()
+    assert (memory.trims, memory.held) == (1, 150)
+    # What could not be given back is no reason to try again.
+    memory.held = 230
+    trimmer.look()
+    assert memory.trims == 1
+
+
+def test_what_the_process_gives_back_by_itself_counts() -> None:
+    memory = Memory()
+    trimmer = Trimmer(memory.trim, lambda: memory.held, growth_bytes=80)
+    memory.held = 20
+    trimmer.look()
+    memory.held = 110
+    trimmer.look()
+    assert memory.trims == 1

@@ -73,6 +73,8 @@ predict: $(VENV)/.installed-client  ## label an image [IMAGE=photo.jpg]
 
 # --- Working on it ----------------------------------------------------------
 
+# How many tests run at a time.
+TEST_PROCESSES ?= 2
 # A row of the chaos suite (`make chaos CHAOS=--list`); empty: all.
 ROW ?=
 # A promise to break on purpose, so that the suite has to fail.
@@ -88,8 +90,10 @@ install-tracing: $(VENV)/.installed-tracing  ## also install OpenTelemetry, for 
 
 install-engines: $(VENV)/.installed-engines  ## also install LiteRT and OpenVINO, for workers with WORKER_ENGINE=auto
 
-test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model
-	$(BIN)/pytest $(TESTS)
+# Most tests wait for processes, so several at a time save time; those of a file share what
+# they started, and stay together.
+test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model [TESTS="-k reclaim"]
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
 test-unit: $(VENV)/.installed-dev  ## the tests that take seconds and need nothing
 	$(BIN)/pytest tests/unit $(TESTS)

@@ -1,5 +1,6 @@
 """Decoded images that wait for the model, and how they become batches."""
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -176,10 +177,12 @@ class ReadyQueue:
 
     def _in_time(self, items: list[Prepared]) -> list[Prepared]:
         """Return as many of these as can be run together before the first of them is too late."""
-        left_s = list(accumulate((self._remaining_s(item.claim) for item in items), min))
+        alone_s = self._cost.seconds(1) or 0.0
+        # Who would be too late in any company makes no batch smaller, for the sake of the others.
+        waits_s = (self._remaining_s(item.claim) for item in items)
+        left_s = list(accumulate((s if s >= alone_s else math.inf for s in waits_s), min))
         for size in range(len(items), 0, -1):
             seconds = self._cost.seconds(size)
             if seconds is None or seconds <= left_s[size - 1]:
                 return items[:size]
-        # Too late in any company: let the others not wait for a batch of their own.
         return items

@@ -335,6 +335,18 @@ def test_a_batch_is_small_enough_for_its_most_urgent_image() -> None:
     assert numbers(ready.next_batch()) == [1, 2, 3]
 
 
+def test_an_image_that_is_too_late_anyway_makes_no_other_one_late() -> None:
+    left_s = {"1-0": 0.1, "2-0": 2.6, "3-0": 5.0, "4-0": 5.0}
+    ready = ready_queue(
+        4,
+        max_wait_s=LIMIT_S,
+        cost=measured(4, lambda size: 1 + 0.5 * size),
+        remaining_s=lambda claim: left_s[claim.entry_id],
+    )
+    put(ready, 1, 2, 3, 4)
+    assert numbers(ready.next_batch()) == [1, 2, 3]
+
+
 def test_an_image_that_is_too_late_anyway_does_not_make_batches_smaller() -> None:
     cost = measured(4, lambda size: 0.9 + 0.1 * size)
     ready = ready_queue(4, max_wait_s=LIMIT_S, cost=cost, remaining_s=lambda _: 0.1)

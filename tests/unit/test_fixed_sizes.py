@@ -21,11 +21,13 @@ class Builder:
     """Networks whose score is the first byte, and what became of them."""
 
     def __init__(self, *impossible: int) -> None:
+        self.asked: list[int] = []
         self.built: list[int] = []
         self.runs: list[int] = []
         self._impossible = impossible
 
     def __call__(self, size: int) -> Run:
+        self.asked.append(size)
         if size in self._impossible:
             raise ValueError(f"no batches of {size}")
         self.built.append(size)
@@ -74,9 +76,13 @@ def test_one_image_needs_no_warm_up() -> None:
 
 
 def test_a_model_of_one_image_at_a_time_takes_batches_all_the_same() -> None:
-    engine = FixedSizes(SPEC, Builder(4))
-    engine.warm_up([1, 4])
+    builder = Builder(4)
+    engine = FixedSizes(SPEC, builder)
+    # Measuring how long a batch takes warms up again and again.
+    for _ in range(3):
+        engine.warm_up([1, 4])
     assert engine.predict(images(4)).tolist() == [[0], [3], [6], [9]]
+    assert builder.asked == [1, 4]
 
 
 def test_a_model_that_does_not_run_at_all_is_an_error() -> None:

@@ -33,10 +33,13 @@ class FixedSizes:
         self._runs: dict[int, Run] = {}
         """By size, the largest first."""
 
+        self._tried: set[int] = set()
+        """Sizes that were built, or cannot be."""
+
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run an empty batch of each size, on a network that is built for it."""
         for size in batch_sizes:
-            if size not in self._runs:
+            if size not in self._tried:
                 self._add(size)
             self.predict(empty_images(self._spec, size))
 
@@ -67,3 +70,4 @@ class FixedSizes:
             log.warning("batches are put together", size=size, reason=summary(error))
         else:
             self._runs = dict(sorted({**self._runs, size: run}.items(), reverse=True))
+        self._tried.add(size)

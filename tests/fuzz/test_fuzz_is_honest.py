@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
+from hypothesis import strategies as st
 
+from tests.fuzz.trial import Tally, explore
 from tests.processes import ROOT
 
 
@@ -39,3 +42,10 @@ def test_a_broken_decoder_is_found(broken: str, said: str) -> None:
     ended = fuzz("--seconds", "4", "--attack", "images", "--break", broken)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert said in ended.stdout
+
+
+def test_the_simplest_example_is_tried_once() -> None:
+    tried: list[int] = []
+    ends_at = time.monotonic() + 1
+    explore(Tally("numbers"), st.integers(0, 10**9), tried.append, seed=7, ends_at=ends_at)
+    assert tried.count(0) == 1

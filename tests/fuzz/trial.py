@@ -129,9 +129,11 @@ def explore(
         check: raises `Wrong`, or anything else, which counts as much.
         seed: the same one makes the same examples.
     """
+    skips = 0
     while True:
-        # The first one is always the simplest, such as an empty list of messages.
-        body = _Body(tally, check, ends_at, skips=1)
+        body = _Body(tally, check, ends_at, skips=skips)
+        # The first one is always the simplest, such as an empty list of messages: once is enough.
+        skips = 1
         run = hypothesis.seed(seed)
         went_well = body.run(lambda test: run(_settings(FEW)(given(strategy)(test))))  # noqa: B023 - called at once
         seed += 1

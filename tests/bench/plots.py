@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tests.bench.figures import spread
-from tests.bench.results import Outcome, Run
+from tests.bench.results import Outcome, Run, undisturbed
 
 SIZE_INCHES: Final = (9.0, 3.6)
 DOTS_PER_INCH: Final = 110
@@ -24,7 +24,7 @@ def plot(outcome: Outcome, path: Path) -> None:
     throughput, latency = figure.subplots(1, 2)
     sides = list(dict.fromkeys(run.side for run in outcome.runs))
     for side, colour in zip(sides, COLOURS, strict=False):
-        runs = [run for run in outcome.runs if run.side == side]
+        runs = undisturbed([run for run in outcome.runs if run.side == side])
         _draw(throughput, runs, "rate", colour, label=side)
         _draw(latency, runs, "p50_ms", colour, label=f"{side}, p50")
         _draw(latency, runs, "p99_ms", colour, label=f"{side}, p99", style="--")

@@ -1,5 +1,6 @@
 """What a scenario measured: kept as JSON, from which all tables and plots are made."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -81,6 +82,12 @@ class Run(Kept):
     def rate(self) -> float:
         """Requests per second."""
         return self.requests / self.seconds
+
+
+def undisturbed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that count: per number of calls the undisturbed ones, if there are any."""
+    calm = {run.concurrency for run in runs if not run.disturbance.is_too_much}
+    return [run for run in runs if run.concurrency not in calm or not run.disturbance.is_too_much]
 
 
 class Bound(StrEnum):

@@ -18,6 +18,7 @@ from tests.bench.results import (
     Run,
     Table,
     Value,
+    undisturbed,
 )
 
 STOLEN = Disturbance(steal=0.2)
@@ -163,6 +164,12 @@ def test_rounds_of_a_load_are_one_row() -> None:
     assert ours[1:4] == ["ours", "64", "70.0 [60.0 - 80.0], 1 disturbed"]
     assert ours[-2:] == ["front-end 0.250", "front-end 64.0"]
     assert theirs[1] == "theirs"
+
+
+def test_pictures_leave_out_disturbed_rounds_beside_others() -> None:
+    calm, stolen = run("ours", 80), run("ours", 10, 1, STOLEN)
+    assert undisturbed([calm, stolen]) == [calm]
+    assert undisturbed([stolen]) == [stolen]
 
 
 def test_columns_of_a_text_table_are_aligned() -> None:

@@ -158,6 +158,14 @@ def test_what_belongs_to_a_workload_names_it() -> None:
         assert workload["spec"]["selector"]["matchLabels"] == labels
 
 
+def test_the_number_of_what_scales_by_itself_is_not_said_twice() -> None:
+    autoscalers = [one for one in ALL.values() if one["kind"] == "HorizontalPodAutoscaler"]
+    assert autoscalers
+    for autoscaler in autoscalers:
+        target = autoscaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in ALL[f"{target['kind']}/{target['name']}"]["spec"]
+
+
 def test_all_that_is_mounted_is_there() -> None:
     for workload in WORKLOADS:
         pod = pod_of(workload)

@@ -1,6 +1,7 @@
 """Who claims what, and that a suspect is alone whatever is being read."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from despacho.job.v1.job_pb2 import DeadLetter, Job, Reply
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import CALL_PRIORITIES, Claim, Completion, Priority, Room
 from dispatch.work_queue import Reclaimed
+from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
 from worker import intake, operations_intake
 from worker.in_hand import InHand
 from worker.intake import Intake
@@ -257,6 +259,7 @@ def test_what_was_given_back_is_taken_beside_operations(house: House) -> None:
 
 
 def test_a_job_that_killed_its_workers_is_set_aside(house: House) -> None:
+    before = counted()
     house.queue.suspects = [claim(1, attempt=3)]
     with house.running(house.intake, house.operations):
         house.queue.until(lambda: house.queue.letters)
@@ -264,3 +267,11 @@ def test_a_job_that_killed_its_workers_is_set_aside(house: House) -> None:
     assert house.decoders.submitted == []
     assert [letter.deliveries for letter in house.queue.letters] == [2]
     assert len(house.in_hand) == 0
+    assert counted() - before == {"poisoned": 1, "taken again": 1}
+
+
+def counted() -> Counter[str]:
+    """Return what the metrics say of jobs whose workers were lost."""
+    poisoned = IMAGES.read().get((Queue.model, "poisoned"), (0,))
+    again = REDELIVERIES.read().get((Queue.model,), (0,))
+    return Counter({"poisoned": int(poisoned[0]), "taken again": int(again[0])})

@@ -101,6 +101,8 @@ class CallRecord:
 
     def trace(self, tracer: "Tracer") -> None:
         """Begin the span of the call, if its trace is one that is recorded."""
+        if self.traceparent and tracer.follows_callers and not tracing.is_sampled(self.traceparent):
+            return  # to ask the sampler, which says no, takes as long as a span
         span = begin_call(tracer, self.method, parent=self.traceparent)
         if span.is_recording:
             self.span = span

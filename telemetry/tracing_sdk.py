@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -101,6 +102,9 @@ class Tracer:
         self._provider = TracerProvider(
             resource=Resource.create({**ours, **theirs}), shutdown_on_exit=False
         )
+        self.follows_callers = isinstance(self._provider.sampler, ParentBased)
+        """Whether a caller's decision not to record a trace is ours, too."""
+
         self.exporters = exporter_names(os.environ)
         """Names of what sends the spans."""
 

@@ -112,6 +112,13 @@ def test_the_callers_decision_goes_along(sampler: pytest.MonkeyPatch) -> None:
     assert dict(record.trailers)["traceparent"] == UNSAMPLED
 
 
+def test_we_may_record_although_the_caller_does_not(sampler: pytest.MonkeyPatch) -> None:
+    start(sampler, "always_on")
+    record = begun(UNSAMPLED)
+    assert record.span is not None
+    assert is_sampled(record.traceparent)
+
+
 def test_our_own_decision_goes_along_although_the_caller_wanted_otherwise(
     sampler: pytest.MonkeyPatch,
 ) -> None:

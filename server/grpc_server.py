@@ -22,12 +22,12 @@ from server.addresses import is_private
 from server.admin import Admin
 from server.admin_service import AdminService
 from server.api_keys import ApiKeys
-from server.binding import bind
 from server.gate import Gate
 from server.guard import Guard
 from server.health_port import health_port
 from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
+from server.lasting_server import LastingServer
 from server.operations_service import OperationsService
 from server.ports import Fleet, Operations, Relay, Stats
 from server.service import PredictionService
@@ -150,29 +150,25 @@ async def grpc_server(
         return relay.flood() if method == PREDICT else None
 
     credentials = _credentials(settings)
-    server = grpc.aio.server(
-        interceptors=[*guards(settings, gate), CallInterceptor(gate, flood=flood)],
-        options=options(settings),
-        compression=COMPRESSION[settings.response_compression],
+    interceptors = [*guards(settings, gate), CallInterceptor(gate, flood=flood)]
+    predictions = PredictionService(
+        settings, relay=relay, operations=operations, fleet=fleet, gate=gate
     )
-    add_PredictionServiceServicer_to_server(
-        PredictionService(settings, relay=relay, operations=operations, fleet=fleet, gate=gate),
-        server,
-    )
-    add_OperationsServicer_to_server(
-        OperationsService(settings, operations=operations, fleet=fleet, gate=gate), server
-    )
-    add_AdminServiceServicer_to_server(
-        AdminService(settings, admin=admin, stats=stats, fleet=fleet, gate=gate), server
-    )
-    add_GRPCInferenceServiceServicer_to_server(
-        InferenceService(settings, relay=relay, fleet=fleet, gate=gate), server
-    )
-    async with (
-        health.HealthService(fleet) as health_service,
-        # Told to the last: open longer than the port of the calls.
-        health_port(settings.health_address, health_service, options=options(settings)),
-    ):
+    long_running = OperationsService(settings, operations=operations, fleet=fleet, gate=gate)
+    administration = AdminService(settings, admin=admin, stats=stats, fleet=fleet, gate=gate)
+    inference = InferenceService(settings, relay=relay, fleet=fleet, gate=gate)
+    health_service = health.HealthService(fleet)
+
+    def make() -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            options=options(settings),
+            compression=COMPRESSION[settings.response_compression],
+        )
+        add_PredictionServiceServicer_to_server(predictions, server)
+        add_OperationsServicer_to_server(long_running, server)
+        add_AdminServiceServicer_to_server(administration, server)
+        add_GRPCInferenceServiceServicer_to_server(inference, server)
         add_HealthServicer_to_server(health_service, server)
         if settings.channelz:
             channelz.add_channelz_servicer(server)
@@ -188,8 +184,17 @@ async def grpc_server(
             ),
             server,
         )
-        address = bind(server, settings.address, credentials)
-        await server.start()
+        return server
+
+    async with (
+        health_service,
+        # Told to the last: open longer than the port of the calls.
+        health_port(settings.health_address, health_service, options=options(settings)),
+    ):
+        server = LastingServer(
+            make, settings.address, credentials, call_limit_s=settings.max_deadline_s
+        )
+        address = await server.start()
         try:
             yield address
         finally:
@@ -230,7 +235,7 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
 
 
 async def _stop(
-    server: grpc.aio.Server,
+    server: LastingServer,
     gate: Gate,
     health_service: health.HealthService,
     relay: Relay,

@@ -12,10 +12,10 @@ import grpc
 import structlog
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from server.binding import bind
 from server.gate import Gate
 from server.health import HealthService
 from server.interceptor import CallInterceptor
+from server.lasting_server import LastingServer
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +40,14 @@ async def health_port(
     if not address:
         yield
         return
-    server = grpc.aio.server(interceptors=[CallInterceptor(Gate())], options=options)
-    add_HealthServicer_to_server(service, server)
-    bound = bind(server, address, None)
-    await server.start()
+
+    def make() -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[CallInterceptor(Gate())], options=options)
+        add_HealthServicer_to_server(service, server)
+        return server
+
+    server = LastingServer(make, address, None, call_limit_s=LAST_BYTES_S)
+    bound = await server.start()
     log.info("health served", address=bound)
     try:
         yield

@@ -24,6 +24,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+WHY_S: Final = 0.05
+"""How long gRPC may take to tell that a call ended because its caller has gone, seconds."""
+
 REFUSAL: Final[ContextVar[DespachoError]] = ContextVar("despacho_refusal")
 """Why the handler `refuse` refuses the call that the running code belongs to."""
 
@@ -100,7 +103,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     parse = parser(handler.request_deserializer)
 
     async def respond(requests: Any, context: Context) -> Any:
-        message = None if handler.request_streaming else await context.read()
+        message = None if handler.request_streaming else await only_message(context)
         record = CURRENT.get()
         with Logged(record, context):
             try:
@@ -116,7 +119,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
             return response
 
     async def stream(requests: Any, context: Context) -> None:
-        message = None if handler.request_streaming else await context.read()
+        message = None if handler.request_streaming else await only_message(context)
         record = CURRENT.get()
         with Logged(record, context):
             try:
@@ -136,6 +139,18 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
         make, wrapper = grpc.stream_stream_rpc_method_handler, stream
     around: Handler = make(wrapper, parse_each, handler.response_serializer)
     return around
+
+
+async def only_message(context: Context) -> Any:
+    """Return the message of a call that has one; `grpc.aio.EOF` if it ended without.
+
+    Cancelled, when its caller went away on the way: that is no call yet, and not counted.
+    """
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        # That the messages have ended is told first, and then why.
+        await asyncio.sleep(WHY_S)
+    return message
 
 
 async def write_all(responses: Any, context: Context) -> None:

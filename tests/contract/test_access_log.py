@@ -64,6 +64,17 @@ async def test_a_method_that_does_not_exist_leaves_a_line() -> None:
     assert [(line["method"], line["status"]) for line in lines] == [("/a/b", "UNIMPLEMENTED")]
 
 
+async def test_a_message_that_does_not_arrive_leaves_no_line() -> None:
+    # The caller is told by gRPC that it is too large; its fault is not another one.
+    with structlog.testing.capture_logs() as lines:
+        async with front_end(max_image_bytes=1) as front:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await front.stub.Predict(pb.PredictRequest(image=bytes(2 * 1024 * 1024)))
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await front.stub.Predict(pb.PredictRequest(image=b"x"))
+    assert [line["status"] for line in lines] == ["OK"]
+
+
 async def test_a_bad_header_is_replaced_and_not_passed_on() -> None:
     async with front_end() as front:
         metadata = (("x-request-id", "x" * 129), ("traceparent", "nonsense"))

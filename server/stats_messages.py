@@ -41,7 +41,10 @@ def to_response(samples: Sequence[Sample], model: str) -> pb.WatchStatsResponse:
 
 
 class _Tallies:
-    """What the front-ends did between the samples, all together."""
+    """What the front-ends did between the samples, all together.
+
+    A count that fell began again, as when Redis forgot the model; what it lost is not taken off.
+    """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._steps = [
@@ -59,7 +62,7 @@ class _Tallies:
                 then = before[model].failures if model in before else {}
                 found.update(
                     {
-                        reason: count - then.get(reason, 0)
+                        reason: max(0, count - then.get(reason, 0))
                         for reason, count in after[model].failures.items()
                     }
                 )
@@ -71,7 +74,7 @@ class _Tallies:
             if model in after:
                 then = before[model].latency_counts if model in before else ()
                 found = [
-                    so_far + now - earlier
+                    so_far + max(0, now - earlier)
                     for so_far, now, earlier in zip_longest(
                         found, after[model].latency_counts, then, fillvalue=0
                     )

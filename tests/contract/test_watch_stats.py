@@ -105,6 +105,17 @@ async def test_the_whole_system_is_shown(front: FrontEnd) -> None:
     assert worker.busy == 0.5
 
 
+async def test_counts_that_begin_again_take_nothing_off(front: FrontEnd) -> None:
+    front.stats.seen = [
+        sample(0, stats(), card("a", 0.1, 0.1, 0.1, failed=3)),
+        sample(1, stats(), card("a", 0.1, 0.02, failed=1)),
+        sample(2, stats(), card("a", 0.1, 0.02, 0.02, failed=2)),
+    ]
+    (model,) = (await first(front, pb.WatchStatsRequest())).models
+    assert model.latency.images == 2
+    assert list(model.failures) == [pb.FailureCount(reason="IMAGE_UNDECODABLE", count=1)]
+
+
 async def test_nothing_is_made_up_of_one_look(front: FrontEnd) -> None:
     front.stats.seen = [sample(0, stats(ended=100), card("a", 0.1, failed=3))]
     (model,) = (await first(front, pb.WatchStatsRequest())).models

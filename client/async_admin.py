@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Iterable
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
-from .async_connection import Connection
+from .async_connection import Connection, cancelled_alone
+from .async_status import as_the_server_said
 from .results import DeadLetter, Operation
 from .stats import Stats
 from .status import translated
@@ -131,6 +132,7 @@ class Admin:
                 then is an error, or when the caller leaves the loop.
 
         Raises:
+            Cancelled: `close` was called in another task.
             DeadlineExceeded: `timeout_s` is over.
             InvalidInput: `period_s` is out of range.
             Unavailable: the server stops, or it has not seen anything, as it cannot
@@ -139,7 +141,7 @@ class Admin:
         request = stats_wire.watch_request(model, period_s)
         call = self._connection.admin.WatchStats(request, timeout=timeout_s)
         try:
-            with translated():
+            with cancelled_alone(), translated(), as_the_server_said(call):
                 async for message in call:
                     yield stats_wire.stats(message)
         finally:

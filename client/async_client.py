@@ -13,7 +13,7 @@ from prediction.v1 import prediction_pb2
 
 from . import wire
 from .async_admin import Admin
-from .async_connection import Connection
+from .async_connection import Connection, cancelled_alone
 from .async_operations import OperationMethods
 from .async_status import as_the_server_said
 from .channel import Access
@@ -278,7 +278,7 @@ class AsyncClient(OperationMethods):
             self._requests(pairs, ledger, fed_at), timeout=timeout_s
         )
         try:
-            with translated(), as_the_server_said(call):
+            with cancelled_alone(), translated(), as_the_server_said(call):
                 async for response in call:
                     for rejected in ledger.rejected():
                         yield rejected

@@ -1,8 +1,8 @@
 """What all methods of the asyncio client share: the channel, and how a call is made."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -97,19 +97,10 @@ class Connection:
         Raises:
             DespachoError: one of its subclasses.
         """
-        try:
+        with cancelled_alone(request_id):
             call = method(request, timeout=timeout_s)
             with translated(request_id), as_the_server_said(call):
                 return await call
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # gRPC says it with the same class when the server, or `close`, cancelled
-            # the call; but nobody wants this task to end.
-            raise Cancelled(
-                "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
-            ) from error
 
     async def call_patiently(
         self,
@@ -153,6 +144,22 @@ class Connection:
         # clients are often made before the loop runs.
         made = self._over or _open(self._target, self._access, self._max_image_bytes)
         return cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
+
+
+@contextmanager
+def cancelled_alone(request_id: str = "") -> Iterator[None]:
+    """Raise `Cancelled` inside where a call was cancelled, and not the task that makes it."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # gRPC says it with the same class when the server, or `close`, cancelled
+        # the call; but nobody wants this task to end.
+        raise Cancelled(
+            "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
+        ) from error
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.aio.Channel:

@@ -10,6 +10,7 @@ import pytest
 
 from client import (
     AsyncClient,
+    Cancelled,
     Health,
     InvalidImage,
     NotFound,
@@ -169,6 +170,16 @@ async def test_cancelling_the_task_cancels_the_stream(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await ended(server)
+
+
+async def test_closing_the_client_ends_a_stream_and_not_the_task(server: FakeFrontEnd) -> None:
+    client = AsyncClient(server.target)
+    outcomes = client.predict_stream(numbered(b"slow"))
+    task = asyncio.ensure_future(anext(outcomes))
+    assert await asyncio.to_thread(server.slow_arrived.wait, LIMIT_S)
+    await client.close()
+    with pytest.raises(Cancelled):
+        await task
 
 
 async def test_what_the_input_raises_comes_after_the_answers(client: AsyncClient) -> None:

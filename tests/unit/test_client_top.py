@@ -1,5 +1,6 @@
 """Watching the system with the client, and what `despacho top` shows."""
 
+import asyncio
 import io
 import json
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
-from client import AsyncClient, Client, DeadlineExceeded, Stats
+from client import AsyncClient, Cancelled, Client, DeadlineExceeded, Stats
 from client.cli.app import app
 from client.cli.top import view
 from client.stats_wire import stats
@@ -120,6 +121,23 @@ async def test_the_system_is_watched_by_asyncio(watched: tuple[Watched, str]) ->
         shown = client.admin.watch_stats(timeout_s=TIMEOUT_S)
         check(await anext(shown))
         await shown.aclose()
+
+
+async def test_closing_the_client_ends_a_watch_and_not_the_task(
+    watched: tuple[Watched, str],
+) -> None:
+    client = AsyncClient(watched[1])
+    shown = client.admin.watch_stats()
+    check(await anext(shown))
+
+    async def watch() -> None:
+        async for each in shown:
+            check(each)
+
+    task = asyncio.create_task(watch())
+    await client.close()
+    with pytest.raises(Cancelled):
+        await task
 
 
 def test_a_watch_ends_with_its_time(watched: tuple[Watched, str]) -> None:

@@ -159,14 +159,21 @@ class WorkQueue:
             block: whether to wait up to `BLOCK_MS` when there are none.
 
         Raises:
-            BrokerUnavailable: what was taken comes back by `reclaim`, after a lease.
+            BrokerUnavailable: what was taken, if anything was, comes back by `reclaim`, after a
+                lease. Once it has heard of some, it returns those instead.
         """
         streams = [keys.jobs(self.model, priority) for priority in priorities]
         claims: list[Claim] = []
         for stream in streams:
             while left := room.without(claims):
                 wanted = min(left.jobs, CLAIM_STEP)
-                taken = self._read([stream], wanted, None)
+                try:
+                    taken = self._read([stream], wanted, None)
+                except BrokerUnavailable:
+                    if claims:
+                        # They are ours; left behind, they would count as those of a lost worker.
+                        return claims
+                    raise
                 claims += taken
                 if len(taken) < wanted:
                     break

@@ -36,6 +36,19 @@ def test_a_stream_that_cannot_be_read_is_an_error(redis_server: RedisServer) -> 
     queue.close()
 
 
+async def test_what_was_claimed_before_an_error_is_kept(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission(priority=Priority.HIGH))
+    with redis_server.client() as client:
+        client.delete(keys.jobs(MODEL, Priority.NORMAL))
+        client.set(keys.jobs(MODEL, Priority.NORMAL), "in the way")
+    (claim,) = take(queue)
+    assert claim.priority is Priority.HIGH
+    with pytest.raises(BrokerUnavailable):
+        take(queue)
+
+
 async def test_forgotten_scripts_are_sent_again(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:

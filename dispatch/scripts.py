@@ -34,6 +34,7 @@ CANCEL: Final = Script.load("cancel")
 MISSING: Final = Script.load("missing")
 LOOK_AT_QUEUES: Final = Script.load("look_at_queues")
 LISTEN: Final = Script.load("listen")
+ANNOUNCE_FRONT_END: Final = Script.load("announce_front_end")
 COMPLETE: Final = Script.load("complete")
 QUARANTINE: Final = Script.load("quarantine")
 RENEW: Final = Script.load("renew")
@@ -56,7 +57,7 @@ FORGET_MODEL: Final = Script.load("forget_model")
 _SOURCES: Final = {
     script.sha: script.source
     for script in (
-        *(ENQUEUE, CANCEL, MISSING, LOOK_AT_QUEUES, LISTEN),
+        *(ENQUEUE, CANCEL, MISSING, LOOK_AT_QUEUES, LISTEN, ANNOUNCE_FRONT_END),
         *(OPEN, REGISTER, ANNOUNCE, LEAVE),
         *(COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
         *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION, LIST_OVERDUE),

@@ -74,8 +74,11 @@ class StatsStore(AbstractAsyncContextManager["StatsStore"]):
         """
         name = keys.front_end(card.server)
         *done, now = await self._line.call(
-            ("SET", name, card.SerializeToString(), "PX", keys.FRONT_END_TTL_MS),
-            ("SADD", keys.FRONT_ENDS, card.server),
+            # Also when Redis is full: that is when operators watch.
+            scripts.ANNOUNCE_FRONT_END.call(
+                [name], (keys.FRONT_END_TTL_MS, card.SerializeToString())
+            ),
+            scripts.REGISTER.call([keys.FRONT_ENDS], (card.server,)),
             ("TIME",),
         )
         for reply in done:

@@ -10,11 +10,13 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = {}
 for i = 1, #KEYS do
   local entries, claimed, age_ms = redis.call('XLEN', KEYS[i]), 0, 0
+  local oldest
   if entries > 0 then
     local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1])
-    if not pending.err then claimed = pending[1] end
-    -- The image comes along as far as here, and no further: once a second, for one entry.
-    local oldest = redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 1)[1][1]
+    -- What is claimed came before what waits.
+    if not pending.err then claimed, oldest = pending[1], pending[2] end
+    -- The image comes along as far as here, and no further: once a second, while nobody claims.
+    oldest = oldest or redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 1)[1][1]
     age_ms = math.max(0, now_ms - tonumber(string.match(oldest, '^%d+')))
   end
   found[#found + 1] = entries

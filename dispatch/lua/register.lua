@@ -1,7 +1,7 @@
--- register: remember that a model was served.
+-- register: remember that a model was served, or that a front-end lives.
 --
--- KEYS[1]  despacho:models  names of all models ever announced
--- ARGV[1]  name of the model
+-- KEYS[1]  despacho:models or despacho:front-ends  names of all
+-- ARGV[1]  name of the model or the front-end
 --
 -- Returns  1  it was not known
 --          0  it was

@@ -203,4 +203,4 @@ class Supervisor:
 def pause_after(failures: int) -> float:
     """Return how long a successor waits after so many ends in a row, seconds."""
     # Bounded: after a night of them the power would be larger than any float.
-    return min(FIRST_PAUSE_S * 2 ** min(failures, MOST_DOUBLINGS), LONGEST_PAUSE_S)
+    return min(FIRST_PAUSE_S * 2.0 ** min(failures, MOST_DOUBLINGS), LONGEST_PAUSE_S)

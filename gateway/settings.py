@@ -75,8 +75,8 @@ class GatewaySettings(BaseSettings):
     """Most listeners to the live figures at a time; each takes one of the threads."""
 
     client_timeout_s: Annotated[float, Field(gt=0)] = 10
-    """How long a caller may send or take nothing, or take for the head of a request, and a connection
-    may be idle, seconds."""
+    """How long a caller may send or take nothing, or take for the head of a request, and a
+    connection may be idle, seconds."""
 
     drain_s: Annotated[float, Field(ge=0)] = 30
     """How long SIGTERM lets requests in progress end, seconds."""

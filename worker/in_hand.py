@@ -75,8 +75,8 @@ class InHand:
     def wait_for_call_room(self, timeout_s: float) -> Room:
         """Return how many calls may be claimed; none if there is no room in time.
 
-        While at least half of the hands are full there is no hurry, and claiming several at once
-        costs as much as claiming one.
+        Claiming several at once costs as much as claiming one, and while most of the hands are
+        full there is no hurry.
         """
         return self._wait_for(self._worthwhile_call_room, timeout_s)
 
@@ -103,7 +103,10 @@ class InHand:
 
     def _worthwhile_call_room(self) -> Room:
         room = self._call_room()
-        return room if 2 * room.jobs >= self._most.jobs else _NO_ROOM
+        # Half a batch. Were it more, the model would take what is left of the last claim as a
+        # small batch, for want of others, and after a small one there would be too little room.
+        worthwhile = min(self._most.jobs, max(2, self._most.jobs // 4))
+        return room if room.jobs >= worthwhile else _NO_ROOM
 
     def _call_room(self) -> Room:
         if self._holds_suspect():

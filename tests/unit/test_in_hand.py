@@ -107,14 +107,15 @@ def test_waiting_for_empty_hands() -> None:
     assert not hand.wait_until_empty(0)
 
 
-def test_calls_are_claimed_when_half_of_the_hands_are_empty() -> None:
-    hand = InHand(max_jobs=4, max_bytes=100)
-    held = [claim(number) for number in range(4)]
+@pytest.mark.parametrize(("most", "worthwhile"), [(1, 1), (4, 2), (18, 4)])
+def test_calls_are_claimed_several_at_once(most: int, worthwhile: int) -> None:
+    hand = InHand(max_jobs=most, max_bytes=1000)
+    held = [claim(number) for number in range(most)]
     hand.add(held)
-    hand.remove(held[:1])
+    hand.remove(held[: worthwhile - 1])
     assert hand.wait_for_call_room(0) == NONE
-    hand.remove(held[1:2])
-    assert hand.wait_for_call_room(0) == Room(2, 80)
+    hand.remove(held[worthwhile - 1 : worthwhile])
+    assert hand.wait_for_call_room(0).jobs == worthwhile
 
 
 def test_the_hands_grow_and_shrink_with_the_batches() -> None:

@@ -43,7 +43,7 @@ RUN = $(BIN)/python -m deploy
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s%s\n", $$1, $$2 }' Makefile
 
-up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n] [ENGINES=1]
+up: $(BIN)/python  ## start everything and wait for a real prediction [MODE=local|docker] [WORKERS=n] [ENGINES=1] [TRACING=1]
 	@mode=$$($(RUN) mode) && $(MAKE) up-$$mode WORKERS=$(WORKERS)
 
 # With Docker the images bring the services; only the client is needed here.

@@ -47,6 +47,10 @@ class _Child:
     is_ready: bool = False
 
 
+def _nothing(_: bool) -> None:  # noqa: FBT001 - the type of a callback
+    """Tell nobody."""
+
+
 class Supervisor:
     """The parent of several processes."""
 
@@ -57,6 +61,7 @@ class Supervisor:
         environment: Mapping[str, str],
         *,
         how_many_fit: Callable[[int], int] | None = None,
+        on_change: Callable[[bool], None] = _nothing,
     ) -> None:
         """Start nothing yet.
 
@@ -66,11 +71,14 @@ class Supervisor:
             environment: theirs, the lifeline aside.
             how_many_fit: from the process id of the first, once it serves, how many more there is
                 memory for; None: there is no need to ask.
+            on_change: told True when the first process is ready, False when none is any more, and
+                so on.
         """
         self._command = list(command)
         self._count = count
         self._environment = dict(environment)
         self._how_many_fit = how_many_fit
+        self._on_change = on_change
         self._children: dict[int, _Child] = {}
         self._due: dict[int, float] = {1: 0.0}
         """When to start whom."""
@@ -86,7 +94,7 @@ class Supervisor:
     def stop(self) -> None:
         """Ask all processes to finish, and `run` to return; safe in a signal handler."""
         self._exit_code = self._exit_code or 0
-        with suppress(BlockingIOError):  # full: then it rings anyway
+        with suppress(OSError):  # full: then it rings anyway; or closed
             self._ringer.send(b"!")
 
     def run(self) -> int:
@@ -108,6 +116,8 @@ class Supervisor:
                 else:
                     self._hear(key.data)
         self._selector.close()
+        self._bell.close()
+        self._ringer.close()
         return self._exit_code or 0
 
     def _start_due(self) -> None:
@@ -123,13 +133,19 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - our own program
-                self._command,
-                env={**self._environment, VARIABLE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                process = subprocess.Popen(  # noqa: S603 - our own program
+                    self._command,
+                    env={**self._environment, VARIABLE: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+        except OSError as error:
+            # Such as no memory for one more: no reason to end those that serve.
+            ours.close()
+            self._start_later(number, 0.0, "process not started; trying again", error=str(error))
+            return
         child = _Child(number, process, ours)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
@@ -143,6 +159,8 @@ class Supervisor:
         if not said:
             self._bury(child)
         elif READY in said and not child.is_ready:
+            if not self._is_serving():
+                self._on_change(True)
             child.is_ready = True
             self._failed_starts = 0
             if not self._has_served:
@@ -162,6 +180,8 @@ class Supervisor:
         self._selector.unregister(child.line)
         child.line.close()
         del self._children[child.number]
+        if child.is_ready and not self._is_serving():
+            self._on_change(False)
         code = child.process.wait()
         if self._exit_code is not None:
             if code not in {0, -signal.SIGTERM}:
@@ -184,16 +204,14 @@ class Supervisor:
 
     def _replace(self, child: _Child, code: int) -> None:
         lived_s = time.monotonic() - child.started_at
-        failures = 0 if lived_s >= STABLE_S else self._failures.get(child.number, 0)
+        self._start_later(child.number, lived_s, "process ended; starting another", exit_code=code)
+
+    def _start_later(self, number: int, lived_s: float, event: str, **why: object) -> None:
+        failures = 0 if lived_s >= STABLE_S else self._failures.get(number, 0)
         pause_s = pause_after(failures)
-        self._failures[child.number] = failures + 1
-        self._due[child.number] = time.monotonic() + pause_s
-        log.error(
-            "process ended; starting another",
-            process=child.number,
-            exit_code=code,
-            pause_s=pause_s,
-        )
+        self._failures[number] = failures + 1
+        self._due[number] = time.monotonic() + pause_s
+        log.error(event, process=number, pause_s=pause_s, **why)
 
     def _tell_all(self, number: signal.Signals) -> None:
         for child in self._children.values():

@@ -298,15 +298,16 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         if replies[0] is None or any(_is_not_ours(reply) for reply in replies):
             return None
         card, names, totals, *lengths = map(checked, replies)
-        counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
-        retired = sum(count for name, count in counts.items() if name != b"accepted")
         try:
+            counts = dict(zip(totals[::2], map(int, totals[1::2]), strict=True))
+            worker_names = [name.decode() for name in names]
             model_card = ModelCard.FromString(card)
-        except DecodeError:
+        except (DecodeError, ValueError):
             return None  # not written by a worker of ours
+        retired = sum(count for name, count in counts.items() if name != b"accepted")
         return ModelLook(
             card=model_card,
-            workers=await self._live_workers(model, [name.decode() for name in names]),
+            workers=await self._live_workers(model, worker_names),
             queued_jobs=sum(lengths[:-1]),
             queued_operations=lengths[-1],
             retired_jobs=retired,

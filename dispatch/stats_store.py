@@ -130,7 +130,11 @@ class StatsStore(AbstractAsyncContextManager["StatsStore"]):
         if any(isinstance(reply, ResponseError) for reply in replies):
             return None  # such as keys that are not ours
         queues, load, totals, workers = replies
-        sizes, counts = _counts(load), _counts(totals)
+        try:
+            sizes, counts = _counts(load), _counts(totals)
+            names = [name.decode() for name in workers]
+        except ValueError:
+            return None  # the same
         return ModelStats(
             queues={
                 priority: QueueLook(*queues[3 * index : 3 * index + 3])
@@ -138,7 +142,7 @@ class StatsStore(AbstractAsyncContextManager["StatsStore"]):
             },
             size_bytes=sizes.get("bytes", 0) + sizes.get("operation_bytes", 0),
             ended=sum(count for name, count in counts.items() if name != "accepted"),
-            workers=await self._workers(model, [name.decode() for name in workers]),
+            workers=await self._workers(model, names),
         )
 
     async def _workers(self, model: str, names: Sequence[str]) -> dict[str, WorkerCard]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from despacho.job.v1.job_pb2 import FrontEndCard, ModelTally
+from dispatch import keys
 from dispatch.job_store import JobStore
 from dispatch.jobs import Priority
 from dispatch.stats_store import QueueLook, StatsStore
@@ -78,3 +79,14 @@ async def test_front_ends_are_seen_while_memory_is_full(
             client.config_set("maxmemory", before)
     await stats.leave("server-1")
     assert await stats.front_ends() == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(keys.totals(MODEL), "many"), (keys.load(MODEL), b"\xff")]
+)
+async def test_what_is_not_ours_is_not_shown(
+    redis_server: RedisServer, stats: StatsStore, key: str, value: str | bytes
+) -> None:
+    with redis_server.client() as client:
+        client.hset(key, "bytes", value)
+    assert await stats.model(MODEL) is None

@@ -67,6 +67,11 @@ async def test_cards_that_are_not_ours_are_ignored(
         look = await store.look(MODEL)
         assert look is not None
         assert [worker.worker for worker in look.workers] == ["worker-1"]
+        client.sadd(keys.workers(MODEL), b"\xff")
+        assert await store.look(MODEL) is None
+        client.srem(keys.workers(MODEL), b"\xff")
+        client.hset(keys.totals(MODEL), "completed", "many")
+        assert await store.look(MODEL) is None
         client.delete(keys.totals(MODEL))
         client.set(keys.totals(MODEL), "in the way")
     assert await store.look(MODEL) is None

@@ -38,11 +38,8 @@ def available_bytes(root: Path = ROOT) -> int | None:
     """
     available = _kib_of(root / "proc" / "meminfo", "MemAvailable")
     for folder in _cgroups(root):
-        most, used = _number(folder / "memory.max"), _number(folder / "memory.current")
-        if most is not None and used is not None:
-            # What the cache of files takes is given back when programs need it.
-            cached = _number_after(folder / "memory.stat", "inactive_file") or 0
-            left = max(0, most - used + cached)
+        left = _memory_left(folder)
+        if left is not None:
             available = left if available is None else min(available, left)
     return available
 
@@ -76,6 +73,22 @@ def _quota(folder: Path) -> float | None:
     before = _number(folder / "cpu" / "cpu.cfs_quota_us")
     period_us = _number(folder / "cpu" / "cpu.cfs_period_us")
     return before / period_us if before and period_us else None
+
+
+def _memory_left(folder: Path) -> int | None:
+    """Return how much memory a control group may still take; None if all there is."""
+    most, used = _number(folder / "memory.max"), _number(folder / "memory.current")
+    # What the cache of files takes is given back when programs need it.
+    cached = _number_after(folder / "memory.stat", "inactive_file")
+    if used is None:
+        # The first version of control groups; without a limit it says a very large number.
+        before = folder / "memory"
+        most = _number(before / "memory.limit_in_bytes")
+        used = _number(before / "memory.usage_in_bytes")
+        cached = _number_after(before / "memory.stat", "total_inactive_file")
+    if most is None or used is None:
+        return None
+    return max(0, most - used + (cached or 0))
 
 
 def _kib_of(path: Path, name: str) -> int | None:

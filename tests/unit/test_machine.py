@@ -69,6 +69,18 @@ def test_memory_is_what_is_left_to_the_machine_or_to_the_container(tmp_path: Pat
     assert available_bytes(tmp_path) == 3 * MIB
 
 
+def test_the_memory_of_the_first_version_of_control_groups_counts(tmp_path: Path) -> None:
+    write(tmp_path, "proc/meminfo", "MemTotal: 9999 kB\nMemAvailable:    8192 kB\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.usage_in_bytes", f"{3 * MIB}\n")
+    assert available_bytes(tmp_path) == 8 * MIB
+    write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", f"{5 * MIB}\n")
+    assert available_bytes(tmp_path) == 2 * MIB
+    stat = f"inactive_file 7\ntotal_inactive_file {MIB}\n"
+    write(tmp_path, "sys/fs/cgroup/memory/memory.stat", stat)
+    assert available_bytes(tmp_path) == 3 * MIB
+
+
 def test_what_only_one_process_uses(tmp_path: Path) -> None:
     assert own_bytes(7, tmp_path) is None
     write(tmp_path, "proc/7/smaps_rollup", "Rss: 9000 kB\nPrivate_Dirty:      2048 kB\n")

@@ -1,7 +1,9 @@
 """Run one worker: `python -m worker`."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 from pydantic import ValidationError
 
@@ -19,6 +21,10 @@ from worker.settings import WorkerSettings
 
 def main() -> int:
     """Serve one model until SIGTERM; return the exit code."""
+    # Until there is something to finish: preparing and measuring a model take a while, and the
+    # first process of a container ignores what it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
     try:
         settings = WorkerSettings()
     except ValidationError as error:
@@ -37,6 +43,12 @@ def main() -> int:
             return serve(settings, name, lifeline)
     except (ModelError, CannotServeMetrics, CannotTrace) as error:
         return _refuse(str(error))
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """End; processes that measure or convert notice, and what is half made is made again."""
+    del number, frame
+    os._exit(0)
 
 
 def _refuse(text: str) -> int:

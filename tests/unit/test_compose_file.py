@@ -52,6 +52,10 @@ def test_containers_have_time_to_stop_by_themselves() -> None:
     assert SERVICES["worker"]["stop_grace_period"] == f"{WORKER_STOP_S}s"
 
 
+def test_somebody_takes_note_of_orphans_of_a_worker() -> None:
+    assert SERVICES["worker"]["init"] is True
+
+
 def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports"} & set(SERVICES["worker"])
 

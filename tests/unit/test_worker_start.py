@@ -1,0 +1,35 @@
+"""A worker that is told to stop before it has anything to finish."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.bench.payloads import model_directory
+from tests.processes import Process
+
+MEASURES = """
+import sys, threading
+from worker import serving
+from worker.__main__ import main
+
+def chosen(*arguments, **options):
+    sys.stderr.write("measuring\\n")
+    threading.Event().wait()
+
+serving.chosen = chosen
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {"WORKER_MODEL": str(model_directory(tmp_path)), "WORKER_PROCESSES": "1"}
+    worker = Process(["-c", MEASURES], environment)
+    try:
+        worker.wait_for_line("measuring", 30)
+        worker.send(number)
+        # By a handler of its own: the first process of a container has no other.
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()

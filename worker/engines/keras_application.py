@@ -1,8 +1,11 @@
 """Builds a model of `keras.applications`, with the scaling that its family was trained with."""
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from worker.engines.downloaded_once import downloaded_once
 from worker.engines.model_file import Network, of_keras
 from worker.engines.runtime import keras
 from worker.keras_applications import PREFIX
@@ -41,7 +44,12 @@ def build_application(application: str, *, weights: str | Path | None = IMAGENET
     """
     preprocess = family(application).preprocess_input
     try:
-        model = getattr(keras.applications, application)(weights=weights)
+        build = partial(getattr(keras.applications, application), weights=weights)
+        if weights == IMAGENET:
+            name = f"{application}-{keras.__version__}"
+            model = downloaded_once(_keras_home() / "models", name, build)
+        else:
+            model = build()
     except Exception as error:
         # Keras raises a bare Exception when a download fails.
         raise ModelError(
@@ -54,6 +62,10 @@ def build_application(application: str, *, weights: str | Path | None = IMAGENET
         input_shape=network.input_shape,
         owner=network.owner,
     )
+
+
+def _keras_home() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
 def family(application: str) -> Any:

@@ -1,18 +1,23 @@
 """A folder in the cache that is made once, whole, by one of any number of processes.
 
     <folder>/            what was made, and a manifest
-    <folder>.partial/    while it is being made
+    <folder>.<random>.partial/
+                         while it is being made
     <folder>.lock        held by the process that makes it
 
 The manifest is written last and has a digest of each file: a folder that does
 not match it is made again. The lock is the kernel's, and goes with the process
-that held it; so what is partial and not locked is rubbish.
+that held it; so what is partial and not locked is rubbish. Each attempt has a
+name of its own, since what a killed process had started may go on writing for a
+moment.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,8 +51,9 @@ def make_once(directory: Path, write: Callable[[Path], None], *, what: str) -> N
         if is_intact(directory):
             return  # somebody else made it while we waited
         log.info("preparing", what=what, directory=str(directory))
-        partial = directory.with_name(directory.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_partial(directory)
+        # The id of this process would not do: in containers that share a cache it is the same.
+        partial = directory.with_name(f"{directory.name}.{secrets.token_hex(4)}.partial")
         partial.mkdir()
         write(partial)
         (partial / MANIFEST).write_text(json.dumps(_manifest(partial), indent=1))
@@ -55,6 +61,12 @@ def make_once(directory: Path, write: Callable[[Path], None], *, what: str) -> N
             log.warning("damaged in the cache; replaced", what=what, directory=str(directory))
             shutil.rmtree(directory)
         partial.rename(directory)
+
+
+def _remove_partial(directory: Path) -> None:
+    """Remove what attempts that were cut short have left; whoever calls holds the lock."""
+    for path in directory.parent.glob(f"{glob.escape(directory.name)}.*partial"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_intact(directory: Path) -> bool:

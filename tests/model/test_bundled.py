@@ -136,7 +136,7 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     graph = prepared(tmp_path) / "saved_model.pb"
     os.truncate(graph, 1000)
     # What a process that was killed while preparing leaves behind.
-    partial = graph.parent.parent.with_name(graph.parent.parent.name + ".partial")
+    partial = graph.parent.parent.with_name(graph.parent.parent.name + ".1f.partial")
     partial.mkdir()
     (partial / "rubbish").touch()
 

@@ -1,7 +1,6 @@
 """The bundled model, beside decode and model in process with the same engine."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from importlib.util import find_spec
 from typing import Final
 
 import grpc
-import psutil
 
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1 import prediction_pb2_grpc
@@ -25,6 +23,7 @@ from tests.bench.rig import Rig
 from tests.bench.scenarios import Body, NotMeasured, scenario
 from tests.processes import ROOT
 from worker.bundled.spec import NAME
+from worker.machine import usable_cores
 from worker.model_directory import open_model
 from worker.processes import process_count
 from worker.settings import WorkerSettings
@@ -77,8 +76,7 @@ async def served(bench: Bench, rig: Rig, engine: str) -> AsyncIterator[Served]:
 
 def shapes() -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the two ways to use all cores: processes, and threads of each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    cores = cores or psutil.cpu_count() or 1
+    cores = usable_cores()
     return (cores, 1), (1, cores)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from tests.bench.bench import Bench
 from tests.bench.figures import significant, spread
 from tests.bench.payloads import model_directory
-from tests.bench.results import Bound, Disturbance, Table, Value
+from tests.bench.results import Bound, Table, Value
 from tests.bench.rig import READY_S, Rig
 from tests.bench.scenario_model import ENGINES, can_serve
 from tests.bench.scenarios import scenario
@@ -64,6 +64,5 @@ def taken(starter: Callable[[], Process]) -> Value:
             took_s = meter.so_far_s
         finally:
             process.terminate()
-    # Whose the processors' other time was cannot be told, as the process has ended.
-    stolen = Disturbance(steal=meter.disturbance.steal)
-    return Value(value=round(took_s, 3), disturbance=stolen)
+    # What the process took is known, as it has ended: that of children is told then.
+    return Value(value=round(took_s, 3), disturbance=meter.disturbance)

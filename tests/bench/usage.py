@@ -9,6 +9,7 @@ from typing import Final, Self
 import psutil
 
 from tests.bench.results import Disturbance
+from worker.machine import usable_cores
 
 MIB: Final = 2**20
 
@@ -78,7 +79,8 @@ class Meter:
     def _elsewhere(self) -> Disturbance:
         """Return what went to others, as shares of what the processors had to give."""
         before, after = self._machine, psutil.cpu_times()
-        had = self.seconds * (psutil.cpu_count() or 1)
+        # As many as the workers count: a container may have fewer than the machine.
+        had = self.seconds * usable_cores()
         busy = sum(getattr(after, kind) - getattr(before, kind) for kind in ("user", "system"))
         # Only Linux says what the host took.
         stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)

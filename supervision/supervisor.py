@@ -47,7 +47,7 @@ class _Child:
     is_ready: bool = False
 
 
-def _nothing(_: bool) -> None:  # noqa: FBT001 - the type of a callback
+def _nothing() -> None:
     """Tell nobody."""
 
 
@@ -61,7 +61,8 @@ class Supervisor:
         environment: Mapping[str, str],
         *,
         how_many_fit: Callable[[int], int] | None = None,
-        on_change: Callable[[bool], None] = _nothing,
+        on_serving: Callable[[], None] = _nothing,
+        on_none_serving: Callable[[], None] = _nothing,
     ) -> None:
         """Start nothing yet.
 
@@ -71,14 +72,15 @@ class Supervisor:
             environment: theirs, the lifeline aside.
             how_many_fit: from the process id of the first, once it serves, how many more there is
                 memory for; None: there is no need to ask.
-            on_change: told True when the first process is ready, False when none is any more, and
-                so on.
+            on_serving: called when a process is ready and no other was.
+            on_none_serving: called when the last one of those that were ready has ended.
         """
         self._command = list(command)
         self._count = count
         self._environment = dict(environment)
         self._how_many_fit = how_many_fit
-        self._on_change = on_change
+        self._on_serving = on_serving
+        self._on_none_serving = on_none_serving
         self._children: dict[int, _Child] = {}
         self._due: dict[int, float] = {1: 0.0}
         """When to start whom."""
@@ -160,7 +162,7 @@ class Supervisor:
             self._bury(child)
         elif READY in said and not child.is_ready:
             if not self._is_serving():
-                self._on_change(True)
+                self._on_serving()
             child.is_ready = True
             self._failed_starts = 0
             if not self._has_served:
@@ -181,7 +183,7 @@ class Supervisor:
         child.line.close()
         del self._children[child.number]
         if child.is_ready and not self._is_serving():
-            self._on_change(False)
+            self._on_none_serving()
         code = child.process.wait()
         if self._exit_code is not None:
             if code not in {0, -signal.SIGTERM}:

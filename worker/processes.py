@@ -36,15 +36,18 @@ def serve_in_processes(settings: WorkerSettings, command: Sequence[str]) -> int:
     )
     # Only one process can have the address: theirs count for the sums.
     environment["WORKER_METRICS_ADDRESS"] = ""
+    file = ReadyFile(settings.ready_file)
     with (
         metrics.served_for(environment, settings.metrics_address),
-        ReadyFile(settings.ready_file).gone_before_and_after(),
+        file.gone_before_and_after(),
     ):
         supervisor = Supervisor(
             command,
             count,
             environment,
             how_many_fit=how_many_fit if settings.processes == "auto" else None,
+            on_serving=file.make,
+            on_none_serving=file.remove,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())

@@ -10,7 +10,7 @@ log = structlog.get_logger()
 
 
 class ReadyFile:
-    """There from the moment the first process of a worker takes jobs.
+    """There while any process of a worker takes jobs.
 
     Args:
         path: where; empty: there is none.
@@ -29,18 +29,23 @@ class ReadyFile:
             # Whoever probes will see that it is missing; jobs can be taken all the same.
             log.error("the ready file cannot be made", error=str(error))  # noqa: TRY400 - the error says it all
 
+    def remove(self) -> None:
+        """Say that nobody takes jobs."""
+        if self._path is None:
+            return
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("the ready file cannot be removed", error=str(error))  # noqa: TRY400 - the error says it all
+
     @contextmanager
     def gone_before_and_after(self) -> Iterator[None]:
         """Remove what a killed process has left, and at the end what this one has made.
 
         For the one process that outlives the others, if there are several.
         """
-        self._remove()
+        self.remove()
         try:
             yield
         finally:
-            self._remove()
-
-    def _remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            self.remove()

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 from supervision.lifeline import Lifeline
@@ -39,9 +38,12 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
         load=partial(load_engine, spec, threads=settings.inference_threads, cache_dir=cache_dir),
     )
     worker = Worker(settings, served, name=name)
+    if lifeline is not None:
+        # The parent keeps the file of all its processes.
+        return run_until_signal(worker, lifeline)
     file = ReadyFile(settings.ready_file)
-    with nullcontext() if lifeline else file.gone_before_and_after():
-        return run_until_signal(worker, lifeline, show_ready=file.make)
+    with file.gone_before_and_after():
+        return run_until_signal(worker, None, show_ready=file.make)
 
 
 def run_until_signal(

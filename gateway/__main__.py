@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from client.messages import Messages, secure
 from gateway.app import create_app
+from gateway.held_bytes import HeldBytes
 from gateway.http_server import CannotListen, HttpServer
 from gateway.settings import GatewaySettings
 from gateway.stats_hub import StatsHub
@@ -28,7 +29,8 @@ def run(settings: GatewaySettings, stop: threading.Event) -> None:
     log = structlog.get_logger()
     upstream = connected(settings)
     stats = StatsHub(upstream, max_listeners=settings.max_stats_listeners)
-    server = HttpServer(settings, create_app(settings, upstream, stats))
+    held = HeldBytes(settings.max_held_bytes)
+    server = HttpServer(settings, create_app(settings, upstream, stats, held))
     try:
         log.info("serving", address=server.start(), server_address=settings.server_address)
         stop.wait()

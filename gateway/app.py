@@ -20,6 +20,7 @@ from gateway import (
 )
 from gateway.caller import caller_of, request_id_of
 from gateway.connection import ENVIRON_KEY, CallerGone, UnknownConnection
+from gateway.held_bytes import HeldBytes
 from gateway.settings import GatewaySettings
 from gateway.stats import blueprint as stats_blueprint
 from gateway.stats_hub import StatsHub
@@ -35,13 +36,16 @@ OPEN_ENDPOINTS = ("health.", "openapi.", "page.")
 """What needs no key: probes, the document and the page."""
 
 
-def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -> Flask:
+def create_app(
+    settings: GatewaySettings, upstream: Messages, stats: StatsHub, held: HeldBytes
+) -> Flask:
     """Return the application.
 
     Args:
         settings: the knobs.
         upstream: the front-end.
         stats: the live figures.
+        held: the bytes of all images that are here.
     """
     app = Flask("gateway", static_folder=None)
     # What is answered to OPTIONS is in `cors.py`.
@@ -75,8 +79,8 @@ def create_app(settings: GatewaySettings, upstream: Messages, stats: StatsHub) -
     access_log.register(app)
     request_metrics.register(app)
     for routes in (
-        predict.blueprint(settings, upstream),
-        operations.blueprint(settings, upstream),
+        predict.blueprint(settings, upstream, held),
+        operations.blueprint(settings, upstream, held),
         models.blueprint(upstream),
         health.blueprint(upstream),
         stats_blueprint(settings, stats),

@@ -28,6 +28,13 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f
 _KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_CHARS}}}")
 
 
+CREDENTIALS: Final = ("authorization", "x-api-key")
+"""Headers that say who calls; they have the same names for the front-end."""
+
+Key = tuple[tuple[str, str], ...]
+"""The credentials of a caller, as they are sent on. Empty: there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The caller of one request."""
@@ -39,6 +46,11 @@ class Caller:
 
     metadata: tuple[tuple[str, str], ...] = field(repr=False)
     """What the front-end is told of the caller."""
+
+    @property
+    def key(self) -> Key:
+        """What the front-end knows the caller by."""
+        return tuple(pair for pair in self.metadata if pair[0] in CREDENTIALS)
 
     def terms(self, *, extra_s: float = 0) -> Terms:
         """Return how to call the front-end now.
@@ -82,7 +94,7 @@ def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> C
 
 def _key_of(headers: Headers, settings: GatewaySettings) -> list[tuple[str, str]]:
     keys = []
-    for header in ("authorization", "x-api-key"):
+    for header in CREDENTIALS:
         value = headers.get(header, "")
         if value and not _KEY.fullmatch(value):
             raise Refused(401, f"the header `{header}` is no key", reason="CREDENTIALS_INVALID")

@@ -9,15 +9,24 @@ from client.messages import Call
 from gateway.body import Piece
 from gateway.connection import Connection, answer
 from gateway.problems import Problem, Refused, of_error
+from gateway.settings import MIB
 
 AnswerT = TypeVar("AnswerT")
 
 WINDOW: Final = 16
 """Images of one request that may be in the hands of the front-end at a time."""
 
+WINDOW_BYTES: Final = 32 * MIB
+"""With more bytes of one request there, its next image waits: it must not take the place of
+all others, nor find none because of itself."""
+
 
 class Sink(Protocol, Generic[AnswerT]):
     """Takes one image in pieces."""
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of the image is still here, bytes."""
 
     def write(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is any use in more of them."""
@@ -29,8 +38,8 @@ class Sink(Protocol, Generic[AnswerT]):
             Refused: it is not even sent.
         """
 
-    def abandon(self) -> None:
-        """Give the image up."""
+    def close(self) -> None:
+        """Keep nothing of the image, and give it up if it has no answer; harmless when repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +62,9 @@ def one(pieces: Iterator[Piece], sink: Sink[AnswerT], connection: Connection) ->
         for piece in pieces:
             if not sink.write(piece.data):
                 break
-        call = sink.finish()
-    except BaseException:
-        sink.abandon()
-        raise
-    return answer(call, connection)
+        return answer(sink.finish(), connection)
+    finally:
+        sink.close()
 
 
 def many(
@@ -80,11 +87,10 @@ def many(
                 line.add(piece.filename, sink)
                 sink = None
         return line.outcomes()
-    except BaseException:
+    finally:
         if sink is not None:
-            sink.abandon()
-        line.abandon()
-        raise
+            sink.close()
+        line.close()
 
 
 class _Line(Generic[AnswerT]):
@@ -93,7 +99,7 @@ class _Line(Generic[AnswerT]):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._done: list[Outcome[AnswerT]] = []
-        self._waiting: list[tuple[str, Call[AnswerT]]] = []
+        self._waiting: list[tuple[str, Call[AnswerT], Sink[AnswerT]]] = []
 
     @property
     def count(self) -> int:
@@ -102,14 +108,15 @@ class _Line(Generic[AnswerT]):
 
     def make_room(self) -> None:
         """Wait until one more may be sent."""
-        while len(self._waiting) >= WINDOW:
+        while len(self._waiting) >= WINDOW or self._held_bytes() >= WINDOW_BYTES:
             self._settle()
 
     def add(self, filename: str, sink: Sink[AnswerT]) -> None:
         """Take an image that is complete."""
         try:
-            self._waiting.append((filename, sink.finish()))
+            self._waiting.append((filename, sink.finish(), sink))
         except Refused as refusal:
+            sink.close()
             while self._waiting:
                 self._settle()
             self._done.append(_failure(filename, refusal.problem))
@@ -120,17 +127,22 @@ class _Line(Generic[AnswerT]):
             self._settle()
         return self._done
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Give up what waits."""
-        for _, call in self._waiting:
+        for _, call, sink in self._waiting:
             call.cancel()
+            sink.close()
+
+    def _held_bytes(self) -> int:
+        return sum(sink.held_bytes for _, _, sink in self._waiting)
 
     def _settle(self) -> None:
-        filename, call = self._waiting[0]
+        filename, call, sink = self._waiting[0]
         try:
             outcome = Outcome(filename, answer(call, self._connection), None)
         except DespachoError as error:
             outcome = _failure(filename, of_error(error))
+        sink.close()
         del self._waiting[0]
         self._done.append(outcome)
 

@@ -10,7 +10,9 @@ from client.errors import NotFound
 from client.messages import Call, Messages
 from gateway import body, intake
 from gateway.connection import answer
+from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
+from gateway.key_check import KeyCheck
 from gateway.parameters import OPERATION, SUBMIT, Parameters
 from gateway.predict import respond_many
 from gateway.problems import Refused
@@ -25,10 +27,10 @@ WAIT_SLACK_S: Final = 5.0
 """How much longer than asked a front-end may take to say how an operation is, seconds."""
 
 
-def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
+def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) -> Blueprint:
     """Return the routes."""
     routes = Blueprint("operations", __name__)
-    operations = _Operations(settings, upstream)
+    operations = _Operations(settings, upstream, held)
 
     @routes.post("/v1/models/<model:model>:submit")
     def submit(model: str) -> Response:
@@ -59,11 +61,14 @@ class _Operations:
     Args:
         settings: sizes.
         upstream: the front-end.
+        held: the bytes of all images that are here.
     """
 
-    def __init__(self, settings: GatewaySettings, upstream: Messages) -> None:
+    def __init__(self, settings: GatewaySettings, upstream: Messages, held: HeldBytes) -> None:
         self._settings = settings
         self._upstream = upstream
+        self._held = held
+        self._keys = KeyCheck(upstream, is_needed=settings.require_key)
 
     def submit(self, model: str) -> Response:
         """Accept one image, or several."""
@@ -76,7 +81,9 @@ class _Operations:
             request_id=parameters.request_id(),
         )
         max_bytes = self._settings.max_body_bytes
-        if body.is_multipart(request):
+        has_parts = body.is_multipart(request)
+        self._keys.check(g.caller, g.connection)
+        if has_parts:
             pieces = body.parts(request, max_bytes=max_bytes)
             outcomes = intake.many(pieces, lambda index: self._sink(wanted, index), g.connection)
             return respond_many(outcomes, "operation")
@@ -126,7 +133,13 @@ class _Operations:
         if index and wanted.request_id:
             # The same one when all of them are sent again.
             own.request_id = str(uuid5(UUID(wanted.request_id), str(index)))
-        return Submitting(self._upstream, own, g.caller, max_bytes=self._settings.max_image_bytes)
+        return Submitting(
+            self._upstream,
+            own,
+            g.caller,
+            self._held.hold(),
+            max_bytes=self._settings.max_image_bytes,
+        )
 
 
 def _answer(call: Call[Any]) -> Any:

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from client.messages import Messages
 from gateway import body, intake, problems
+from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
 from gateway.parameters import PREDICT, Parameters
 from gateway.sending import Sending
@@ -14,7 +15,7 @@ from gateway.settings import GatewaySettings
 from prediction.v1 import prediction_pb2 as pb
 
 
-def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
+def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) -> Blueprint:
     """Return the route."""
     routes = Blueprint("predict", __name__)
 
@@ -22,10 +23,10 @@ def blueprint(settings: GatewaySettings, upstream: Messages) -> Blueprint:
     def predict(model: str) -> Response:
         options = _options(model)
         if body.is_multipart(request):
-            return _many(options, settings, upstream)
+            return _many(options, settings, upstream, held)
         # Then the front-end refuses what is too large before it arrives.
         options.total_bytes = body.size_of(request) or 0
-        sink = Sending(upstream, options, g.caller)
+        sink = Sending(upstream, options, g.caller, held.hold())
         pieces = body.whole(request, max_bytes=settings.max_body_bytes)
         return respond(to_json(intake.one(pieces, sink, g.connection)))
 
@@ -43,12 +44,14 @@ def _options(model: str) -> pb.UploadOptions:
     )
 
 
-def _many(options: pb.UploadOptions, settings: GatewaySettings, upstream: Messages) -> Response:
+def _many(
+    options: pb.UploadOptions, settings: GatewaySettings, upstream: Messages, held: HeldBytes
+) -> Response:
     def new_sink(index: int) -> Sending:
         own = pb.UploadOptions()
         own.CopyFrom(options)
         own.request_id = f"{options.request_id[:100]}-{index}"
-        return Sending(upstream, own, g.caller)
+        return Sending(upstream, own, g.caller, held.hold())
 
     pieces = body.parts(request, max_bytes=settings.max_body_bytes)
     return respond_many(intake.many(pieces, new_sink, g.connection), "response")

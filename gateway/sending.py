@@ -6,6 +6,7 @@ from typing import Final
 
 from client.messages import Call, Messages
 from gateway.caller import Caller
+from gateway.held_bytes import Hold, no_room
 from prediction.v1 import prediction_pb2 as pb
 
 SMALL_BYTES: Final = 256 * 1024
@@ -26,21 +27,36 @@ class Sending:
         upstream: the front-end.
         options: what is wanted.
         caller: on whose behalf.
+        hold: the image's place among the bytes of all; for what was collected before
+            the image was sent on, which is more than what waits afterwards.
     """
 
-    def __init__(self, upstream: Messages, options: pb.UploadOptions, caller: Caller) -> None:
+    def __init__(
+        self, upstream: Messages, options: pb.UploadOptions, caller: Caller, hold: Hold
+    ) -> None:
         self._upstream = upstream
         self._options = options
         self._caller = caller
+        self._hold = hold
+        self._is_crowded_out = False
         self._begun: list[bytes] = []
         self._begun_bytes = 0
         self._parts: queue.Queue[bytes] = queue.Queue(PARTS_WAITING)
         self._call: Call[pb.PredictResponse] | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of the image is still here, bytes."""
+        return self._hold.size_bytes
+
     def write(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is any use in more of them."""
         if self._call is not None:
             return self._put(piece)
+        if self._is_crowded_out or not self._hold.take(len(piece)):
+            self._is_crowded_out = True
+            self.close()
+            return False
         self._begun.append(piece)
         self._begun_bytes += len(piece)
         if self._begun_bytes <= SMALL_BYTES:
@@ -52,7 +68,13 @@ class Sending:
         return self._put(begun)
 
     def finish(self) -> Call[pb.PredictResponse]:
-        """Say that the image is complete; return what will have its labels."""
+        """Say that the image is complete; return what will have its labels.
+
+        Raises:
+            Refused: there was no room for it.
+        """
+        if self._is_crowded_out:
+            raise no_room()
         if self._call is not None:
             self._put(b"")
             return self._call
@@ -69,12 +91,13 @@ class Sending:
         self._call = self._upstream.predict(request, self._caller.terms())
         return self._call
 
-    def abandon(self) -> None:
-        """Give the image up."""
+    def close(self) -> None:
+        """Keep nothing of the image; for when it is answered, or given up."""
         self._begun.clear()
         if self._call is not None:
             self._call.cancel()
             self._put(b"")
+        self._hold.release()
 
     def _put(self, piece: bytes) -> bool:
         while self._call is not None and not self._call.has_ended:

@@ -64,6 +64,10 @@ class GatewaySettings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=0)] = 0
     """Largest body of a request, bytes. 0: no limit but those of its images."""
 
+    max_held_bytes: Annotated[int, Field(ge=1)] = 256 * MIB
+    """Most bytes of images that all requests together keep: those that are collected, and those
+    that the front-end has not answered yet. Who finds no room gets 503 `GATEWAY_FULL`."""
+
     cors_origins: str = ""
     """Origins whose pages may call, separated by spaces, such as `https://photos.example`; `*`:
     all. Empty: none but the gateway's own page."""
@@ -111,6 +115,8 @@ class GatewaySettings(BaseSettings):
             raise ValueError("GATEWAY_SERVER_CERT_FILE and GATEWAY_SERVER_KEY_FILE belong together")
         if self.max_stats_listeners >= self.threads:
             raise ValueError("GATEWAY_MAX_STATS_LISTENERS must leave threads for others")
+        if self.max_held_bytes < self.max_image_bytes:
+            raise ValueError("GATEWAY_MAX_HELD_BYTES must have room for GATEWAY_MAX_IMAGE_BYTES")
         is_decided = self.require_key or self.allow_anonymous
         if not is_decided and not _is_private(self.host_and_port[0]):
             # The front-end may trust whoever is on this machine, and that is the gateway.

@@ -15,8 +15,6 @@ SILENCE_S: Final = 5.0
 
 RETRY_S: Final = 5.0
 
-CREDENTIALS: Final = {"authorization", "x-api-key"}
-
 
 def blueprint(settings: GatewaySettings, hub: StatsHub) -> Blueprint:
     """Return the route."""
@@ -24,10 +22,9 @@ def blueprint(settings: GatewaySettings, hub: StatsHub) -> Blueprint:
 
     @routes.get("/v1/stats")
     def watch() -> Response:
-        key = tuple(pair for pair in g.caller.metadata if pair[0] in CREDENTIALS)
         stack = ExitStack()
         try:
-            feed = stack.enter_context(hub.listening(key))
+            feed = stack.enter_context(hub.listening(g.caller.key))
         except TooManyListeners:
             raise Refused(
                 503,

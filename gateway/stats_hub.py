@@ -10,6 +10,7 @@ from flask import json
 from client.errors import Cancelled, DespachoError, Retryable
 from client.messages import Messages, StatsCall
 from gateway import problems
+from gateway.caller import Key
 from gateway.json_mapping import to_json
 
 PERIOD_S: Final = 1.0
@@ -20,9 +21,6 @@ PAUSE_S: Final = 1.0
 
 FIRST_S: Final = 5.0
 """How long a new listener waits for the first figures, or for why there are none."""
-
-Key = tuple[tuple[str, str], ...]
-"""The credentials of a listener; those with the same ones share a feed."""
 
 
 class TooManyListeners(Exception):
@@ -46,7 +44,7 @@ class StatsHub:
 
     @contextmanager
     def listening(self, key: Key) -> Iterator["Feed"]:
-        """Listen while inside.
+        """Listen while inside; those with the same key share a feed.
 
         Raises:
             TooManyListeners: there are others enough.

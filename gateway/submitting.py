@@ -4,6 +4,7 @@ from typing import Any
 
 from client.messages import Call, Messages
 from gateway.caller import Caller
+from gateway.held_bytes import Hold, no_room
 from gateway.problems import Refused
 from prediction.v1 import prediction_pb2 as pb
 
@@ -15,6 +16,7 @@ class Submitting:
         upstream: the front-end.
         request: what is wanted, without the image.
         caller: on whose behalf.
+        hold: the image's place among the bytes of all.
         max_bytes: size of the largest image.
     """
 
@@ -23,21 +25,33 @@ class Submitting:
         upstream: Messages,
         request: pb.SubmitPredictionRequest,
         caller: Caller,
+        hold: Hold,
         *,
         max_bytes: int,
     ) -> None:
         self._upstream = upstream
         self._request = request
         self._caller = caller
+        self._hold = hold
         self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
         self._size_bytes = 0
+        self._is_crowded_out = False
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of the image is still here, bytes."""
+        return self._hold.size_bytes
 
     def write(self, piece: bytes) -> bool:
         """Take the next bytes; return whether there is any use in more of them."""
         self._size_bytes += len(piece)
         if self._size_bytes > self._max_bytes:
-            self._pieces.clear()
+            self.close()
+            return False
+        if self._is_crowded_out or not self._hold.take(len(piece)):
+            self._is_crowded_out = True
+            self.close()
             return False
         self._pieces.append(piece)
         return True
@@ -46,7 +60,7 @@ class Submitting:
         """Submit the image.
 
         Raises:
-            Refused: it is too large.
+            Refused: it is too large, or there was no room for it.
         """
         if self._size_bytes > self._max_bytes:
             raise Refused(
@@ -55,13 +69,18 @@ class Submitting:
                 reason="IMAGE_TOO_LARGE",
                 field="image",
             )
-        self._request.image = b"".join(self._pieces)
+        if self._is_crowded_out:
+            raise no_room()
+        image = b"".join(self._pieces)
         self._pieces.clear()
+        self._request.image = image
+        del image  # a third copy is made when the request is sent
         try:
             return self._upstream.submit(self._request, self._caller.terms())
         finally:
             self._request.ClearField("image")
 
-    def abandon(self) -> None:
-        """Give the image up."""
+    def close(self) -> None:
+        """Keep nothing of the image; for when it is answered, or given up."""
         self._pieces.clear()
+        self._hold.release()

@@ -9,6 +9,7 @@ import urllib3
 
 from client.messages import Messages
 from gateway.app import create_app
+from gateway.held_bytes import HeldBytes
 from gateway.http_server import HttpServer
 from gateway.settings import GatewaySettings
 from gateway.stats_hub import StatsHub
@@ -20,8 +21,10 @@ LIMIT_S = 15.0
 class Web:
     """Calls a gateway over HTTP, as anybody would."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, held: HeldBytes | None = None) -> None:
         self.address = address
+        self.held = held or HeldBytes(0)
+        """What the gateway keeps of images, if it is one of this process."""
         self._pool = urllib3.PoolManager(retries=False, timeout=LIMIT_S)
 
     def call(
@@ -87,8 +90,9 @@ def gateway(server_address: str, **settings: object) -> Iterator[Web]:
     )
     upstream = Messages(server_address, max_image_bytes=chosen.max_image_bytes)
     stats = StatsHub(upstream, max_listeners=chosen.max_stats_listeners)
-    server = HttpServer(chosen, create_app(chosen, upstream, stats))
-    web = Web(server.start())
+    held = HeldBytes(chosen.max_held_bytes)
+    server = HttpServer(chosen, create_app(chosen, upstream, stats, held))
+    web = Web(server.start(), held)
     try:
         yield web
     finally:

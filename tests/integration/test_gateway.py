@@ -177,6 +177,7 @@ async def test_a_restarted_front_end_is_found_again(stack: Stack) -> None:
 async def test_keys_and_scopes_are_those_of_the_caller(stack: Stack, tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys.toml")
     predict, admin = keys.add("phone", "predict"), keys.add("ops", "admin")
+    operations = keys.add("archive", "operations")
     stack.start_server(api_keys_file=keys.path)
     stack.start_worker()
     with gateway(stack.address) as web:
@@ -189,6 +190,15 @@ async def test_keys_and_scopes_are_those_of_the_caller(stack: Stack, tmp_path: P
 
         await stack.until(is_ready, LIMIT_S)
         await aside(shows_scopes, web, predict, admin)
+    with gateway(stack.address, require_key=True) as web:
+        await aside(looks_at_keys_first, web, operations)
+
+
+def looks_at_keys_first(web: Web, operations: str) -> None:
+    accepted = web.call("POST", SUBMIT, image_of(RED), X_API_Key=operations)
+    assert accepted.status == 202
+    wrong = web.call("POST", SUBMIT, image_of(RED), X_API_Key="nonsense")
+    assert (wrong.status, wrong.json()["reason"]) == (401, "CREDENTIALS_INVALID")
 
 
 def shows_scopes(web: Web, predict: str, admin: str) -> None:

@@ -8,6 +8,7 @@ import jsonschema_rs
 from client.messages import Messages
 from gateway import openapi
 from gateway.app import create_app
+from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import to_json
 from gateway.settings import GatewaySettings
 from gateway.stats_hub import StatsHub
@@ -21,11 +22,15 @@ NOT_IN_IT = {"/", "/static/<name>"}
 def routes() -> set[tuple[str, str]]:
     upstream = Messages("127.0.0.1:1")
     try:
-        app = create_app(GatewaySettings(), upstream, StatsHub(upstream, max_listeners=1))
+        stats = StatsHub(upstream, max_listeners=1)
+        app = create_app(GatewaySettings(), upstream, stats, HeldBytes(1))
     finally:
         upstream.close()
     return {
-        (re.sub(r"<operation_id>", "{operation}", rule.rule).replace("<model:model>", "{model}"), method)
+        (
+            re.sub(r"<operation_id>", "{operation}", rule.rule).replace("<model:model>", "{model}"),
+            method,
+        )
         for rule in app.url_map.iter_rules()
         if rule.rule not in NOT_IN_IT
         for method in (rule.methods or set()) - {"HEAD"}

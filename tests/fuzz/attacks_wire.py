@@ -1,12 +1,16 @@
 """What no gRPC client would send: broken frames, lying requests, callers that dawdle or vanish."""
 
+import base64
 import gzip
 import struct
 import time
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import unquote
 
+from google.rpc import status_pb2
 from hpack import Encoder
 from hypothesis import strategies as st
 
@@ -14,12 +18,29 @@ from prediction.v1 import prediction_pb2 as pb
 from tests.fuzz import wire
 from tests.fuzz.attacks import PATIENCE_S, Arena, attack
 from tests.fuzz.attacks_images import SERVICE
+from tests.fuzz.attacks_messages import HASTE
+from tests.fuzz.caller import DETAILS, code_name, reason_of
 from tests.fuzz.images import samples
-from tests.fuzz.verdict import Answer, Wrong
+from tests.fuzz.verdict import LATE, Answer, Wrong
 
 PREDICT: Final = f"{SERVICE}/Predict"
 STREAM: Final = f"{SERVICE}/PredictStream"
 MIB: Final = 1 << 20
+
+GRPCS_OWN: Final = (
+    # Metadata that it cannot read.
+    ("INTERNAL", "Error parsing '"),
+    ("INTERNAL", "Illegal header key: "),
+    # A message that is said to be packed, but not how, or is not packed so, or has a flag of no
+    # meaning.
+    ("INTERNAL", "Compression bit set but no encoding configured"),
+    ("INTERNAL", "Unexpected error decompressing data"),
+    ("INTERNAL", "Bad GRPC frame type"),
+)
+"""Code and first words of what gRPC's core says by itself, before any code of ours runs."""
+
+NO_STATUS: Final = ("reset", "goaway", "closed", "ended")
+"""Ends of a call without a status: what there is to say when HTTP itself is violated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +180,39 @@ def lying_requests(arena: Arena, lie: Lie) -> None:
             connection.send(part)
         connection.send(wire.frame(wire.DATA, wire.END_STREAM, 1))
         outcome = connection.outcome(1, within_s=PATIENCE_S)
-        arena.tally.note(Answer(outcome or "nothing", took_s=time.monotonic() - began))
-    if not outcome:
-        raise Wrong(f"no answer for {PATIENCE_S:.0f} s")
+        took_s = time.monotonic() - began
+    if outcome.startswith("grpc "):
+        answer = replace(status_of(connection.trailers), took_s=took_s, path=lie.path)
+        arena.accept(answer, also=refusals(answer, lie))
+        return
+    arena.tally.note(Answer(outcome or "nothing", took_s=took_s))
+    if outcome not in NO_STATUS and not outcome.startswith("http 4"):
+        raise Wrong(f"{outcome or 'no answer'} after {took_s:.1f} s")
+
+
+def status_of(trailers: Mapping[str, str]) -> Answer:
+    """Return the status that the headers at the end of a call tell."""
+    code = code_name(int(trailers["grpc-status"]))
+    if details := trailers.get(DETAILS):
+        packed = base64.b64decode(details + "=" * (-len(details) % 4))
+        status = status_pb2.Status.FromString(packed)
+        return Answer(code, reason_of(status), status.message)
+    return Answer(code, "", unquote(trailers.get("grpc-message", "")))
+
+
+def refusals(answer: Answer, lie: Lie) -> Collection[str]:
+    """Return which answers without a reason this lie has asked for."""
+    if answer.reason:
+        return HASTE if is_hasty(lie) else ()
+    asked = {code for code, start in GRPCS_OWN if answer.text.startswith(start)}
+    if lie.path not in {PREDICT, STREAM}:
+        asked.add("UNIMPLEMENTED")
+    return asked | {LATE} if is_hasty(lie) else asked
+
+
+def is_hasty(lie: Lie) -> bool:
+    """Say whether it has a deadline, which may be none or long ago."""
+    return any(name == "grpc-timeout" for name, _ in lie.headers)
 
 
 def pieces(body: bytes) -> list[bytes]:

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -19,6 +19,9 @@ from tests.fuzz.verdict import OK, Answer
 
 GIVE_UP_S: Final = 20.0
 """The deadline of calls whose answer matters."""
+
+DETAILS: Final = "grpc-status-details-bin"
+"""The trailer with the whole status."""
 
 CHANNEL: Final = (
     ("grpc.enable_retries", 0),
@@ -79,11 +82,12 @@ def call(
         responses.extend(itertools.islice(stream, manners.most_responses))
         if len(responses) == manners.most_responses:
             stream.cancel()
-            return Answer("CANCELLED", "", "hung up", time.monotonic() - began), responses
-        answer = Answer(OK, took_s=time.monotonic() - began)
+            answer = Answer("CANCELLED", text="hung up")
+        else:
+            answer = Answer(OK)
     except grpc.RpcError as error:
-        answer = _answer(error, time.monotonic() - began)
-    return answer, responses
+        answer = _answer(error)
+    return replace(answer, took_s=time.monotonic() - began, path=path), responses
 
 
 def _sent(requests: Iterable[bytes], *, lingers_s: float) -> Iterator[bytes]:
@@ -92,12 +96,12 @@ def _sent(requests: Iterable[bytes], *, lingers_s: float) -> Iterator[bytes]:
     time.sleep(lingers_s)
 
 
-def _answer(error: Any, took_s: float) -> Answer:
+def _answer(error: Any) -> Answer:
     for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
+        if key == DETAILS:
             status = status_pb2.Status.FromString(value)
-            return Answer(error.code().name, reason_of(status), status.message, took_s)
-    return Answer(error.code().name, "", error.details() or "", took_s)
+            return Answer(error.code().name, reason_of(status), status.message)
+    return Answer(error.code().name, "", error.details() or "")
 
 
 def reason_of(status: status_pb2.Status) -> str:
@@ -106,10 +110,15 @@ def reason_of(status: status_pb2.Status) -> str:
     return next((info.reason for detail in status.details if detail.Unpack(info)), "")
 
 
-def status_answer(status: status_pb2.Status, took_s: float = 0.0) -> Answer:
+def status_answer(status: status_pb2.Status) -> Answer:
     """Return the failure of one image among many as an answer."""
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    return Answer(code.name, reason_of(status), status.message, took_s)
+    return Answer(code_name(status.code), reason_of(status), status.message)
+
+
+def code_name(number: int) -> str:
+    """Return the name of a status by its number; that of one that there is not: its number."""
+    names = {code.value[0]: code.name for code in grpc.StatusCode}
+    return names.get(number, str(number))
 
 
 def methods_of(channel: grpc.Channel) -> Sequence[Method]:

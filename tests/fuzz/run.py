@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.books import lasting, remains, totals
 from tests.chaos.crowd import Crowd
-from tests.chaos.rig import Options, Rig
+from tests.chaos.rig import Options, Rig, rss_bytes
 from tests.fuzz.attacks import Arena, Attack
+from tests.fuzz.balance import balance
+from tests.fuzz.complaints import complaints
 from tests.fuzz.trial import Finding, Tally, explore, replay
-from tests.fuzz.vitals import Growth, Vitals, grown
+from tests.fuzz.vitals import MIB, Growth, Vitals, grown
 from tests.processes import ROOT, Process
 from tests.redis_server import RedisServer, free_port
 
@@ -26,22 +26,12 @@ DURING_S: Final = 30.0
 
 START_S: Final = 120.0
 PAUSE_S: Final = 0.2
-SETTLE_S: Final = 30.0
 DECODER: Final = "decoder"
 BOMBS_FROM_S: Final = 300.0
 """A run that is as long has time for each bomb in the decoder alone; that takes a minute."""
 
 SHARE_S: Final = 3.0
 """How long one attack lasts in one round, at most."""
-
-COMPLAINT: Final = re.compile(
-    r"Traceback|never retrieved|never awaited|Exception ignored|Fatal|unexpected error|"
-    r"decoder failed|Segmentation"
-)
-"""What is never in the log of a sound process."""
-
-GRPCS_OWN: Final = "ExecuteBatchError raised in core"
-"""What gRPC logs, with a traceback, of a caller that vanishes while it is answered."""
 
 Say = Callable[[str], None]
 
@@ -105,6 +95,7 @@ class Run:
         while time.monotonic() < ends_at and not self._is_over():
             await self._round(ends_at)
             self.result.rounds += 1
+            self._say_rss()
         if not self._is_down():
             await self._end()
         self.result.took_s = time.monotonic() - began
@@ -140,6 +131,15 @@ class Run:
             await self._look(attack.name)
         if self._plan.with_decoder and time.monotonic() < ends_at:
             await self._decode(min(self._slice_s() * 2, ends_at - time.monotonic()))
+
+    def _say_rss(self) -> None:
+        """Say how much memory each process holds: what grows does so in every round."""
+        held = [
+            f"{name} {rss_bytes(process.pid) / MIB:.1f}"
+            for name, process in self._processes.items()
+            if process.exit_code is None
+        ]
+        self._say(f"round {self.result.rounds}: RSS, MiB: {', '.join(held)}")
 
     def _slice_s(self) -> float:
         """Return how long one attack lasts, so that there are at least four rounds."""
@@ -224,14 +224,10 @@ class Run:
     async def _look(self, after: str) -> None:
         """Look between attacks: everybody is there and answers, and nobody complains."""
         for name, process in self._processes.items():
-            if (code := process.exit_code) is not None:
-                self._find(after, f"{name} ended with {code}: {process.log[-1500:]}")
             fresh = process.log[self._read.get(name, 0) :]
             self._read[name] = self._read.get(name, 0) + len(fresh)
-            for line in fresh.splitlines():
-                if COMPLAINT.search(line) and GRPCS_OWN not in line:
-                    self._find(after, f"{name} complains: {line[:3000]}")
-                    break
+            for what in complaints(name, process, fresh):
+                self._find(after, what)
         if self._is_down():
             return
         await self._good_call(self._plan.between_s, f"after {after}")
@@ -247,25 +243,11 @@ class Run:
 
     async def _end(self) -> None:
         """Wait until all is quiet, and compare what Redis counted."""
-        rig = self._rig
-        ends_at = time.monotonic() + SETTLE_S
-        with rig.redis.client() as client:
-            while True:
-                left = remains(client, rig.model)
-                if not left or time.monotonic() > ends_at:
-                    break
-                await asyncio.sleep(PAUSE_S)
-            if left:
-                self._find("books", f"not back to zero: {left}")
-            if kept := lasting(client, rig.model):
-                self._find("books", f"keys that stay for ever: {sorted(kept)[:5]}")
-            counts = self.result.totals = totals(client, rig.model)
-        ended = sum(counts.values()) - counts.get("accepted", 0)
-        if ended != counts.get("accepted", 0):
-            self._find("books", f"accepted is not the sum of the outcomes: {counts}")
-        for outcome in ("poisoned", "orphaned"):
-            if counts.get(outcome):
-                self._find("books", f"{counts[outcome]} jobs {outcome}")
+        with self._rig.redis.client() as client:
+            found = await balance(client, self._rig.model)
+        self.result.totals = dict(found.totals)
+        for fault in found.faults:
+            self._find("books", fault)
         await self._look("the end")
         for fault in grown(self.result.growths):
             self._find("growth", fault)

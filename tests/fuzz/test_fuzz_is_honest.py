@@ -1,4 +1,8 @@
-"""The fuzz suite is worth something only if it can fail."""
+"""The fuzz suite is worth something only if it can fail.
+
+Its parts are tested in `test_what_is_a_finding.py`. That it finds processes that die, or decoders
+that hang, takes minutes: `python -m tests.fuzz --attack images --break dies`.
+"""
 
 import subprocess
 import sys
@@ -24,7 +28,7 @@ def fuzz(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.timeout(180)
 def test_a_sound_system_minds_nothing() -> None:
-    ended = fuzz("--seconds", "6")
+    ended = fuzz("--seconds", "5")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " 0 findings" in ended.stdout
 
@@ -33,7 +37,6 @@ def test_a_sound_system_minds_nothing() -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("dies", "ended with 3"),
         ("raises", "INFERENCE_FAILED"),
         ("leaks", "rss_bytes grew"),
     ],

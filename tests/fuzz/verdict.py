@@ -34,6 +34,10 @@ TOO_LARGE: Final = ("larger than max", "Metadata size", "metadata size")
 """In the words of gRPC, which refuses these by itself."""
 
 
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+"""The one method that says NOT_FOUND without a reason: of a name that nothing has."""
+
+
 class Wrong(Exception):
     """A finding: what should never happen, in a line."""
 
@@ -46,6 +50,8 @@ class Answer:
     reason: str = ""
     text: str = ""
     took_s: float = 0.0
+    path: str = ""
+    """Of the method that was called; empty: it is the answer to one item of a call."""
 
     @property
     def name(self) -> str:
@@ -54,7 +60,7 @@ class Answer:
 
 
 def judge(answer: Answer, *, also: Collection[str] = (), within_s: float) -> None:
-    """Accept an answer.
+    """Accept an answer, by its code and its reason: a text alone makes none of them right.
 
     Args:
         answer: how the call ended.
@@ -76,5 +82,4 @@ def _is_grpcs_own(answer: Answer) -> bool:
         return False
     if answer.code == "RESOURCE_EXHAUSTED":
         return any(words in answer.text for words in TOO_LARGE)
-    # The name of no method, or the name of nobody's health.
-    return answer.code in {"UNIMPLEMENTED", "NOT_FOUND"}
+    return answer.code == "NOT_FOUND" and answer.path == HEALTH_CHECK

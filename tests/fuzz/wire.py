@@ -60,6 +60,8 @@ class Wire:
         self._encoder = Encoder()
         self._decoder = Decoder()
         self._decoder.max_header_list_size = 1 << 20
+        self.trailers: dict[str, str] = {}
+        """What came with the last status."""
 
     def __enter__(self) -> Self:
         return self
@@ -142,13 +144,15 @@ class Wire:
 
     def _status(self, payload: bytes) -> str:
         try:
-            headers = {bytes(k): bytes(v) for k, v in self._decoder.decode(payload, raw=True)}
+            pairs = self._decoder.decode(payload, raw=True)
         except HPACKError:
             return "unreadable"
-        if b"grpc-status" in headers:
-            return f"grpc {headers[b'grpc-status'].decode()}"
-        http = headers.get(b":status", b"200")
-        return "" if http == b"200" else f"http {http.decode()}"
+        headers = {bytes(k).decode(): bytes(v).decode("latin-1") for k, v in pairs}
+        if "grpc-status" in headers:
+            self.trailers = headers
+            return f"grpc {headers['grpc-status']}"
+        http = headers.get(":status", "200")
+        return "" if http == "200" else f"http {http}"
 
 
 def _size(buffer: bytes) -> int:

@@ -149,6 +149,11 @@ def of_error(error: DespachoError) -> Problem:
     )
 
 
+def internal() -> Problem:
+    """Return what a caller is told of what nobody expected: no more than that it happened."""
+    return Problem(status=500, detail="internal error", reason="INTERNAL")
+
+
 def phrase(status: int) -> str:
     """Return the name of a status."""
     return _TITLES.get(status) or HTTPStatus(status).phrase
@@ -189,4 +194,4 @@ def register(app: Flask) -> None:
     def surprised(error: Exception) -> Response:
         # What happened is for the log, not for the caller.
         g.surprise = error
-        return respond(Problem(status=500, detail="internal error", reason="INTERNAL"))
+        return respond(internal())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
 from flask import json
 
 from client.errors import Cancelled, DespachoError, Retryable
@@ -12,6 +13,8 @@ from client.messages import Messages, StatsCall
 from gateway import problems
 from gateway.caller import Key
 from gateway.json_mapping import to_json
+
+log = structlog.get_logger(__name__)
 
 PERIOD_S: Final = 1.0
 """How often the figures come."""
@@ -123,6 +126,18 @@ class Feed:
             return after, ""
 
     def _run(self) -> None:
+        try:
+            self._listen()
+        except Exception:
+            # Listeners are told as well, and may come again.
+            log.exception("the live figures ended unexpectedly")
+            self._publish_problem(problems.internal())
+        finally:
+            with self._changed:
+                self.has_ended = True
+                self._changed.notify_all()
+
+    def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._call = call = self._watch()
@@ -131,21 +146,17 @@ class Feed:
                 for message in call:
                     self._publish("stats", json.dumps(to_json(message)))
             except Retryable as error:
-                self._publish_problem(error)
+                self._publish_problem(problems.of_error(error), error.request_id)
                 self._stopping.wait(PAUSE_S)
             except Cancelled:
                 self._stopping.wait(PAUSE_S)
             except DespachoError as error:
                 self.refusal = error
-                self._publish_problem(error)
+                self._publish_problem(problems.of_error(error), error.request_id)
                 break
-        with self._changed:
-            self.has_ended = True
-            self._changed.notify_all()
 
-    def _publish_problem(self, error: DespachoError) -> None:
-        body = problems.of_error(error).body(error.request_id)
-        self._publish("problem", json.dumps(body))
+    def _publish_problem(self, problem: problems.Problem, request_id: str = "") -> None:
+        self._publish("problem", json.dumps(problem.body(request_id)))
 
     def _publish(self, name: str, data: str) -> None:
         with self._changed:

@@ -1,0 +1,78 @@
+"""How listeners to the live figures fare when something goes wrong."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from client.messages import Messages
+from gateway.stats_hub import StatsHub
+from prediction.v1 import admin_pb2
+
+LIMIT_S = 10.0
+KEY = (("x-api-key", "k"),)
+
+
+class Watched:
+    """A call that shows figures until it is cancelled."""
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+
+    def __iter__(self) -> Iterator[admin_pb2.WatchStatsResponse]:
+        yield admin_pb2.WatchStatsResponse()
+        assert self._cancelled.wait(LIMIT_S)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+class Surprising:
+    """A front-end whose first call fails as no front-end should."""
+
+    def __init__(self) -> None:
+        self.call_count = 0
+
+    def watch_stats(self, period_s: float, metadata: Any) -> Any:
+        del period_s, metadata
+        self.call_count += 1
+        if self.call_count == 1:
+            raise RuntimeError("a secret of the gateway")
+        return Watched()
+
+
+@pytest.fixture
+def front_end() -> Surprising:
+    return Surprising()
+
+
+@pytest.fixture
+def hub(front_end: Surprising) -> StatsHub:
+    return StatsHub(cast("Messages", front_end), max_listeners=2)
+
+
+def test_a_surprise_ends_the_figures_and_is_told(hub: StatsHub) -> None:
+    with structlog.testing.capture_logs() as lines, hub.listening(KEY) as feed:
+        number, event = feed.next(0, LIMIT_S)
+        # And then there is nothing more to wait for.
+        assert feed.next(number, LIMIT_S) == (number, "")
+        assert feed.has_ended
+    name, data = event.strip().split("\n")
+    assert name == "event: problem"
+    assert json.loads(data.removeprefix("data: "))["reason"] == "INTERNAL"
+    assert "secret" not in event
+    (line,) = lines
+    assert line["exc_info"]
+
+
+def test_who_comes_after_a_surprise_gets_figures(hub: StatsHub, front_end: Surprising) -> None:
+    # The first listener stays, and so would a feed that nobody declared dead.
+    with hub.listening(KEY) as first:
+        number, _ = first.next(0, LIMIT_S)
+        assert first.next(number, LIMIT_S)[1] == ""
+        with hub.listening(KEY) as second:
+            assert second.next(0, LIMIT_S)[1].startswith("event: stats")
+    assert front_end.call_count == 2

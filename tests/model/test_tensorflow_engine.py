@@ -208,6 +208,25 @@ def test_application_without_weights_is_a_clear_error(tmp_path: Path) -> None:
         build_application("MobileNetV2", weights=tmp_path / "weights.h5")
 
 
+def test_weights_are_downloaded_to_the_home_of_keras_by_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    build = keras.applications.MobileNetV2
+    held: list[list[str]] = []
+
+    def instead_of_downloading(*, weights: str) -> object:
+        assert weights == "imagenet"
+        held.append([path.suffix for path in folder.iterdir()])
+        return build(weights=None)
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(keras.applications, "MobileNetV2", instead_of_downloading)
+    for _ in range(2):
+        build_application("MobileNetV2")
+    assert [sorted(each) for each in held] == [[".lock"], [".downloaded", ".lock"]]
+
+
 @pytest.mark.parametrize("application", sorted(INPUT_SIZES))
 def test_every_application_is_in_keras_with_its_family(application: str) -> None:
     built_in = getattr(keras.applications, application).__module__

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import structlog
 
 from telemetry.json_lines import JsonLines
+from telemetry.terminal_text import fields_made_safe, write_traceback
 
 LogFormat = Literal["auto", "json", "console"]
 """`auto`: for a person on a terminal, JSON elsewhere."""
@@ -28,11 +29,11 @@ def configure(
         are for a person, or not written.
     """
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    # The default shows local variables wherever `rich` is installed: keys, URLs, images.
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderers: list[structlog.typing.Processor] = (
+        # The default shows local variables wherever `rich` is installed: keys, URLs, images.
+        [fields_made_safe, structlog.dev.ConsoleRenderer(exception_formatter=write_traceback)]
         if is_console
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.JSONRenderer()]
     )
 
     def name_service(
@@ -51,7 +52,7 @@ def configure(
     if not is_console:
         shared.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         # The other one writes the end of a line apart, and other processes may come between.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
@@ -62,7 +63,7 @@ def configure(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,5 +1,6 @@
 """What a log line may show."""
 
+import re
 import subprocess
 import sys
 
@@ -34,3 +35,36 @@ def test_a_traceback_does_not_show_what_variables_hold(log_format: str) -> None:
     )
     assert done.stderr.count("it failed") == 2
     assert "secret" not in done.stderr
+
+
+QUOTES = """
+import logging, sys
+import structlog
+from telemetry import logs
+
+logs.configure("test", log_format="console")
+nasty = "\\x1b[2J\\x9b1m\\u202e\\r\\nforged"
+for log in (structlog.get_logger(), logging.getLogger("library")):
+    try:
+        raise RuntimeError(f"about {nasty}")
+    except RuntimeError as error:
+        log.error(f"event {nasty}", exc_info=error)
+structlog.get_logger().info("request", path=f"/{nasty}", other=[nasty], name="caf\u00e9 \U0001f600")
+"""
+
+
+def test_on_a_terminal_the_text_of_callers_is_only_text() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", QUOTES],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr.count("[2J") == 6
+    # The colours are the renderer's own.
+    lines = re.sub(r"\x1b\[\d+m", "", done.stderr).split("\n")
+    assert all(line.isprintable() for line in lines), done.stderr
+    # Only a traceback has more than one line.
+    assert sum(line.startswith("forged") for line in lines) == 2
+    assert "caf\u00e9 \U0001f600" in done.stderr

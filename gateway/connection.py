@@ -39,7 +39,11 @@ class SocketConnection:
         self._socket.ends_s = ends_s
 
     def is_gone(self) -> bool:
-        """Say whether the caller has closed it; one that sends the next request has not."""
+        """Say whether the caller has closed it; one that sends the next request has not.
+
+        One that closed only its sending half looks the same: the rest would show when the
+        answer is written, and until then somebody would compute for nobody.
+        """
         try:
             # Looked at first: a socket that has a timeout waits for it, whatever the flags.
             poll = select.poll()

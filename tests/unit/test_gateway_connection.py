@@ -32,6 +32,14 @@ def test_a_caller_who_has_closed_is_gone() -> None:
         assert SocketConnection(PacedSocket(ours)).is_gone()
 
 
+def test_a_caller_who_closes_its_sending_half_counts_as_gone() -> None:
+    # TCP says no more than that nothing will come; docs/gateway.md tells callers.
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.shutdown(socket.SHUT_WR)
+        assert SocketConnection(PacedSocket(ours)).is_gone()
+
+
 def test_a_connection_of_ours_that_is_closed_counts_as_gone() -> None:
     ours, theirs = socket.socketpair()
     ours.close()

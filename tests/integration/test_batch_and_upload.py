@@ -125,7 +125,18 @@ async def test_the_images_of_a_batch_whose_time_is_over_say_so_one_by_one(stack:
     worker = stack.start_worker()
     await stack.until_ready()
     worker.send(STALL)
-    responses = await answers_to(stack, [image_of(each) for each in colours(60)], timeout_s=2)
+    images = [image_of(each) for each in colours(60)]
+    before = stack.totals()
+    while True:
+        try:
+            responses = await answers_to(stack, images, timeout_s=2)
+            break
+        except grpc.aio.AioRpcError as error:
+            if reason_of(error):
+                raise
+            # On a busy machine the caller's own timer may come first, 20 ms later.
+            await stack.until(lambda: stack.entries() == 0, 5)
+            before = stack.totals()
     assert [each.index for each in responses] == list(range(60))
     assert {details_of_status(each.failure)["ErrorInfo"].reason for each in responses} == {
         "EXPIRED_IN_QUEUE"
@@ -135,7 +146,12 @@ async def test_the_images_of_a_batch_whose_time_is_over_say_so_one_by_one(stack:
     await stack.until_ready()
     assert stack.inferred() == {}
     # The others never went into the queue.
-    assert stack.totals() == {"accepted": 20, "expired": 20}
+    after = stack.totals()
+    ended = {name: count - before.get(name, 0) for name, count in after.items()}
+    assert {name: count for name, count in ended.items() if count} == {
+        "accepted": 20,
+        "expired": 20,
+    }
     stack.assert_nothing_is_left()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import io
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -221,7 +222,9 @@ async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
         {"GATEWAY_ADDRESS": "127.0.0.1:0", "GATEWAY_SERVER_ADDRESS": stack.address},
     )
     web = Web(process.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1))
-    listening = asyncio.create_task(aside(count_events, web))
+    first = threading.Event()
+    listening = asyncio.create_task(aside(count_events, web, first))
+    assert await aside(first.wait, LIMIT_S)
     asked = asyncio.create_task(aside(web.call, "POST", PREDICT, image_of(RED)))
     await stack.until(lambda: bool(stack.inferred()), LIMIT_S)
     code = await aside(process.terminate)
@@ -231,6 +234,10 @@ async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
     web.close()
 
 
-def count_events(web: Web) -> int:
+def count_events(web: Web, first: threading.Event) -> int:
+    count = 0
     with web.events("/v1/stats") as events:
-        return sum(1 for _ in events)
+        for _ in events:
+            count += 1
+            first.set()
+    return count

@@ -34,7 +34,7 @@ GRPCS_OWN: Final = (
     # A message that is said to be packed, but not how, or is not packed so, or has a flag of no
     # meaning.
     ("INTERNAL", "Compression bit set but no encoding configured"),
-    ("INTERNAL", "Unexpected error decompressing data"),
+    ("INTERNAL", "Decompression failed due to "),
     ("INTERNAL", "Bad GRPC frame type"),
 )
 """Code and first words of what gRPC's core says by itself, before any code of ours runs."""

@@ -2,10 +2,20 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from client.interrupts import put_off
+
+
+@pytest.fixture(autouse=True)
+def _pythons_own_handler() -> Iterator[None]:
+    """Be as in a program of one's own, whatever ran in this process before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if before is not None:  # it was not set from Python
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_is_raised_only_at_the_end() -> None:

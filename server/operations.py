@@ -136,14 +136,18 @@ class Operations:
 
     async def _look(self, key: OperationKey, last: Operation, ends_at: float) -> Operation:
         """Return an operation as it is, or, should the time end before, as it was last."""
+        is_away = False
         while True:
             try:
                 async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                     return await self._store.get(key)
-            except TimeoutError:
+            except TimeoutError as error:
+                if is_away:
+                    raise errors.BrokerUnavailable("the broker cannot be reached") from error
                 return last
             except (errors.BrokerUnavailable, errors.OutcomeUnknown) as error:
                 # It is safe in Redis: wait for both.
+                is_away = True
                 if time.monotonic() + PAUSE_S >= ends_at:
                     raise errors.BrokerUnavailable("the broker cannot be reached") from error
             await asyncio.sleep(PAUSE_S)

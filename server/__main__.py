@@ -28,9 +28,10 @@ from telemetry import logs, tracing
 from telemetry.refusal import explained
 from telemetry.tracing import CannotTrace
 
-GC_THRESHOLDS: Final = (10_000, 20, 50)
+GC_THRESHOLDS: Final = (10_000, 10, 10)
 """A collection for each so many new objects, and so on; a call makes and frees some hundred.
-The usual 700 would look through all that is alive for every few calls."""
+The usual 700 would look through all that is alive for every few calls. Not more seldom, as what
+is found may hold large images."""
 
 
 async def run(settings: ServerSettings, lifeline: Lifeline | None) -> None:

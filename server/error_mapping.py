@@ -48,11 +48,26 @@ async def end_call(
     record.reason = reason_for(error)
     if isinstance(error, DespachoError):
         record.worker = error.worker
+    without_frames(error)
     await context.abort(
         CODES[status.code],
         status.message,
         (*to_trailers(status), *record.trailers),
     )
+
+
+def without_frames(error: BaseException) -> None:
+    """Let an error forget where it was raised, and what was there, such as an image.
+
+    gRPC keeps what ends a call with the call, and the call is in the frames through which that
+    went: a ring that stays until the next collection of garbage, with all that hangs on it.
+    """
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            left += (each.__cause__, each.__context__)
 
 
 def end_well(record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:

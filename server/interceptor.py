@@ -112,6 +112,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
                     requests if handler.request_streaming else parse(message), context
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
+                message = None  # see `without_frames`
                 # Costs more than to set the code and return, but only so the status comes
                 # without initial metadata, after which clients do not try again.
                 await end_call(error, record, context)
@@ -129,6 +130,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
                     context,
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
+                message = None  # see `without_frames`
                 await end_call(error, record, context)
             end_well(record, context)
 

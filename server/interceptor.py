@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from dispatch.errors import DespachoError, InvalidArgument
 from server.access_log import Logged, write_line
-from server.call_record import CURRENT, CallRecord
+from server.call_record import CURRENT, CallRecord, new_request_id
 from server.error_mapping import end_call, end_well
 from server.gate import Gate
 from server.grpc_metrics import CALLS
@@ -27,7 +27,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 WHY_S: Final = 0.05
 """How long gRPC may take to tell that a call ended because its caller has gone, seconds."""
 
-REFUSAL: Final[ContextVar[DespachoError]] = ContextVar("despacho_refusal")
+REFUSAL: Final[ContextVar[Exception]] = ContextVar("despacho_refusal")
 """Why the handler `refuse` refuses the call that the running code belongs to."""
 
 
@@ -56,6 +56,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
         """Return the handler of the call with everything around it."""
+        try:
+            return await self._handler(continuation, handler_call_details)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            # Out of here it would end the call as UNKNOWN, with its text for the caller.
+            CURRENT.set(CallRecord(handler_call_details.method, new_request_id()))
+            REFUSAL.set(error)
+            return self._refuse
+
+    async def _handler(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
         record = CallRecord.of(handler_call_details)
         refusal = self._flood(record.method)
         if refusal is not None:
@@ -83,7 +96,7 @@ async def refuse(requests: Any, context: Context) -> Any:
     it calls a handler of those.
 
     Raises:
-        DespachoError: what `REFUSAL` says.
+        Exception: what `REFUSAL` says.
     """
     del requests, context
     raise REFUSAL.get()

@@ -8,7 +8,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from dispatch import errors
 from prediction.v1 import prediction_pb2 as pb
+from telemetry import tracing
 from tests.front_end import LIMIT_S, MODEL, front_end
+from tests.stack import details_of
 
 PREDICT = "/prediction.v1.PredictionService/Predict"
 
@@ -81,3 +83,24 @@ async def test_a_bad_header_is_replaced_and_not_passed_on() -> None:
         response = await front.stub.Predict(pb.PredictRequest(image=b"x"), metadata=metadata)
         assert len(response.request_id) == 32
         assert front.relay.submitted[0].job.traceparent == ""
+
+
+async def test_a_fault_before_the_handler_is_ours_and_its_text_stays_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            with monkeypatch.context() as broken:
+                # Whatever it is asked, it raises.
+                broken.setattr(tracing, "tracer", object())
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    await front.stub.Predict(pb.PredictRequest(image=b"x"), timeout=LIMIT_S)
+            await front.stub.Predict(pb.PredictRequest(image=b"x"), timeout=LIMIT_S)
+    assert failed.value.code() is grpc.StatusCode.INTERNAL
+    assert details_of(failed.value)["ErrorInfo"].reason == "INTERNAL"
+    assert "object" not in (failed.value.details() or "")
+    fault, refused, answered = lines
+    assert (fault["event"], fault["method"]) == ("unexpected error", PREDICT)
+    assert isinstance(fault["exc_info"], AttributeError)
+    assert (refused["method"], refused["status"]) == (PREDICT, "INTERNAL")
+    assert answered["status"] == "OK"

@@ -41,7 +41,16 @@ the table in `docs/errors.md` (`make docs`). `server/status.py` gives each leaf
 its gRPC status.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MAX_QUOTED_CHARS: Final = 200
+"""How much of what a caller wrote is kept in an error: it may be as long as a message."""
+
+
+def quoted(text: str) -> str:
+    """Return what a caller wrote in quotation marks, or the beginning of it."""
+    is_cut = len(text) > MAX_QUOTED_CHARS
+    return f"{text[:MAX_QUOTED_CHARS]!r}{'...' if is_cut else ''}"
 
 
 class DespachoError(Exception):
@@ -133,8 +142,8 @@ class NotFound(DespachoError):
     """What it would be."""
 
     def __init__(self, name: str, message: str = "") -> None:
-        super().__init__(message or f"there is no {self.kind} named {name!r} here")
-        self.name = name
+        super().__init__(message or f"there is no {self.kind} named {quoted(name)} here")
+        self.name = name[:MAX_QUOTED_CHARS]
 
 
 class ModelNotFound(NotFound):
@@ -145,7 +154,7 @@ class ModelNotFound(NotFound):
     kind = "model"
 
     def __init__(self, name: str, message: str = "") -> None:
-        super().__init__(name, message or f"no model named {name!r} was ever served here")
+        super().__init__(name, message or f"no model named {quoted(name)} was ever served here")
 
 
 class OperationNotFound(NotFound):

@@ -39,35 +39,49 @@ async def end_call(
         AbortError: by which gRPC knows that the call has its status.
         BaseError, CancelledError: `error`, if it is no failure of ours.
     """
-    if isinstance(error, grpc.aio.BaseError):
-        # gRPC's own: the call has its status already, or the connection is gone.
-        raise error
-    if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
-        raise error
-    status = status_and_log(error, record)
-    record.reason = reason_for(error)
-    if isinstance(error, DespachoError):
-        record.worker = error.worker
-    without_frames(error)
-    await context.abort(
-        CODES[status.code],
-        status.message,
-        (*to_trailers(status), *record.trailers),
-    )
+    try:
+        if isinstance(error, grpc.aio.BaseError):
+            # gRPC's own: the call has its status already, or the connection is gone.
+            raise error
+        if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
+            raise error
+        status = status_and_log(error, record)
+        record.reason = reason_for(error)
+        if isinstance(error, DespachoError):
+            record.worker = error.worker
+        without_frames(error)
+        await context.abort(
+            CODES[status.code],
+            status.message,
+            (*to_trailers(status), *record.trailers),
+        )
+    except grpc.aio.AbortError as end:
+        _forget_with_the_call(end)
+        raise
+    finally:
+        # What is raised knows this frame. If this frame knew it, too, that would be a ring.
+        del error
 
 
 def without_frames(error: BaseException) -> None:
-    """Let an error forget where it was raised, and what was there, such as an image.
-
-    gRPC keeps what ends a call with the call, and the call is in the frames through which that
-    went: a ring that stays until the next collection of garbage, with all that hangs on it.
-    """
+    """Let an error forget where it was raised, and what was there, such as an image."""
     left: list[BaseException | None] = [error]
     while left:
         each = left.pop()
         if each is not None and each.__traceback__ is not None:
             each.__traceback__ = None
             left += (each.__cause__, each.__context__)
+
+
+def _forget_with_the_call(end: BaseException) -> None:
+    """Let what ends the call of the running task forget its frames when the task has ended.
+
+    gRPC keeps it with the call, and the call is in the frames through which it goes: a ring that
+    would stay until the next collection of garbage, with all that hangs on it.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a call is a task
+    task.add_done_callback(lambda _: without_frames(end))
 
 
 def end_well(record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:

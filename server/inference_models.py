@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dispatch.errors import ModelNotFound
+from dispatch.errors import ModelNotFound, quoted
 from inference import grpc_predict_v2_pb2 as pb
 from server.inference_request import (
     DEFAULT_PRIORITY,
@@ -37,7 +37,7 @@ def check_version(view: ModelView, version: str) -> None:
     if version and version not in versions_of(view):
         raise ModelNotFound(
             f"{view.card.name}/{version}",
-            f"model {view.card.name!r} has no version {version!r} here; "
+            f"model {view.card.name!r} has no version {quoted(version)} here; "
             f"served: {', '.join(versions_of(view))}",
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dispatch.errors import DespachoError, InvalidArgument, InvalidImage
+from dispatch.errors import DespachoError, InvalidArgument, InvalidImage, quoted
 from dispatch.jobs import Priority
 from inference import grpc_predict_v2_pb2 as pb
 from server import tensors, validation
@@ -154,13 +154,13 @@ def to_input(request: pb.ModelInferRequest) -> pb.ModelInferRequest.InferInputTe
     if tensor.name != IMAGE:
         raise InvalidArgument(
             "inputs[0].name",
-            f"there is no input named {tensor.name!r}; the only one is {IMAGE!r}",
+            f"there is no input named {quoted(tensor.name)}; the only one is {IMAGE!r}",
         )
     check_not_shared(tensor.parameters, field="inputs[0].parameters")
     if tensor.datatype != tensors.BYTES:
         raise InvalidArgument(
             "inputs[0].datatype",
-            f"input {IMAGE!r} has datatype {tensor.datatype!r}; it must be BYTES, "
+            f"input {IMAGE!r} has datatype {quoted(tensor.datatype)}; it must be BYTES, "
             "the encoded file and not its pixels",
         )
     return tensor
@@ -221,7 +221,8 @@ def to_outputs(
         if each.name not in {SCORES, LABELS}:
             raise InvalidArgument(
                 f"{field}.name",
-                f"there is no output named {each.name!r}; there are {SCORES!r} and {LABELS!r}",
+                f"there is no output named {quoted(each.name)}; there are "
+                f"{SCORES!r} and {LABELS!r}",
             )
         if each.name in outputs:
             raise InvalidArgument(f"{field}.name", f"output {each.name!r} is requested twice")

@@ -1,7 +1,6 @@
 """The workers' door to Redis: claim, complete, renew, reclaim, give back.
 
-Blocking, and safe to use from several threads: each call takes a connection of
-its own from the pool.
+Blocking, and safe to use from several threads.
 """
 
 import time
@@ -10,32 +9,31 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from redis import ConnectionPool, Redis, exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import exceptions
 
 from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys, scripts
+from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
-from dispatch.scripts import Command, in_full
 
 LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
 
 BLOCK_MS: Final = 500
-REPLY_TIMEOUT_S: Final = 1.5
-"""With the second between two renewals still shorter than the lease, so that a stalled
-broker is noticed before leases look expired."""
-
 CLOCK_ROUND_TRIP_S: Final = 0.1
 """A slower announcement does not set the clock, which it could set wrong by half of this."""
 
-ABSENCE_S: Final = 0.5
-"""How long Redis must have been out of reach for leases to have suffered."""
-
 CLAIM_STEP: Final = 4
-"""Jobs per read: the bytes in hand can exceed their limit by at most these."""
+MOST_CLAIM_STEP: Final = 32
+"""Jobs per read, by how large the last ones were: the bytes in hand can exceed their limit by at
+most these."""
+
+STEP_SHARE: Final = 4
+"""Jobs as large as the last ones would fill this part of the room in one read."""
+
+FADING: Final = 0.9
+"""What is left, from read to read, of the size of a job that has not come again."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -67,19 +65,11 @@ class WorkQueue:
         self.model = model
         self.worker = worker
         self._streams = keys.job_streams(model)
-        self._redis = Redis(
-            connection_pool=ConnectionPool.from_url(
-                url,
-                protocol=2,
-                socket_timeout=REPLY_TIMEOUT_S,
-                socket_connect_timeout=REPLY_TIMEOUT_S,
-                socket_keepalive=True,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
+        self._line = BlockingLine(url)
         self._offset_us: float | None = None
-        self._reachable_since = float("inf")
-        self._away_since: float | None = 0.0
+        self._typical_bytes = 0.0
+        self._was_all: set[tuple[Priority, ...]] = set()
+        """Of which priorities the last claim took all there were."""
 
     def now_ms(self) -> float:
         """Return the Redis time, from announcements and the monotonic clock."""
@@ -91,7 +81,7 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again.
         """
-        _first_error(self._call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
+        _first_error(self._line.call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
 
     def announce(
         self,
@@ -116,9 +106,9 @@ class WorkQueue:
             BrokerUnavailable: try again.
         """
         # Always: a Redis that lost everything must learn of the model again.
-        _first_error(self._call(scripts.REGISTER.call([keys.MODELS], (self.model,))))
+        _first_error(self._line.call(scripts.REGISTER.call([keys.MODELS], (self.model,))))
         sent = time.monotonic()
-        (reply,) = self._call(
+        (reply,) = self._line.call(
             scripts.ANNOUNCE.call(
                 [
                     keys.worker(self.model, self.worker),
@@ -148,42 +138,74 @@ class WorkQueue:
         """
         names = [keys.worker(self.model, self.worker), keys.workers(self.model), *self._streams]
         arguments = (keys.GROUP, self.worker, keys.RELEASED, CONSUMER_GONE_MS)
-        self._call(scripts.LEAVE.call(names, arguments))
+        self._line.call(scripts.LEAVE.call(names, arguments))
 
-    def claim(self, priorities: Sequence[Priority], room: Room, *, block: bool) -> list[Claim]:
+    def claim(
+        self, priorities: Sequence[Priority], room: Room, *, block: bool, at_once: int = 1
+    ) -> list[Claim]:
         """Take waiting jobs.
 
         Args:
             priorities: of which to take, the first ones first.
             room: how much to take; a stream more than the first may add to it.
             block: whether to wait up to `BLOCK_MS` when there are none.
+            at_once: how many to take of those that come then, of each priority; what is left is
+                for others who wait.
 
         Raises:
             BrokerUnavailable: what was taken, if anything was, comes back by `reclaim`, after a
                 lease. Once it has heard of some, it returns those instead.
         """
         streams = [keys.jobs(self.model, priority) for priority in priorities]
+        key = tuple(priorities)
         claims: list[Claim] = []
+        # If there was no more than was taken, it is likely so again; to find that out, stream by
+        # stream, takes several round trips, and then one more to wait.
+        if not block or key not in self._was_all:
+            claims, is_all = self._in_turn(streams, room)
+            self._note(key, is_all=is_all)
+        if not claims and block and room:
+            step = min(self._step(room), at_once)
+            claims = self._read(streams, step, BLOCK_MS)
+            self._note(key, is_all=len(claims) < step)
+        return claims
+
+    def _in_turn(self, streams: Sequence[str], room: Room) -> tuple[list[Claim], bool]:
+        """Take what is in the first streams first; return also whether nothing is left."""
+        claims: list[Claim] = []
+        is_all = True
         for stream in streams:
             while left := room.without(claims):
-                wanted = min(left.jobs, CLAIM_STEP)
+                step = self._step(left)
                 try:
-                    taken = self._read([stream], wanted, None)
+                    taken = self._read([stream], step, None)
                 except BrokerUnavailable:
                     if claims:
                         # They are ours; left behind, they would count as those of a lost worker.
-                        return claims
+                        return claims, False
                     raise
                 claims += taken
-                if len(taken) < wanted:
+                if len(taken) < step:
                     break
-        if not claims and block and room:
-            claims = self._read(streams, 1, BLOCK_MS)
-        return claims
+            else:
+                is_all = False
+        return claims, is_all
+
+    def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
+        if is_all:
+            self._was_all.add(priorities)
+        else:
+            self._was_all.discard(priorities)
+
+    def _step(self, room: Room) -> int:
+        if not self._typical_bytes:
+            return min(room.jobs, CLAIM_STEP)
+        fitting = int(room.size_bytes / STEP_SHARE / self._typical_bytes)
+        return min(room.jobs, max(CLAIM_STEP, min(fitting, MOST_CLAIM_STEP)))
 
     def _read(self, streams: Sequence[str], count: int, block_ms: int | None) -> list[Claim]:
         block = () if block_ms is None else ("BLOCK", block_ms)
-        (reply,) = self._call(
+        (reply,) = self._line.call(
             (
                 *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
                 *("STREAMS", *streams, *(">" for _ in streams)),
@@ -202,6 +224,9 @@ class WorkQueue:
                 claim = self._parsed(priority, entry_id, fields, attempt=1)
                 if claim is not None:
                     claims.append(claim)
+        if claims:
+            largest = max(claim.size_bytes for claim in claims)
+            self._typical_bytes = max(largest, self._typical_bytes * FADING)
         return claims
 
     def _parsed(
@@ -221,7 +246,7 @@ class WorkQueue:
         except (KeyError, ValueError, DecodeError):
             # Not written by `enqueue`: nobody waits for it, and it would come back for ever.
             stream = keys.jobs(self.model, priority)
-            self._call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
+            self._line.call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
             return None
 
     def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
@@ -234,7 +259,7 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: some may be done, some not; repeat them.
         """
-        replies = self._call(
+        replies = self._line.call(
             *(
                 scripts.COMPLETE.call(
                     self._retiring_keys(claim),
@@ -266,7 +291,7 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: repeat it.
         """
-        (published,) = self._call(
+        (published,) = self._line.call(
             scripts.QUARANTINE.call(
                 [*self._retiring_keys(claim), keys.dead(self.model)],
                 (
@@ -301,7 +326,7 @@ class WorkQueue:
             BrokerUnavailable: try again before the lease ends.
         """
         arguments = (keys.GROUP, self.worker, *_places(claims))
-        (lost,) = self._call(scripts.RENEW.call(self._streams, arguments))
+        (lost,) = self._line.call(scripts.RENEW.call(self._streams, arguments))
         _first_error([lost])
         return {entry_id.decode() for entry_id in lost}
 
@@ -312,7 +337,7 @@ class WorkQueue:
             BrokerUnavailable: they are reclaimed when their leases end.
         """
         arguments = (keys.GROUP, self.worker, keys.RELEASED, *_places(claims))
-        (count,) = self._call(scripts.GIVE_BACK.call(self._streams, arguments))
+        (count,) = self._line.call(scripts.GIVE_BACK.call(self._streams, arguments))
         _first_error([count])
         return int(count)
 
@@ -330,9 +355,9 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: what was taken comes back with a later call.
         """
-        may_judge = time.monotonic() - self._reachable_since > LEASE_S
+        may_judge = self._line.reachable_for_s > LEASE_S
         idle_ms = round(LEASE_S * 1000) if may_judge else _NEVER_MS
-        (reply,) = self._call(
+        (reply,) = self._line.call(
             scripts.RECLAIM.call(
                 self._streams,
                 (
@@ -348,7 +373,7 @@ class WorkQueue:
         suspects, *taken = reply
         claims = []
         for index, entry_id, attempt in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
-            (entries,) = self._call(("XRANGE", self._streams[index - 1], entry_id, entry_id))
+            (entries,) = self._line.call(("XRANGE", self._streams[index - 1], entry_id, entry_id))
             for _, fields in entries:
                 claim = self._parsed(_PRIORITIES[index - 1], entry_id, fields, attempt=attempt)
                 if claim is not None:
@@ -357,55 +382,7 @@ class WorkQueue:
 
     def close(self) -> None:
         """Close the connections."""
-        # A client closes only a pool that it has made itself.
-        self._redis.connection_pool.disconnect()
-
-    def _call(self, *commands: Command, timeout_s: float = REPLY_TIMEOUT_S) -> list[Any]:
-        begun = time.monotonic()
-        try:
-            replies = self._exchange(commands, timeout_s)
-            forgotten = [
-                position
-                for position, reply in enumerate(replies)
-                if isinstance(reply, exceptions.NoScriptError)
-            ]
-            if forgotten:
-                again = self._exchange([in_full(commands[i]) for i in forgotten], timeout_s)
-                for position, reply in zip(forgotten, again, strict=True):
-                    replies[position] = reply
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            if self._away_since is None:
-                self._away_since = begun
-            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
-        self._note_reached()
-        return replies
-
-    def _note_reached(self) -> None:
-        now = time.monotonic()
-        away_since, self._away_since = self._away_since, None
-        # One broken connection is no absence: others were renewed meanwhile.
-        if away_since is not None and now - away_since > ABSENCE_S:
-            self._reachable_since = now
-
-    def _exchange(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
-        connection = self._redis.connection_pool.get_connection()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(timeout=timeout_s))
-                except exceptions.ReadOnlyError as error:
-                    # The server was demoted: the next connection may find its successor.
-                    raise exceptions.ConnectionError("the broker is a replica") from error
-                except exceptions.ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            self._redis.connection_pool.release(connection)
-        return replies
+        self._line.close()
 
 
 def _says(reply: Any, word: str) -> bool:

@@ -55,7 +55,7 @@ class Worker:
         self.queue = WorkQueue(server.url, MODEL, name)
         self.queue.open()
         # Connected for longer than a lease, so that it may judge others.
-        self.queue._reachable_since -= LEASE_S + 1
+        self.queue._line._reachable_since -= LEASE_S + 1
         self.queue.announce(WorkerCard(worker=name), ModelCard(name=MODEL), has_changed=True)
 
 

@@ -100,6 +100,7 @@ class Worker:
             self._in_hand,
             self._decoders,
             self._operations_intake,
+            self._cost,
             max_deliveries=settings.max_deliveries,
             dead_letter_max_bytes=settings.dead_letter_max_bytes,
         )

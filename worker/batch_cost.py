@@ -33,6 +33,9 @@ RUNS_S: Final = 0.1
 
 MOST_RUNS: Final = 10
 
+LITTLE_MORE: Final = 1.5
+"""A batch that takes less than so many times as long as one image is cheap."""
+
 NO_GAIN_SIZES: Final = 2
 """So many sizes in a row that are not better end the measurement."""
 
@@ -55,11 +58,20 @@ class BatchCost:
         self._max_batch_size = max_batch_size
         self._seconds: dict[int, float] = {}
         self._best_size = max_batch_size
+        self._cheap_size = max_batch_size
 
     @property
     def best_size(self) -> int:
         """The smallest batch with nearly the best throughput."""
         return self._best_size
+
+    @property
+    def cheap_size(self) -> int:
+        """How many images hardly take longer than one, no more than `best_size`.
+
+        An idle worker takes so many at once; others are better off with another idle worker.
+        """
+        return self._cheap_size
 
     def measure(
         self,
@@ -130,6 +142,12 @@ class BatchCost:
             size
             for size, seconds in self._seconds.items()
             if _rate(size, seconds) >= best * (1 - TOLERANCE)
+        )
+        alone = self._seconds[1]
+        self._cheap_size = max(
+            size
+            for size, seconds in self._seconds.items()
+            if size == 1 or (size <= self._best_size and seconds < alone * LITTLE_MORE)
         )
 
 

@@ -88,11 +88,12 @@ class ReadyQueue:
             self._coming[claim.priority] += 1
             self._changed.notify()
 
-    def put(self, item: Prepared) -> None:
-        """Add an image that was expected."""
+    def put(self, items: Iterable[Prepared]) -> None:
+        """Add images that were expected."""
         with self._changed:
-            self._coming[item.claim.priority] -= 1
-            self._items[item.claim.priority].append(item)
+            for item in items:
+                self._coming[item.claim.priority] -= 1
+                self._items[item.claim.priority].append(item)
             self._changed.notify()
 
     def give_up(self, claim: Claim) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -18,6 +18,7 @@ from worker.batching import Prepared, ReadyQueue
 from worker.engine import UInt8Array
 from worker.job_fields import fields_of
 from worker.publisher import Publisher
+from worker.quickness import Quickness
 from worker.replies import failed, not_inferred
 from worker.sieve import Sieve
 
@@ -54,11 +55,16 @@ class Decoders:
         self._decode = decode
         self._numbers = itertools.count()
         self._waiting: queue.PriorityQueue[tuple[int, int, Claim | None]] = queue.PriorityQueue()
+        self._quick = Quickness()
 
-    def submit(self, claims: Iterable[Claim]) -> None:
-        """Decode these soon."""
+    def submit(self, claims: Sequence[Claim]) -> None:
+        """Decode these soon, or at once if that usually takes no time."""
         for claim in claims:
             self._ready.expect(claim)
+        if self._quick:
+            self._prepare(claims)
+            return
+        for claim in claims:
             # The number keeps the order within a priority.
             self._waiting.put((_RANKS[claim.priority], next(self._numbers), claim))
 
@@ -69,15 +75,18 @@ class Decoders:
     def run(self) -> None:
         """Decode until closed."""
         while (claim := self._waiting.get()[-1]) is not None:
-            self._prepare(claim)
+            self._prepare([claim])
         self.close()  # for the next thread
 
-    def _prepare(self, claim: Claim) -> None:
-        item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
-        if item is None:
-            self._ready.give_up(claim)
-        else:
-            self._ready.put(item)
+    def _prepare(self, claims: Sequence[Claim]) -> None:
+        items = []
+        for claim in claims:
+            item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
+            if item is None:
+                self._ready.give_up(claim)
+            else:
+                items.append(item)
+        self._ready.put(items)
 
     def _decoded(self, claim: Claim) -> Prepared | None:
         started = time.monotonic()
@@ -94,6 +103,7 @@ class Decoders:
             log.exception("decoder failed", **fields_of(claim))
             failure, reason = not_inferred(self._store.worker, claim), InferenceFailed.reason
         decode_s = time.monotonic() - started
+        self._quick.note(decode_s)
         if tracing.tracer is not None:
             job_spans.decoded(tracing.tracer, claim, decode_s, reason=reason)
         if failure is not None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -13,6 +14,7 @@ from dispatch.work_queue import Reclaimed, WorkQueue
 from telemetry import tracing
 from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
 from worker import job_spans
+from worker.batch_cost import BatchCost
 from worker.decoders import Decoders
 from worker.in_hand import InHand
 from worker.job_fields import fields_of
@@ -38,6 +40,7 @@ class Intake:
         in_hand: InHand,
         decoders: Decoders,
         operations: OperationsIntake,
+        cost: BatchCost,
         *,
         max_deliveries: int,
         dead_letter_max_bytes: int,
@@ -49,6 +52,7 @@ class Intake:
             in_hand: what this worker holds.
             decoders: where claims go.
             operations: claims operations; held while a suspect is wanted.
+            cost: knows which images are no slower together.
             max_deliveries: the delivery at which a job is set aside instead of run.
             dead_letter_max_bytes: most bytes of jobs set aside.
         """
@@ -56,6 +60,7 @@ class Intake:
         self._in_hand = in_hand
         self._decoders = decoders
         self._operations = operations
+        self._cost = cost
         self._max_deliveries = max_deliveries
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self._stopping = threading.Event()
@@ -66,8 +71,7 @@ class Intake:
         """Take jobs in until stopped."""
         while not self._stopping.is_set():
             try:
-                for claim in self._next_claims():
-                    self._take(claim)
+                self._take(self._next_claims())
             except BrokerUnavailable as error:
                 # What was claimed stays pending in Redis and is reclaimed.
                 log.warning("broker unavailable", error=str(error))
@@ -88,7 +92,10 @@ class Intake:
             claims = self._noted(reclaimed)
             if claims or reclaimed.has_suspects:
                 return claims
-        return self._in_hand.add(self._queue.claim(CALL_PRIORITIES, room, block=True))
+        at_once = self._cost.cheap_size
+        return self._in_hand.add(
+            self._queue.claim(CALL_PRIORITIES, room, block=True, at_once=at_once)
+        )
 
     def _next_suspect(self) -> list[Claim]:
         # A worker was lost with this job in hand. If it was the job's fault, it must
@@ -107,14 +114,18 @@ class Intake:
             self._operations.release()
         return claims
 
-    def _take(self, claim: Claim) -> None:
-        if claim.attempt > 1:
-            REDELIVERIES.add(self._queue.model)
-            log.warning("job taken over", **fields_of(claim))
-        if claim.attempt >= self._max_deliveries:
-            self._quarantine(claim)
-        else:
-            self._decoders.submit([claim])
+    def _take(self, claims: Sequence[Claim]) -> None:
+        good = []
+        for claim in claims:
+            if claim.attempt > 1:
+                REDELIVERIES.add(self._queue.model)
+                log.warning("job taken over", **fields_of(claim))
+            if claim.attempt >= self._max_deliveries:
+                self._quarantine(claim)
+            else:
+                good.append(claim)
+        if good:
+            self._decoders.submit(good)
 
     def _quarantine(self, claim: Claim) -> None:
         deliveries = claim.attempt - 1

@@ -19,6 +19,7 @@ from worker.in_hand import InHand
 from worker.job_fields import fields_of_all
 from worker.politeness import Politeness
 from worker.publisher import Publisher
+from worker.quickness import Quickness
 from worker.replies import Ended, answered, not_inferred
 from worker.sieve import Sieve
 from worker.work_done import WorkDone
@@ -56,6 +57,7 @@ class Loop:
         self._labels = list(card.labels)
         self._rows = np.empty((0, 0, 0, 3), np.uint8)
         self._running_since: float | None = None
+        self._quick = Quickness()
 
     def running_for_s(self) -> float:
         """Return how long the current inference has been running, seconds; 0 if none is."""
@@ -66,11 +68,16 @@ class Loop:
         """Answer batches until the ready queue is closed."""
         while (batch := self._ready.next_batch()) is not None:
             if wanted := self._still_wanted(batch):
-                self._publisher.publish(self._answers(wanted))
+                answers = self._answers(wanted)
+                if self._quick:
+                    self._publisher.publish_now(answers)
+                else:
+                    self._publisher.publish(answers)
 
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""
-        self._look_for_lost()
+        if not self._quick:
+            self._look_for_lost()
         return [item for item in batch if self._sieve.passes(item.claim, "inference")]
 
     def _look_for_lost(self) -> None:
@@ -95,6 +102,7 @@ class Loop:
             return [ended for item in batch for ended in self._answers([item])]
         inference_s = time.monotonic() - started
         self._trace(batch, inference_s)
+        self._quick.note(inference_s)
         self._politeness.note(len(batch), inference_s)
         self._note_cost(len(batch), inference_s)
         self._work_done.add(len(batch), inference_s)

@@ -39,14 +39,21 @@ class Publisher:
         if ended:
             self._waiting.put(list(ended))
 
+    def publish_now(self, ended: Sequence[Ended]) -> None:
+        """Send these replies and wait until Redis has them, or `stop` is called.
+
+        For a caller who waits less for Redis than it takes to wake the thread of `run`.
+        """
+        is_first_try = True
+        while ended and not self._try(ended, is_first_try=is_first_try):
+            is_first_try = False
+            if self._is_stopping.wait(PAUSE_S):
+                return
+
     def run(self) -> None:
         """Publish until stopped."""
         while (ended := self._next()) is not None:
-            is_first_try = True
-            while not self._try(ended, is_first_try=is_first_try):
-                is_first_try = False
-                if self._is_stopping.wait(PAUSE_S):
-                    return
+            self.publish_now(ended)
 
     def stop(self) -> None:
         """Publish no more than what can be published now."""

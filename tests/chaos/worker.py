@@ -81,9 +81,11 @@ class GatedQueue(WorkQueue):
         super().__init__(url, model, worker)
         self._gate = gate
 
-    def claim(self, priorities: Sequence[Priority], room: Room, *, block: bool) -> list[Claim]:
+    def claim(
+        self, priorities: Sequence[Priority], room: Room, *, block: bool, at_once: int = 1
+    ) -> list[Claim]:
         """Claim; then the stage `after-claim`: nobody but Redis knows of the claims."""
-        claims = super().claim(priorities, room, block=block)
+        claims = super().claim(priorities, room, block=block, at_once=at_once)
         if claims:
             self.on_claimed(claims)
             self._gate.reach("after-claim")
@@ -117,7 +119,7 @@ class AckFirstQueue(GatedQueue):
         """Forget the jobs, as at-most-once queues do."""
         for claim in claims:
             stream = keys.jobs(self.model, claim.priority)
-            self._call(
+            self._line.call(
                 ("XACK", stream, keys.GROUP, claim.entry_id), ("XDEL", stream, claim.entry_id)
             )
 
@@ -130,7 +132,7 @@ class AckFirstQueue(GatedQueue):
     def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish and count, with nothing that decides who may."""
         for claim, reply, outcome in ended:
-            self._call(
+            self._line.call(
                 ("HINCRBY", keys.load(self.model), "bytes", -claim.size_bytes),
                 add_reply(self.model, claim, reply),
                 ("HINCRBY", keys.totals(self.model), outcome.value, 1),
@@ -144,7 +146,7 @@ class PublishTwiceQueue(GatedQueue):
     def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
         """Publish, and again."""
         published = super().publish(ended)
-        self._call(*(add_reply(self.model, claim, reply) for claim, reply, _ in ended))
+        self._line.call(*(add_reply(self.model, claim, reply) for claim, reply, _ in ended))
         return published
 
 

@@ -42,6 +42,13 @@ def test_a_batch_is_no_larger_than_where_it_stops_to_pay() -> None:
     assert measured(64, lambda size: max(0.04, 0.01 * size)).best_size == 4
 
 
+def test_an_idle_worker_takes_at_once_what_hardly_takes_longer_together() -> None:
+    assert measured(16, lambda size: 0.01 * size).cheap_size == 1
+    assert measured(16, lambda size: 0.01 + 0.001 * size).cheap_size == 4
+    assert measured(64, lambda size: max(0.04, 0.01 * size)).cheap_size == 4
+    assert measured(16, lambda _: 0.0).cheap_size == 16
+
+
 def test_sizes_that_are_no_better_are_not_tried_to_the_end() -> None:
     engine = Engine(lambda size: 0.01 * size)
     BatchCost(256).measure(engine.warm_up, engine.clock)

@@ -38,7 +38,7 @@ def put(ready: ReadyQueue, *numbers: int, priority: Priority = NORMAL) -> None:
     for number in numbers:
         item = prepared(number, priority)
         ready.expect(item.claim)
-        ready.put(item)
+        ready.put([item])
 
 
 class Clock:
@@ -112,7 +112,7 @@ def test_a_batch_waits_for_images_that_are_being_decoded(priority: Priority) -> 
     ready = ready_queue(8, max_wait_s=LIMIT_S)
     put(ready, 1, priority=priority)
     ready.expect(claim(2, priority))
-    late = threading.Thread(target=ready.put, args=[prepared(2, priority)])
+    late = threading.Thread(target=ready.put, args=[[prepared(2, priority)]])
     late.start()
     assert numbers(ready.next_batch()) == [1, 2]
     late.join()
@@ -165,7 +165,7 @@ def test_operations_wait_for_a_call_that_is_being_decoded() -> None:
     ready = ready_queue(2, max_wait_s=LIMIT_S)
     put(ready, 1, 2, priority=OPERATION)
     ready.expect(claim(3))
-    late = threading.Thread(target=ready.put, args=[prepared(3)])
+    late = threading.Thread(target=ready.put, args=[[prepared(3)]])
     late.start()
     assert numbers(ready.next_batch()) == [3]
     late.join()
@@ -307,7 +307,7 @@ def test_an_idle_model_does_not_wait_for_what_is_being_decoded(
 
     def put_late() -> None:
         assert is_waiting.wait(LIMIT_S)
-        ready.put(prepared(1))
+        ready.put([prepared(1)])
 
     monkeypatch.setattr(ready._changed, "wait_for", seen)
     late = threading.Thread(target=put_late)

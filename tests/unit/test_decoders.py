@@ -11,6 +11,7 @@ from despacho.job.v1.job_pb2 import Job
 from dispatch.errors import ImageUndecodable
 from dispatch.jobs import Claim, Outcome, Priority
 from telemetry.metrics import Unwanted
+from worker import quickness
 from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.decoders import Decoders
@@ -161,3 +162,15 @@ def test_closed_decoders_leave_what_waits_and_end_every_thread() -> None:
     house.decoders.run()
     house.decoders.run()
     assert house.decoded == []
+
+
+def test_what_takes_no_time_is_decoded_by_whoever_submits_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quickness, "HANDOVER_S", 1e6)
+    house = House()
+    house.run(*(claim(number) for number in range(40)))
+    house.decoders.submit(house.in_hand.add([claim(41), claim(42)]))
+    assert house.decoded[-2:] == [b"41", b"42"]
+    decoded = [house.batch() for _ in range(6)]
+    assert [item.claim.job.id for item in decoded[-1]][-2:] == ["41", "42"]

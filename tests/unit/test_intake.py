@@ -13,6 +13,7 @@ from dispatch.jobs import CALL_PRIORITIES, Claim, Completion, Priority, Room
 from dispatch.work_queue import Reclaimed
 from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
 from worker import intake, operations_intake
+from worker.batch_cost import BatchCost
 from worker.in_hand import InHand
 from worker.intake import Intake
 from worker.operations_intake import OperationsIntake
@@ -43,8 +44,11 @@ class Queue:
         self.reclaims: list[int] = []
         self.letters: list[DeadLetter] = []
 
-    def claim(self, priorities: Sequence[Priority], room: Room, *, block: bool) -> list[Claim]:
+    def claim(
+        self, priorities: Sequence[Priority], room: Room, *, block: bool, at_once: int = 1
+    ) -> list[Claim]:
         assert block
+        assert at_once >= 1
         if not room:
             return []
         with self._changed:
@@ -133,6 +137,7 @@ class House:
             self.in_hand,
             self.decoders,  # type: ignore[arg-type]
             self.operations,
+            BatchCost(1),
             max_deliveries=3,
             dead_letter_max_bytes=0,
         )

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from despacho.job.v1.job_pb2 import DeadLetter, Job, Reply
 from dispatch.jobs import Claim, Completion, Outcome, Priority
 from telemetry import tracing, tracing_sdk
+from worker.batch_cost import BatchCost
 from worker.in_hand import InHand
 from worker.intake import Intake
 from worker.publisher import Publisher
@@ -91,7 +92,9 @@ def in_hand_with(held: Claim) -> InHand:
 def intake(in_hand: InHand) -> Intake:
     queue: Any = Queue()
     nobody: Any = Nobody()
-    return Intake(queue, in_hand, nobody, nobody, max_deliveries=3, dead_letter_max_bytes=5)
+    return Intake(
+        queue, in_hand, nobody, nobody, BatchCost(8), max_deliveries=3, dead_letter_max_bytes=5
+    )
 
 
 def test_a_wait_in_vain_is_told_with_its_cause(sent: Sent, lines: Lines) -> None:
@@ -121,7 +124,7 @@ def test_a_job_that_is_dropped_after_its_decoding_has_been_told_of_its_wait(sent
 
 def test_a_job_that_is_set_aside_is_told_with_its_deliveries(sent: Sent, lines: Lines) -> None:
     held = claim(attempt=3)
-    intake(in_hand_with(held))._take(held)
+    intake(in_hand_with(held))._take([held])
     [span] = sent.all()
     told = dict(span.attributes or {})
     assert (span.name, told["error.type"], told["despacho.attempt"]) == (

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from prometheus_client import REGISTRY
 
 from despacho.job.v1.job_pb2 import Job, ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
 from telemetry.metrics import Unwanted
+from worker import quickness
 from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
@@ -68,9 +70,14 @@ class Publisher:
 
     def __init__(self) -> None:
         self.ended: list[Ended] = []
+        self.waited_for: list[Ended] = []
 
     def publish(self, ended: Sequence[Ended]) -> None:
         self.ended += ended
+
+    def publish_now(self, ended: Sequence[Ended]) -> None:
+        self.ended += ended
+        self.waited_for += ended
 
 
 class House:
@@ -93,7 +100,7 @@ class House:
         for item in items:
             self.in_hand.add([item.claim])
             ready.expect(item.claim)
-            ready.put(item)
+            ready.put([item])
         ready.close()
         card = ModelCard(name="m", version="7", labels=["a", "b"], max_batch_size=8)
         sieve = Sieve(self.queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
@@ -204,3 +211,15 @@ def test_a_single_image_is_not_copied_and_others_share_their_memory() -> None:
     house.run(item(1), item(2), item(3), item(4))
     assert house.engine.batches == [[7], [1, 2], [3, 4]]
     assert np.shares_memory(house.engine.images[1], house.engine.images[2])
+
+
+def test_a_model_that_takes_no_time_is_run_without_asking_and_waits_for_redis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quickness, "HANDOVER_S", 1e6)
+    house = House()
+    house.cost = BatchCost(1)
+    house.run(*(item(100 + number) for number in range(40)))
+    assert len(house.publisher.ended) == 40
+    assert 0 < len(house.queue.asked) < 40
+    assert len(house.publisher.waited_for) == 41 - len(house.queue.asked)

@@ -51,6 +51,48 @@ async def test_claims_stop_at_the_room_in_jobs_and_in_bytes(
     assert len(take(queue, 0)) == 0
 
 
+async def test_small_jobs_are_claimed_many_at_a_time_and_large_ones_few(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    room = Room(10, 20_000)
+    found = []
+    for image in (b"x", b"x" * 5000, b"x" * 5000):
+        await enqueue(store, *(submission(image) for _ in range(10)))
+        found.append(len(queue.claim(CALL_PRIORITIES, room, block=False)))
+        with redis_server.client() as client:
+            client.flushall()
+        queue.open()
+    # In between, as many as would fit if they were as small as the last ones.
+    assert found == [10, 10, 4]
+
+
+async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
+    store: JobStore, queue: WorkQueue
+) -> None:
+    room = Room(16, 1 << 30)
+    assert queue.claim(CALL_PRIORITIES, room, block=True) == []
+    await enqueue(store, *(submission() for _ in range(8)))
+    assert len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=3)) == 3
+    # There may be more: that is no longer waiting.
+    assert len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=3)) == 5
+
+
+async def test_the_order_of_priorities_holds_after_a_claim_that_took_all(
+    store: JobStore, queue: WorkQueue
+) -> None:
+    room = Room(1, 1 << 30)
+    await enqueue(store, submission())
+    assert len(queue.claim(CALL_PRIORITIES, Room(2, 1 << 30), block=True, at_once=2)) == 1
+    priorities = (Priority.LOW, Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    await enqueue(store, *(submission(priority=priority) for priority in priorities))
+    # One of each at first, as after an empty queue all streams are read at once.
+    first = queue.claim(CALL_PRIORITIES, room, block=True)
+    assert [claim.priority for claim in first] == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
+    await enqueue(store, submission(priority=Priority.HIGH))
+    (second,) = queue.claim(CALL_PRIORITIES, room, block=True)
+    assert second.priority is Priority.HIGH
+
+
 async def test_missing_jobs_are_told_from_waiting_and_claimed_ones(
     store: JobStore, queue: WorkQueue
 ) -> None:

@@ -46,7 +46,7 @@ def let_leases_end(server: RedisServer, claims: list[Claim], *, of: str) -> None
 
 def reclaim_as_settled(queue: WorkQueue, *, room: int = 8) -> list[Claim]:
     """Reclaim like a worker that has been connected for longer than a lease."""
-    queue._reachable_since -= LEASE_S + 1
+    queue._line._reachable_since -= LEASE_S + 1
     return queue.reclaim(room=room, take_suspect=True).claims
 
 
@@ -90,7 +90,7 @@ async def test_suspects_are_announced_before_they_are_taken(
 ) -> None:
     await enqueue(store, submission())
     let_leases_end(redis_server, take(queue), of="worker-1")
-    other._reachable_since -= LEASE_S + 1
+    other._line._reachable_since -= LEASE_S + 1
     reclaimed = other.reclaim(room=8, take_suspect=False)
     assert reclaimed.claims == []
     assert reclaimed.has_suspects

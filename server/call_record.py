@@ -1,6 +1,5 @@
 """What is known of one call while it runs: its ids, and what the access log will say."""
 
-import os
 import re
 import time
 from contextvars import ContextVar
@@ -11,6 +10,7 @@ import grpc
 
 from despacho.job.v1.job_pb2 import Reply
 from server.call_spans import begin_call
+from server.ids import new_id
 from server.validation import is_request_id
 from telemetry import tracing
 
@@ -91,7 +91,7 @@ class CallRecord:
             traceparent = ""
         record = cls(
             details.method,
-            request_id if is_request_id(request_id) else new_request_id(),
+            request_id if is_request_id(request_id) else new_id(),
             traceparent,
             traceparent,
         )
@@ -142,8 +142,3 @@ class CallRecord:
 
 CURRENT: Final[ContextVar[CallRecord]] = ContextVar("despacho_call")
 """The call that the running code belongs to, set around every handler."""
-
-
-def new_request_id() -> str:
-    """Return an id for a request that has none."""
-    return os.urandom(16).hex()

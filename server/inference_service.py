@@ -13,10 +13,11 @@ from dispatch.errors import DespachoError, Draining, ExpiredInQueue, ModelNotFou
 from inference import grpc_predict_v2_pb2 as pb
 from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceServicer
 from server import cancellation
-from server.call_record import CURRENT, CallRecord, new_request_id
+from server.call_record import CURRENT, CallRecord
 from server.deadline import Deadline
 from server.error_mapping import status_and_log
 from server.gate import Gate
+from server.ids import new_id
 from server.inference_models import check_version, to_config, to_index, to_metadata, versions_of
 from server.inference_order import InOrder
 from server.inference_request import Wanted, name_image, to_wanted
@@ -186,7 +187,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Answer one request of a stream."""
         try:
             response = await self._infer(
-                request, call, request_id=request.id or new_request_id(), timeout_s=timeout_s
+                request, call, request_id=request.id or new_id(), timeout_s=timeout_s
             )
         except asyncio.CancelledError as error:
             if cancellation.was_asked_for():

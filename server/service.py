@@ -15,9 +15,10 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceServicer
 from server import validation
 from server.batch import Batch
-from server.call_record import CURRENT, CallRecord, new_request_id
+from server.call_record import CURRENT, CallRecord
 from server.deadline import Deadline, with_margin
 from server.gate import Gate
+from server.ids import new_id
 from server.labelling import Labelling, Options, outcome
 from server.operation_messages import to_operation
 from server.ports import Fleet, Operations, Relay
@@ -176,7 +177,7 @@ class PredictionService(PredictionServiceServicer):
         self, item: pb.PredictStreamRequest, call: CallRecord, *, timeout_s: float
     ) -> pb.PredictStreamResponse:
         """Answer one image of a stream; its failure is its own."""
-        request_id = item.request.request_id or new_request_id()
+        request_id = item.request.request_id or new_id()
 
         async def labels() -> pb.PredictResponse:
             if not item.HasField("request"):

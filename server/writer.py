@@ -24,8 +24,11 @@ RECONNECT_PAUSE_S = 0.1
 
 FEW_CALLS = 4
 WINDOW_S = 0.002
-"""With more than a few calls in flight, a job waits this long for others to join it:
-fewer and larger round trips cost a fraction. A lone caller would only wait."""
+MANY_CALLS = 32
+MOST_WINDOWS = 3
+"""With more than a few calls in flight, a job waits this long for others to join it, with
+many in proportion longer: fewer and larger round trips cost a fraction. A lone caller would only
+wait, and one among many waits for them anyway."""
 
 SEND_WITHIN_S = 0.8
 """A job that could not even be sent by then is refused: callers hear within 1 s."""
@@ -100,7 +103,7 @@ class Writer:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
                 if not self._unsettled and len(self._pending) > FEW_CALLS:
-                    await asyncio.sleep(WINDOW_S)
+                    await asyncio.sleep(window_s(len(self._pending)))
                 await self._flush()
             if not (self._unsettled or self._waiting):
                 self._is_idle.set()
@@ -196,3 +199,8 @@ class Writer:
                 batch.append(operation)
                 size += len(operation.submission.image)
         return batch
+
+
+def window_s(calls: int) -> float:
+    """Return how long a job waits for others while so many calls are in flight, seconds."""
+    return WINDOW_S * min(max(1.0, calls / MANY_CALLS), MOST_WINDOWS)

@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError
 
 from dispatch.errors import DespachoError, InvalidArgument
 from server.access_log import Logged, write_line
-from server.call_record import CURRENT, CallRecord, new_request_id
+from server.call_record import CURRENT, CallRecord
 from server.error_mapping import end_call, end_well
 from server.gate import Gate
 from server.grpc_metrics import CALLS
+from server.ids import new_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # In quotes: generic only for type checkers.
@@ -60,7 +61,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await self._handler(continuation, handler_call_details)
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # Out of here it would end the call as UNKNOWN, with its text for the caller.
-            CURRENT.set(CallRecord(handler_call_details.method, new_request_id()))
+            CURRENT.set(CallRecord(handler_call_details.method, new_id()))
             REFUSAL.set(error)
             return self._refuse
 

@@ -1,8 +1,8 @@
 """From a validated request to its reply: register, send, wait."""
 
 import asyncio
-import os
 import time
+from contextlib import suppress
 from typing import Final
 
 from despacho.job.v1.job_pb2 import Job, Reply
@@ -11,6 +11,7 @@ from dispatch.jobs import Outcome, Priority, Submission
 from server.deadline import with_margin
 from server.failures import error_of
 from server.fleet import Fleet
+from server.ids import new_id
 from server.pending import PendingReplies
 from server.room import room_in_s
 from server.tally import TALLY
@@ -57,7 +58,7 @@ class Relay:
         """
         self._fleet.check_can_answer(job.model)
         self._check_may_have_room(job.model)
-        job.id = os.urandom(16).hex()
+        job.id = new_id()
         job.reply_to = self._server_id
         began = time.monotonic()
         answer_by = began + with_margin(timeout_s)
@@ -84,9 +85,11 @@ class Relay:
                     # would stay until the next collection, which is seldom.
                     del reply
         except errors.QueueFull as refusal:
-            refusal.retry_after_s = self._room_in_s(job.model)
-            if refusal.subject == _jobs_of(job.model):
-                self._note_full(job.model, str(refusal))
+            # Forgotten meanwhile, it is full all the same.
+            with suppress(errors.ModelNotFound):
+                refusal.retry_after_s = self._room_in_s(job.model)
+                if refusal.subject == _jobs_of(job.model):
+                    self._note_full(job.model, str(refusal))
             raise
 
     def flood(self) -> errors.QueueFull | None:

@@ -319,7 +319,7 @@ class Draining(Unavailable):
 class ExpiredInQueue(DespachoError):
     """No worker answered before the deadline, or before the 30 s of a call that has none.
 
-    Or an upload was not complete by then.
+    Or an upload was not complete by then, or Redis had not answered yet.
     """
 
     reason = "EXPIRED_IN_QUEUE"

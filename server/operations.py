@@ -28,6 +28,10 @@ KEPT_RETRY_S: Final = 60.0
 LAST_LOOK_S: Final = 0.1
 """How long before its end a wait looks for the last time."""
 
+FIRST_LOOK_S: Final = 1.0
+"""How long the first look of a wait may take at least: who wishes to wait for no time asks how far
+it is. Who has no more time hangs up."""
+
 LOOK_AGAIN_S: Final = 10.0
 """A wait looks this often although nothing was heard, should news ever be lost."""
 
@@ -76,7 +80,9 @@ class Operations:
                 timeout_s=ends_at - time.monotonic(),
             )
         except errors.QueueFull as refusal:
-            refusal.retry_after_s = self._retry_after_s(refusal, job.model)
+            # Forgotten meanwhile, it is full all the same.
+            with suppress(errors.ModelNotFound):
+                refusal.retry_after_s = self._retry_after_s(refusal, job.model)
             raise
 
     def _retry_after_s(self, refusal: errors.QueueFull, model: str) -> float:
@@ -116,7 +122,7 @@ class Operations:
             BrokerUnavailable: Redis is away, and was when the time was over.
         """
         ends_at = time.monotonic() + timeout_s
-        operation = await self.get(key, timeout_s=timeout_s)
+        operation = await self.get(key, timeout_s=max(timeout_s, FIRST_LOOK_S))
         if operation.progress is Progress.DONE:
             return operation
         with self._done.expect(key.model, key.id) as news:

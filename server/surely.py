@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from dispatch.errors import BrokerUnavailable, OutcomeUnknown
+from dispatch.errors import BrokerUnavailable, ExpiredInQueue, OutcomeUnknown
 from dispatch.link import Link
 
 T = TypeVar("T")
@@ -22,7 +22,8 @@ async def surely(link: Link, ask: Callable[[], Awaitable[T]], *, timeout_s: floa
         timeout_s: time left until the caller's deadline, seconds.
 
     Raises:
-        BrokerUnavailable: Redis is away, or the time is over.
+        BrokerUnavailable: Redis is away, or has not said what came of it.
+        ExpiredInQueue: the time was over before Redis could have answered.
     """
     if not link.is_up:
         raise BrokerUnavailable("the broker cannot be reached")
@@ -41,7 +42,10 @@ async def surely(link: Link, ask: Callable[[], Awaitable[T]], *, timeout_s: floa
                 raise
             cause = error
         except TimeoutError as error:
-            raise BrokerUnavailable("the broker has not answered in time; repeat it") from error
+            if is_unknown:
+                raise BrokerUnavailable("the broker has not answered in time; repeat it") from error
+            # Redis would have had longer: it is the caller who is in a hurry.
+            raise ExpiredInQueue("the deadline came before the answer of the broker") from error
         if time.monotonic() + PAUSE_S >= ends_at:
             raise BrokerUnavailable("the broker has not confirmed; repeat it") from cause
         await asyncio.sleep(PAUSE_S)

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from google.longrunning import operations_pb2 as lro
 from google.longrunning.operations_pb2_grpc import OperationsStub
+from google.protobuf.duration_pb2 import Duration
 
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
@@ -202,6 +203,8 @@ async def test_what_is_accepted_without_a_worker_waits_for_one(stack: Stack) -> 
     submitted = await front.submit((4, 5, 6))
     # Returns what there is, and no error, when the caller's time is nearly over.
     assert not (await front.wait(submitted.name, timeout_s=0.5)).done
+    at_once = lro.WaitOperationRequest(name=submitted.name, timeout=Duration())
+    assert not (await front.operations.WaitOperation(at_once, timeout=LIMIT_S)).done
     stack.start_worker()
     assert colour_of(response_of(await front.wait(submitted.name))) == (4, 5, 6)
 

@@ -145,6 +145,13 @@ async def test_a_refusal_says_when_to_come_back(
     assert least <= caught.value.retry_after_s <= most
 
 
+async def test_a_refusal_stays_one_though_the_model_is_forgotten_meanwhile(house: House) -> None:
+    house.store.failures = [QueueFull("model:gone/operations", "full", retry_after_s=3)]
+    with pytest.raises(QueueFull) as caught:
+        await house.submit("gone")
+    assert caught.value.retry_after_s == 3
+
+
 @pytest.mark.parametrize("is_done_first", [False, True])
 @pytest.mark.parametrize(
     "failures",

@@ -147,6 +147,20 @@ async def test_a_refusal_says_when_to_come_back() -> None:
         assert caught.value.retry_after_s == pytest.approx(1.0)
 
 
+async def test_a_refusal_stays_one_though_the_model_is_forgotten_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def get(_: FakeFleet, name: str) -> ModelView:
+        raise errors.ModelNotFound(name)
+
+    async with House() as house:
+        monkeypatch.setattr(FakeFleet, "get", get)
+        house.store.refusal = errors.QueueFull("model:m/jobs", "full", retry_after_s=3)
+        with pytest.raises(errors.QueueFull) as caught:
+            await house.predict()
+        assert caught.value.retry_after_s == 3
+
+
 async def test_jobs_of_many_callers_are_sent_together() -> None:
     async with House() as house:
         house.store.on_enqueue = house.answer

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dispatch.errors import BrokerUnavailable, OutcomeUnknown, QueueFull
+from dispatch.errors import BrokerUnavailable, ExpiredInQueue, OutcomeUnknown, QueueFull
 from dispatch.link import Link
 from server import surely as module
 from server.surely import surely
@@ -50,7 +50,7 @@ async def test_what_surely_did_not_happen_is_told_at_once(link: Link, failure: E
     assert broker.asked == 1
 
 
-async def test_an_ask_that_hangs_is_unavailable_when_the_time_is_over(link: Link) -> None:
+async def test_an_ask_that_hangs_ends_with_the_time_of_the_caller(link: Link) -> None:
     was_cancelled = False
 
     async def hang() -> None:
@@ -62,7 +62,7 @@ async def test_an_ask_that_hangs_is_unavailable_when_the_time_is_over(link: Link
             raise
 
     async with asyncio.timeout(5):
-        with pytest.raises(BrokerUnavailable):
+        with pytest.raises(ExpiredInQueue):
             await surely(link, hang, timeout_s=0.01)
     assert was_cancelled
 
@@ -70,8 +70,23 @@ async def test_an_ask_that_hangs_is_unavailable_when_the_time_is_over(link: Link
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0])
 async def test_without_time_left_nothing_is_waited_for(link: Link, timeout_s: float) -> None:
     async with asyncio.timeout(5):
-        with pytest.raises(BrokerUnavailable):
+        with pytest.raises(ExpiredInQueue):
             await surely(link, asyncio.Event().wait, timeout_s=timeout_s)
+
+
+async def test_an_ask_that_hangs_after_a_broken_one_is_unavailable(link: Link) -> None:
+    is_cut = True
+
+    async def ask() -> None:
+        nonlocal is_cut
+        if is_cut:
+            is_cut = False
+            raise OutcomeUnknown("cut")
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(BrokerUnavailable):
+            await surely(link, ask, timeout_s=0.05)
 
 
 async def test_what_is_never_known_is_unavailable_when_the_time_is_over(

@@ -17,7 +17,10 @@ log = structlog.get_logger(__name__)
 
 
 def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Status:
-    """Return what the caller is told of `error`; count it, and log what the caller is not told."""
+    """Return what the caller is told of `error`; count it, and log what the caller is not told.
+
+    It forgets its frames then, as nobody asks for them any more.
+    """
     if not is_expected(error):
         log.error(
             "unexpected error",
@@ -27,6 +30,7 @@ def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Statu
             trace_id=record.trace_id,
         )
     TALLY.failed(record.model, reason_for(error))
+    without_frames(error)
     return to_status(error)
 
 
@@ -42,14 +46,13 @@ async def end_call(
     try:
         if isinstance(error, grpc.aio.BaseError):
             # gRPC's own: the call has its status already, or the connection is gone.
-            raise error
+            raise error.with_traceback(None)
         if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
-            raise error
+            raise error.with_traceback(None)
         status = status_and_log(error, record)
         record.reason = reason_for(error)
         if isinstance(error, DespachoError):
             record.worker = error.worker
-        without_frames(error)
         await context.abort(
             CODES[status.code],
             status.message,
@@ -64,13 +67,22 @@ async def end_call(
 
 
 def without_frames(error: BaseException) -> None:
-    """Let an error forget where it was raised, and what was there, such as an image."""
+    """Let an error forget from where and what it came, and what was there, such as an image.
+
+    The frames that it went through often know it, too, such as by the task that raised it, and a
+    group of errors is known to its members. Such rings stay until the next collection of garbage.
+    """
+    seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
         each = left.pop()
-        if each is not None and each.__traceback__ is not None:
-            each.__traceback__ = None
-            left += (each.__cause__, each.__context__)
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        left += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+        each.__traceback__ = each.__cause__ = each.__context__ = None
 
 
 def _forget_with_the_call(end: BaseException) -> None:

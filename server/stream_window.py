@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 Request = TypeVar("Request")
@@ -64,15 +65,22 @@ class StreamWindow(Generic[Request, Response]):
 
     async def _read(self, requests: AsyncIterator[Request]) -> None:
         me = asyncio.current_task()
-        while True:
-            await self._places.acquire()
-            try:
-                request = await anext(requests)
-            except StopAsyncIteration:
-                return
-            work = asyncio.create_task(self._work(request))
-            self._in_work.add(work)
-            work.add_done_callback(lambda work: self._finish(work, me))
+        try:
+            while True:
+                await self._places.acquire()
+                try:
+                    request = await anext(requests)
+                except StopAsyncIteration:
+                    return
+                work = asyncio.create_task(self._work(request))
+                self._in_work.add(work)
+                work.add_done_callback(partial(self._finish, reader=me))
+                # It may be long until the next one comes, and this one large.
+                del request, work
+        finally:
+            # The task knows this frame when it is cancelled. If this frame knew it, too, all of
+            # the stream would stay until the next collection of garbage.
+            del me
 
     async def _work(self, request: Request) -> None:
         self._ready.put_nowait(await self._answer(request))
@@ -81,7 +89,7 @@ class StreamWindow(Generic[Request, Response]):
         await self._closing.wait()
         self.was_cut = reader.cancel()
 
-    def _finish(self, work: asyncio.Task[None], reader: "asyncio.Task[None] | None") -> None:
+    def _finish(self, work: asyncio.Task[None], *, reader: "asyncio.Task[None] | None") -> None:
         self._in_work.discard(work)
         if not work.cancelled() and (fault := work.exception()) is not None:
             self._fault = fault

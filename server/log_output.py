@@ -10,15 +10,20 @@ from collections.abc import Iterable, Iterator
 from select import PIPE_BUF
 from typing import Final, TextIO
 
+from telemetry.log_stream import ForgivingStream
+
 WAIT_S: Final = 0.02
 """Longest that a line waits for others, seconds; so much is lost if the process is killed."""
 
 
 class BatchingLogger:
-    """Takes rendered lines; structlog calls the method that is named for the level."""
+    """Takes rendered lines; structlog calls the method that is named for the level.
+
+    No method fails: a line that cannot be written is lost.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = ForgivingStream(stream)
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 

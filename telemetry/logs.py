@@ -7,6 +7,7 @@ from typing import Any, Literal
 import structlog
 
 from telemetry.json_lines import JsonLines
+from telemetry.log_stream import ForgivingStream
 from telemetry.terminal_text import fields_made_safe, write_traceback
 
 LogFormat = Literal["auto", "json", "console"]
@@ -28,6 +29,7 @@ def configure(
         What makes lines of level `INFO` more quickly, for those of each call; None if they
         are for a person, or not written.
     """
+    stream = ForgivingStream(sys.stderr)
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderers: list[structlog.typing.Processor] = (
         # The default shows local variables wherever `rich` is installed: keys, URLs, images.
@@ -55,11 +57,11 @@ def configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         # The other one writes the end of a line apart, and other processes may come between.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(stream),  # type: ignore[arg-type] # writes and flushes
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard module; their lines get the same shape.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

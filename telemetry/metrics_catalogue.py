@@ -17,10 +17,7 @@ CALL_EDGES_S: Final = (
 ANSWER_EDGES_S: Final = tuple(0.0005 * 2**step for step in (*range(1, 17), 19))
 """Every fourth edge of those that the front-ends count in."""
 
-WAIT_EDGES_S: Final = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
-)
+WAIT_EDGES_S: Final = (*CALL_EDGES_S, 300.0, 1800.0)
 """Operations may wait for an hour."""
 
 WORK_EDGES_S: Final = (

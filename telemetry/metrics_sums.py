@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import structlog
+
 from telemetry.metrics_instruments import Instrument, Readings
 
 PERIOD_S: Final = 1.0
@@ -28,6 +30,8 @@ FORGOTTEN_S: Final = 60.0
 
 SUFFIX: Final = ".json"
 
+log = structlog.get_logger(__name__)
+
 
 @contextmanager
 def written(folder: Path, instruments: Sequence[Instrument]) -> Iterator[None]:
@@ -36,9 +40,10 @@ def written(folder: Path, instruments: Sequence[Instrument]) -> Iterator[None]:
     stop = threading.Event()
 
     def write() -> None:
-        _write(path, instruments)
+        is_written = _write(path, instruments)
         while not stop.wait(PERIOD_S):
-            _write(path, instruments)
+            # Told once, and tried again: there may be room on the disk later.
+            is_written = _write(path, instruments, tell=is_written)
 
     thread = threading.Thread(target=write, name="metrics", daemon=True)
     thread.start()
@@ -50,7 +55,14 @@ def written(folder: Path, instruments: Sequence[Instrument]) -> Iterator[None]:
         _write(path, instruments)
 
 
-def _write(path: Path, instruments: Sequence[Instrument]) -> None:
+def _write(path: Path, instruments: Sequence[Instrument], *, tell: bool = True) -> bool:
+    """Replace the file; return whether that went well.
+
+    Args:
+        path: the file.
+        instruments: whose figures they are.
+        tell: whether to log that it did not.
+    """
     readings = {
         each.name: [[labels, list(values)] for labels, values in found.items()]
         for each in instruments
@@ -61,7 +73,12 @@ def _write(path: Path, instruments: Sequence[Instrument]) -> None:
         fresh.write_text(json.dumps(readings), encoding="utf-8")
         fresh.replace(path)
     except FileNotFoundError:
-        pass  # the parent is gone, and its folder with it
+        return True  # the parent is gone, and its folder with it
+    except OSError as error:
+        if tell:
+            log.warning("metrics not written; trying again", error=str(error))
+        return False
+    return True
 
 
 class Sums:

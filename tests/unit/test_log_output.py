@@ -43,3 +43,19 @@ def test_without_a_loop_nothing_waits() -> None:
     stream = CountingStream()
     BatchingLogger(stream).info("starting")
     assert stream.writes == ["starting\n"]
+
+
+class BrokenStream(io.StringIO):
+    """Nobody reads it."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+async def test_lines_that_nobody_reads_are_lost_and_nothing_else() -> None:
+    stream = BrokenStream()
+    log = BatchingLogger(stream)
+    log.warning("broken")
+    log.info("call")
+    log.flush()
+    assert stream.getvalue() == "broken\ncall\n"

@@ -1,10 +1,14 @@
 """What a log line may show."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+FULL = Path("/dev/full")
 
 FAILS = """
 import logging, sys
@@ -68,3 +72,46 @@ def test_on_a_terminal_the_text_of_callers_is_only_text() -> None:
     # Only a traceback has more than one line.
     assert sum(line.startswith("forged") for line in lines) == 2
     assert "caf\u00e9 \U0001f600" in done.stderr
+
+
+GOES_ON = """
+import logging, sys
+import structlog
+from telemetry import logs
+
+logs.configure("test", log_format=sys.argv[1])
+for _ in range(3):
+    structlog.get_logger().warning("x" * 10_000)
+    logging.getLogger("library").warning("x" * 10_000)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_loses_lines_and_nothing_else(log_format: str) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", GOES_ON, log_format],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_a_reader_who_has_gone_is_not_missed() -> None:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", GOES_ON, "json"],
+            stdout=subprocess.PIPE,
+            stderr=ours,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stdout) == (0, "done\n")

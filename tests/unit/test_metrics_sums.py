@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from telemetry import metrics_sums
-from telemetry.metrics_instruments import Counter, Gauge, Histogram, Instrument, Values
+from telemetry.metrics_instruments import Counter, Gauge, Histogram, Instrument, Labels, Values
 from telemetry.metrics_sums import FORGOTTEN_S, STALE_S, Sums, written
+
+FULL = Path("/dev/full")
 
 
 class Service:
@@ -46,6 +50,12 @@ def age(path: Path, seconds: float) -> None:
 
 def read(folder: Path) -> dict[str, dict[tuple[str, ...], Values]]:
     return Sums(folder, Service(busy=0).instruments).read()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
 
 
 def test_processes_add_up(tmp_path: Path) -> None:
@@ -101,9 +111,7 @@ def test_figures_are_written_while_the_process_runs(
     service = Service(busy=0)
     with written(tmp_path, service.instruments):
         service.seen.add("blue")
-        limit = time.monotonic() + 10
-        while read(tmp_path).get("seen_total") != {("blue",): (1,)}:
-            assert time.monotonic() < limit
+        until(lambda: read(tmp_path).get("seen_total") == {("blue",): (1,)})
 
 
 def test_a_parent_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
@@ -113,3 +121,35 @@ def test_a_parent_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_told_once_and_figures_come_again_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_sums, "PERIOD_S", 0.01)
+    service = Service(busy=0)
+    tries = []
+
+    def tried() -> list[tuple[Labels, Values]]:
+        tries.append(1)
+        return []
+
+    service.held.add_source(tried)
+    with structlog.testing.capture_logs() as lines, written(tmp_path, service.instruments):
+        until(lambda: read(tmp_path) != {})
+        [path] = tmp_path.iterdir()
+        fresh = path.with_suffix(".new")
+        spare = tmp_path / "spare"
+        spare.symlink_to(FULL)
+        spare.replace(fresh)
+        until(lambda: bool(lines))
+        service.seen.add("blue")
+        before = len(tries)
+        until(lambda: len(tries) > before + 2)
+        assert len(lines) == 1
+        fresh.unlink()
+        until(lambda: read(tmp_path).get("seen_total") == {("blue",): (1,)})
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("warning", "metrics not written; trying again")
+    ]

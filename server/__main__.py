@@ -80,6 +80,7 @@ def main() -> int:
     structlog.configure(logger_factory=lambda *_: OUTPUT)
     if lines is not None:
         access_log.write_quickly(lines, OUTPUT.info)
+    access_log.warn_of_slow(settings.slow_call_s)
     if lifeline is None and settings.processes > 1:
         try:
             return serve_in_processes(settings)

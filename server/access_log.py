@@ -1,6 +1,7 @@
 """One log line per call, and its place in the counts."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
@@ -14,6 +15,14 @@ from server.grpc_metrics import CALLS
 from telemetry.json_lines import JsonLines, Value
 
 log = structlog.get_logger(__name__)
+
+OURS_TO_END: Final = frozenset(
+    {
+        "/inference.GRPCInferenceService/ModelInfer",
+        "/prediction.v1.PredictionService/Predict",
+    }
+)
+"""Methods that are slow only if this system is; others take as long as their callers like."""
 
 
 class Logged:
@@ -85,8 +94,20 @@ def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> Non
     if record.is_infrastructure:
         # Probes come every few seconds, for ever.
         log.debug("call", **fields)
+    elif duration_s >= _slow_s and record.method in OURS_TO_END:
+        log.warning("call", **fields)
     else:
         _write(fields)
+
+
+def warn_of_slow(after_s: float) -> None:
+    """From now on, write the line of a call that takes long as a warning.
+
+    Args:
+        after_s: how long that is, seconds; 0: no call is slow.
+    """
+    global _slow_s  # noqa: PLW0603 - as below
+    _slow_s = after_s or math.inf
 
 
 def write_quickly(lines: JsonLines, write: Callable[[str], None]) -> None:
@@ -105,6 +126,8 @@ def _through_structlog(fields: dict[str, Value]) -> None:
 
 
 _write: Callable[[dict[str, Value]], None] = _through_structlog
+
+_slow_s = math.inf
 
 _NAMES: Final = {code: code.name for code in grpc.StatusCode}
 """An enum looks its names up in Python."""

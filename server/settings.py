@@ -155,6 +155,10 @@ class ServerSettings(BaseSettings):
     def _is_safe(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
+    slow_call_s: Annotated[float, Field(ge=0)] = 0
+    """A `Predict` or `ModelInfer` that takes at least so long has its log line at level
+    `warning`, seconds. 0: none has."""
+
         if self.processes > 1 and self.address.startswith("unix:"):
             raise ValueError("several SERVER_PROCESSES cannot share a SERVER_ADDRESS of unix:")
         if self.tls_client_ca_file and not self.tls_cert_file:

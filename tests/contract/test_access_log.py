@@ -8,6 +8,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from dispatch import errors
 from prediction.v1 import prediction_pb2 as pb
+from server import access_log
 from telemetry import tracing
 from tests.front_end import LIMIT_S, MODEL, front_end
 from tests.stack import details_of
@@ -48,6 +49,29 @@ async def test_the_line_of_a_stream_counts_its_images() -> None:
             assert len([each async for each in front.stub.PredictStream(items)]) == 3
     [line] = lines
     assert (line["images"], line["failed_images"], line["status"]) == (2, 1, "OK")
+
+
+@pytest.mark.parametrize(("after_s", "level"), [(0, "info"), (3600, "info"), (1e-9, "warning")])
+async def test_a_call_that_takes_long_is_a_warning_where_that_is_wanted(
+    after_s: float, level: str
+) -> None:
+    access_log.warn_of_slow(after_s)
+    try:
+        with structlog.testing.capture_logs() as lines:
+            async with front_end() as front:
+                await front.stub.Predict(pb.PredictRequest(image=b"x"))
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await front.stub.Predict(pb.PredictRequest(image=b""))
+                # As long as its caller likes.
+                items = iter([pb.PredictStreamRequest(request=pb.PredictRequest(image=b"x"))])
+                assert len([each async for each in front.stub.PredictStream(items)]) == 1
+    finally:
+        access_log.warn_of_slow(0)
+    assert [(line["event"], line["status"], line["log_level"]) for line in lines] == [
+        ("call", "OK", level),
+        ("call", "INVALID_ARGUMENT", level),
+        ("call", "OK", "info"),
+    ]
 
 
 async def test_probes_are_hardly_logged() -> None:

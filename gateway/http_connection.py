@@ -4,13 +4,26 @@ cheroot's own timeout starts again with each byte, so that a few callers who sen
 would keep all threads for ever.
 """
 
+import json
 import math
 import socket
 import time
-from typing import Any
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, Final
 
+import structlog
 from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
+
+from gateway.caller import REQUEST_ID_HEADER, new_request_id
+from gateway.problems import CONTENT_TYPE, Problem, phrase
+
+log = structlog.get_logger(__name__)
+
+_OTHER_STATUS: Final = {413: 431}
+"""Of cheroot's statuses those that say less than there is to say: it is the head that is too
+large, as the size of a body is not its business here."""
 
 
 class PacedSocket:
@@ -81,6 +94,39 @@ class Request(HTTPRequest):
             self.simple_response("400 Bad Request", "Transfer-Encoding needs HTTP/1.1.")
             return False
         return True
+
+    def simple_response(self, status: str, msg: str = "") -> None:
+        """Refuse what is no request that the application could answer, as that would do it.
+
+        Args:
+            status: number and name.
+            msg: what is wrong, for a person.
+        """
+        number = int(status.split(maxsplit=1)[0])
+        number = _OTHER_STATUS.get(number, number)
+        problem = Problem(status=number, detail=msg or phrase(number))
+        request_id = new_request_id()
+        body = json.dumps(problem.body(request_id)).encode()
+        head = (
+            f"{self.server.protocol} {number} {phrase(number)}",
+            f"Content-Type: {CONTENT_TYPE}",
+            f"Content-Length: {len(body)}",
+            f"{REQUEST_ID_HEADER}: {request_id}",
+            "X-Content-Type-Options: nosniff",
+            "Connection: close",
+        )
+        # Who connects and says nothing, as browsers do to be quicker later, is worth no line.
+        write = log.debug if number == HTTPStatus.REQUEST_TIMEOUT else log.info
+        write(
+            "request refused before it was read",
+            status=number,
+            detail=problem.detail,
+            request_id=request_id,
+            peer=self.conn.remote_addr,
+        )
+        self.close_connection = True
+        with suppress(OSError):
+            self.conn.wfile.write("\r\n".join((*head, "", "")).encode("latin-1") + body)
 
 
 class Connection(HTTPConnection):

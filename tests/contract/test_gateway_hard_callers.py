@@ -1,11 +1,13 @@
 """Callers who would keep the threads of a gateway, its memory, or somebody else's request."""
 
+import json
 import select
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from gateway import http_server
 from tests.fake_front_end import LIMIT_S, FakeFrontEnd
@@ -99,3 +101,31 @@ def test_a_refused_body_that_comes_slowly_is_not_waited_for(
     with gateway(server.target, require_key=True) as web:
         answer = answer_to(web, POST + "Content-Length: 100000\r\n\r\n", is_dripping=True)
     assert answer.startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("NONSENSE\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\nHost: x\n\n", 400),
+        ("GET http://elsewhere.example/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (f"GET /{'a' * 40_000} HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (f"GET /healthz HTTP/1.1\r\nX-Long: {'a' * 40_000}\r\n\r\n", 431),
+        (f"{POST}Transfer-Encoding: gzip\r\n\r\n", 501),
+        ("GET /healthz HTTP/3.0\r\n\r\n", 505),
+    ],
+)
+def test_what_is_no_request_gets_a_problem_too_and_leaves_a_line(
+    web: Web, text: str, status: int
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        head, _, body = answer_to(web, text).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"Content-Type: application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["type"]) == (status, "about:blank")
+    assert problem["detail"]
+    assert f"X-Request-Id: {problem['request_id']}".encode() in head
+    [line] = lines
+    assert (line["status"], line["request_id"]) == (status, problem["request_id"])

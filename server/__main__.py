@@ -23,6 +23,7 @@ from server.settings import ServerSettings
 from server.tls import BadCertificate
 from supervision.lifeline import Lifeline
 from supervision.memory import keep_trimmed
+from supervision.stop_requests import StopRequests
 from supervision.supervisor import REFUSED
 from telemetry import logs, tracing
 from telemetry.refusal import explained
@@ -35,11 +36,23 @@ is found may hold large images."""
 
 
 async def run(settings: ServerSettings, lifeline: Lifeline | None) -> None:
-    """Serve until SIGTERM, or until the parent has gone, if there is one."""
+    """Serve until SIGTERM, or until the parent has gone, if there is one.
+
+    A second signal ends the process as it is.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    requests = StopRequests()
+
+    def on_signal() -> None:
+        # If there is a parent, that one ends its processes.
+        if requests.note() and lifeline is None:
+            OUTPUT.flush()
+            os._exit(1)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     if lifeline is not None:
 
         def stop_soon() -> None:

@@ -20,6 +20,9 @@ from telemetry import metrics
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """What a bind says on a machine without the version of IP that the address is of."""
 
+STOP_MARGIN_S: Final = 10.0
+"""How much longer than `SERVER_DRAIN_S` a process may take to stop: the last cancels are sent."""
+
 
 def serve_in_processes(settings: ServerSettings) -> int:
     """Serve in several processes until SIGTERM; return the exit code.
@@ -42,7 +45,13 @@ def serve_in_processes(settings: ServerSettings) -> int:
             stack.enter_context(metrics.served_for(environment, settings.metrics_address))
         except metrics.CannotServeMetrics as error:
             raise CannotListen(str(error)) from error
-        supervisor = Supervisor([sys.executable, "-m", "server"], settings.processes, environment)
+        supervisor = Supervisor(
+            [sys.executable, "-m", "server"],
+            settings.processes,
+            environment,
+            start_timeout_s=settings.start_timeout_s,
+            stop_timeout_s=settings.drain_s + STOP_MARGIN_S,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.stop())
         return supervisor.run()

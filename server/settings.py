@@ -32,6 +32,10 @@ class ServerSettings(BaseSettings):
     said to be of one process, and those of API keys, hold in each. A connection stays with one
     of them. On Linux they get about equally many; macOS gives most to one."""
 
+    start_timeout_s: Annotated[float, Field(gt=0)] = 120
+    """With several processes: how long one may take until it serves; then it is killed, and
+    another one is started, seconds."""
+
     tls_cert_file: str = ""
     """Certificate of the server and those that lead to its root, PEM; read again when it has
     changed. Empty: connections are not encrypted."""
@@ -151,14 +155,14 @@ class ServerSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """How a log line looks; `auto`: for a person on a terminal, JSON elsewhere."""
 
-    @model_validator(mode="after")
-    def _is_safe(self) -> Self:
-        if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
     slow_call_s: Annotated[float, Field(ge=0)] = 0
     """A `Predict` or `ModelInfer` that takes at least so long has its log line at level
     `warning`, seconds. 0: none has."""
 
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
         if self.processes > 1 and self.address.startswith("unix:"):
             raise ValueError("several SERVER_PROCESSES cannot share a SERVER_ADDRESS of unix:")
         if self.tls_client_ca_file and not self.tls_cert_file:

@@ -14,12 +14,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from supervision.lifeline import READY, VARIABLE
+from supervision.stop_requests import StopRequests
 
 log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ MOST_DOUBLINGS: Final = 10
 """Of the first pause; the longest one is reached before."""
 
 STABLE_S: Final = 60.0
-"""A process that has run for so long begins again with the first pause."""
+"""A process that has served for so long begins again with the first pause."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +44,12 @@ class _Child:
     number: int
     process: subprocess.Popen[bytes]
     line: socket.socket
-    started_at: float = field(default_factory=time.monotonic)
-    is_ready: bool = False
+    kill_at: float | None
+    """When it will have had long enough for what it has to do now; None: that has no limit."""
+
+    ready_at: float | None = None
+    was_slow: bool = False
+    """Whether it was ended because it was not ready in time."""
 
 
 def _nothing() -> None:
@@ -60,6 +65,8 @@ class Supervisor:
         count: int,
         environment: Mapping[str, str],
         *,
+        start_timeout_s: float,
+        stop_timeout_s: float,
         how_many_fit: Callable[[int], int] | None = None,
         on_serving: Callable[[], None] = _nothing,
         on_none_serving: Callable[[], None] = _nothing,
@@ -70,6 +77,9 @@ class Supervisor:
             command: starts one process.
             count: how many.
             environment: theirs, the lifeline aside.
+            start_timeout_s: how long one may take until it is ready; then it is killed, and
+                another one is started.
+            stop_timeout_s: how long they may take to finish; then they are killed.
             how_many_fit: from the process id of the first, once it serves, how many more there is
                 memory for; None: there is no need to ask.
             on_serving: called when a process is ready and no other was.
@@ -78,6 +88,8 @@ class Supervisor:
         self._command = list(command)
         self._count = count
         self._environment = dict(environment)
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
         self._how_many_fit = how_many_fit
         self._on_serving = on_serving
         self._on_none_serving = on_none_serving
@@ -89,12 +101,18 @@ class Supervisor:
         self._failed_starts = 0
         self._has_served = False
         self._exit_code: int | None = None
+        self._requests = StopRequests()
+        self._is_urgent = False
         self._selector = selectors.DefaultSelector()
         self._bell, self._ringer = socket.socketpair()
         self._ringer.settimeout(0)
 
     def stop(self) -> None:
-        """Ask all processes to finish, and `run` to return; safe in a signal handler."""
+        """Ask all processes to finish, and `run` to return; safe in a signal handler.
+
+        The second time they are ended as they are.
+        """
+        self._is_urgent = self._requests.note()
         self._exit_code = self._exit_code or 0
         with suppress(OSError):  # full: then it rings anyway; or closed
             self._ringer.send(b"!")
@@ -111,7 +129,8 @@ class Supervisor:
                 self._start_due()
             elif not is_stopping:
                 is_stopping = True
-                self._tell_all(signal.SIGTERM)
+                self._tell_all_to_stop()
+            self._kill_overdue()
             for key, _ in self._selector.select(self._until_due()):
                 if key.data is None:
                     self._bell.recv(64)
@@ -129,9 +148,10 @@ class Supervisor:
             self._start(number)
 
     def _until_due(self) -> float | None:
-        if self._exit_code is not None or not self._due:
-            return None
-        return max(0.0, min(self._due.values()) - time.monotonic())
+        due = [child.kill_at for child in self._children.values() if child.kill_at is not None]
+        if self._exit_code is None:
+            due += self._due.values()
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
@@ -148,7 +168,7 @@ class Supervisor:
             ours.close()
             self._start_later(number, 0.0, "process not started; trying again", error=str(error))
             return
-        child = _Child(number, process, ours)
+        child = _Child(number, process, ours, time.monotonic() + self._start_timeout_s)
         self._children[number] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.info("process started", process=number, process_id=process.pid)
@@ -160,10 +180,12 @@ class Supervisor:
             said = b""
         if not said:
             self._bury(child)
-        elif READY in said and not child.is_ready:
+        elif READY in said and child.ready_at is None:
             if not self._is_serving():
                 self._on_serving()
-            child.is_ready = True
+            child.ready_at = time.monotonic()
+            if self._exit_code is None:
+                child.kill_at = None
             self._failed_starts = 0
             if not self._has_served:
                 self._has_served = True
@@ -182,7 +204,7 @@ class Supervisor:
         self._selector.unregister(child.line)
         child.line.close()
         del self._children[child.number]
-        if child.is_ready and not self._is_serving():
+        if child.ready_at is not None and not self._is_serving():
             self._on_none_serving()
         code = child.process.wait()
         if self._exit_code is not None:
@@ -190,7 +212,8 @@ class Supervisor:
                 log.error("process ended badly", process=child.number, exit_code=code)
                 self._exit_code = self._exit_code or 1
             return
-        if not child.is_ready:
+        # One that was slow may have waited for something: it comes again as long as it takes.
+        if child.ready_at is None and not child.was_slow:
             self._failed_starts += 1
             if not self._is_serving() and self._is_hopeless(code):
                 log.error("processes do not start", exit_code=code)
@@ -199,25 +222,43 @@ class Supervisor:
         self._replace(child, code)
 
     def _is_serving(self) -> bool:
-        return any(child.is_ready for child in self._children.values())
+        return any(child.ready_at is not None for child in self._children.values())
 
     def _is_hopeless(self, code: int) -> bool:
         return code == REFUSED or self._failed_starts >= FAILED_STARTS
 
     def _replace(self, child: _Child, code: int) -> None:
-        lived_s = time.monotonic() - child.started_at
-        self._start_later(child.number, lived_s, "process ended; starting another", exit_code=code)
+        served_s = 0.0 if child.ready_at is None else time.monotonic() - child.ready_at
+        self._start_later(child.number, served_s, "process ended; starting another", exit_code=code)
 
-    def _start_later(self, number: int, lived_s: float, event: str, **why: object) -> None:
-        failures = 0 if lived_s >= STABLE_S else self._failures.get(number, 0)
+    def _start_later(self, number: int, served_s: float, event: str, **why: object) -> None:
+        failures = 0 if served_s >= STABLE_S else self._failures.get(number, 0)
         pause_s = pause_after(failures)
         self._failures[number] = failures + 1
         self._due[number] = time.monotonic() + pause_s
         log.error(event, process=number, pause_s=pause_s, **why)
 
-    def _tell_all(self, number: signal.Signals) -> None:
+    def _tell_all_to_stop(self) -> None:
         for child in self._children.values():
-            child.process.send_signal(number)
+            child.kill_at = time.monotonic() + self._stop_timeout_s
+            child.process.send_signal(signal.SIGTERM)
+
+    def _kill_overdue(self) -> None:
+        """End those that had long enough, or all, if nobody wants to wait for them."""
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.kill_at is None or not (self._is_urgent or child.kill_at <= now):
+                continue
+            child.kill_at = None
+            if self._is_urgent:
+                why, limit_s = "told to stop again; killing process", None
+            elif self._exit_code is not None:
+                why, limit_s = "process does not stop; killing it", self._stop_timeout_s
+            else:
+                why, limit_s = "process is not ready; killing it", self._start_timeout_s
+                child.was_slow = True
+            log.error(why, process=child.number, process_id=child.process.pid, limit_s=limit_s)
+            child.process.kill()
 
 
 def pause_after(failures: int) -> float:

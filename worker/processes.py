@@ -14,6 +14,9 @@ from worker.settings import WorkerSettings
 MEMORY_SHARE: Final = 0.8
 """Of what is available when the first process serves; the others may take no more."""
 
+STOP_MARGIN_S: Final = 20.0
+"""How much longer than `WORKER_STOP_GRACE_S` a process may take to stop, as threads have to end."""
+
 
 def process_count(settings: WorkerSettings) -> int:
     """Return how many processes are wanted: as many as cores, unless a number is set."""
@@ -45,6 +48,8 @@ def serve_in_processes(settings: WorkerSettings, command: Sequence[str]) -> int:
             command,
             count,
             environment,
+            start_timeout_s=settings.start_timeout_s,
+            stop_timeout_s=settings.stop_grace_s + STOP_MARGIN_S,
             how_many_fit=how_many_fit if settings.processes == "auto" else None,
             on_serving=file.make,
             on_none_serving=file.remove,

@@ -1,10 +1,12 @@
 """Serves the model of the settings in this process."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
 
 from supervision.lifeline import Lifeline
+from supervision.stop_requests import StopRequests
 from worker.app import Served, Worker
 from worker.model_directory import decoder, load_engine, open_model
 from worker.ready_file import ReadyFile
@@ -51,13 +53,22 @@ def run_until_signal(
 ) -> int:
     """Run a worker; SIGTERM, SIGINT and the end of its parent stop it. Return the exit code.
 
+    A second signal ends the process as it is; if it has a parent, that one sees to it.
+
     Args:
         worker: that has not run yet.
         lifeline: to the parent, if it has one.
         show_ready: called once it takes jobs.
     """
+    requests = StopRequests()
+
+    def stop() -> None:
+        if requests.note() and lifeline is None:
+            os._exit(1)
+        worker.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+        signal.signal(number, lambda *_: stop())
     if lifeline is None:
         return worker.run(on_ready=show_ready)
     lifeline.watch(worker.stop)

@@ -55,6 +55,10 @@ class WorkerSettings(BaseSettings):
     """How many processes serve the model, each with the whole model in its memory: a number from 1
     to 256, or `auto`: one for each core that may be used, as far as memory goes."""
 
+    start_timeout_s: Annotated[float, Field(gt=0)] = 1800
+    """With several processes: how long one may take until it serves, loading, downloading,
+    converting and measuring included; then it is killed, and another one is started, seconds."""
+
     decode_threads: Annotated[int, Field(ge=0, le=64)] = 0
     """Threads of each process that decode images; 0: with several processes its share of the
     cores, otherwise 2."""

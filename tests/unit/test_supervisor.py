@@ -50,7 +50,11 @@ def test_a_process_that_cannot_be_started_is_started_later(
     monkeypatch.setattr(subprocess, "Popen", short_of_memory)
     ready = tmp_path / "ready"
     supervisor = Supervisor(
-        [sys.executable, "-c", CHILD, str(ready)], count=1, environment=os.environ
+        [sys.executable, "-c", CHILD, str(ready)],
+        count=1,
+        environment=os.environ,
+        start_timeout_s=60,
+        stop_timeout_s=60,
     )
     codes: list[int] = []
     parent = threading.Thread(target=lambda: codes.append(supervisor.run()))

@@ -37,6 +37,8 @@ def test_nothing_is_ready_while_all_processes_are_dead(tmp_path: Path) -> None:
         [sys.executable, "-c", CHILD],
         count=1,
         environment=os.environ,
+        start_timeout_s=60,
+        stop_timeout_s=60,
         on_serving=make,
         on_none_serving=remove,
     )

@@ -1,0 +1,156 @@
+"""How long the parent of several processes waits for them, and what it does then."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from supervision import stop_requests
+from supervision.stop_requests import SAME_S, StopRequests
+from supervision.supervisor import FAILED_STARTS, Supervisor
+
+LIMIT_S = 30.0
+
+KILLED = "process is not ready; killing it"
+
+CHILD = """
+import signal
+import sys
+from pathlib import Path
+from supervision.lifeline import Lifeline
+
+line = Lifeline.inherited()
+assert line is not None
+"""
+
+HANGS_ONCE = (
+    CHILD
+    + """
+path = Path(sys.argv[1])
+if not path.exists():
+    path.touch()
+    signal.pause()
+line.say_ready()
+signal.pause()
+"""
+)
+
+NEVER_STOPS = (
+    CHILD
+    + """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+line.say_ready()
+signal.pause()
+"""
+)
+
+
+class Parent:
+    """A supervisor of one process, in a thread."""
+
+    def __init__(self, *command: str, start_timeout_s: float, stop_timeout_s: float) -> None:
+        self.is_ready = threading.Event()
+        self.codes: list[int] = []
+        self.supervisor = Supervisor(
+            [sys.executable, "-c", *command],
+            count=1,
+            environment=os.environ,
+            start_timeout_s=start_timeout_s,
+            stop_timeout_s=stop_timeout_s,
+            on_serving=self.is_ready.set,
+        )
+        self.thread = threading.Thread(target=lambda: self.codes.append(self.supervisor.run()))
+
+    def ended(self) -> int:
+        """Wait for its end; return the exit code."""
+        self.thread.join(LIMIT_S)
+        (code,) = self.codes
+        return code
+
+
+@contextmanager
+def parent(
+    *command: str, start_timeout_s: float = 600, stop_timeout_s: float = 600
+) -> Iterator[Parent]:
+    one = Parent(*command, start_timeout_s=start_timeout_s, stop_timeout_s=stop_timeout_s)
+    one.thread.start()
+    try:
+        yield one
+    finally:
+        # Without a time between them: two of them end everything.
+        while one.thread.is_alive():
+            one.supervisor.stop()
+            one.thread.join(SAME_S)
+
+
+def events(lines: list[structlog.typing.EventDict]) -> list[str]:
+    return [str(line["event"]) for line in lines]
+
+
+def test_a_process_that_is_never_ready_is_killed_and_replaced(tmp_path: Path) -> None:
+    with (
+        structlog.testing.capture_logs() as lines,
+        parent(HANGS_ONCE, str(tmp_path / "tried"), start_timeout_s=1) as one,
+    ):
+        assert one.is_ready.wait(LIMIT_S)
+        one.supervisor.stop()
+        assert one.ended() == 0
+    killed = next(line for line in lines if line["event"] == KILLED)
+    assert (killed["process"], killed["limit_s"]) == (1, 1)
+    replaced = next(line for line in lines if line["event"] == "process ended; starting another")
+    assert replaced["exit_code"] == -9
+    assert replaced["pause_s"] > 0
+
+
+def test_slow_starts_do_not_make_the_parent_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # They may all wait for something that is not there yet.
+    monkeypatch.setattr("supervision.supervisor.FIRST_PAUSE_S", 0.01)
+    gives_up_at = time.monotonic() + LIMIT_S
+    with (
+        structlog.testing.capture_logs() as lines,
+        parent("import signal; signal.pause()", start_timeout_s=0.05) as one,
+    ):
+        while events(lines).count(KILLED) <= FAILED_STARTS and time.monotonic() < gives_up_at:
+            one.thread.join(0.01)
+        assert one.thread.is_alive()
+    assert events(lines).count(KILLED) > FAILED_STARTS
+    assert "processes do not start" not in events(lines)
+
+
+def test_a_process_that_does_not_stop_is_killed() -> None:
+    with (
+        structlog.testing.capture_logs() as lines,
+        parent(NEVER_STOPS, stop_timeout_s=0.2) as one,
+    ):
+        assert one.is_ready.wait(LIMIT_S)
+        one.supervisor.stop()
+        assert one.ended() == 1
+    assert events(lines)[-2:] == ["process does not stop; killing it", "process ended badly"]
+    assert lines[-1]["exit_code"] == -9
+
+
+def test_the_second_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_requests, "SAME_S", 0)
+    with structlog.testing.capture_logs() as lines, parent(NEVER_STOPS) as one:
+        assert one.is_ready.wait(LIMIT_S)
+        one.supervisor.stop()
+        assert one.thread.is_alive()
+        one.supervisor.stop()
+        assert one.ended() == 1
+    assert events(lines)[-2:] == ["told to stop again; killing process", "process ended badly"]
+
+
+def test_signals_that_come_together_are_one_wish() -> None:
+    now = 100.0
+    requests = StopRequests(clock=lambda: now)
+    assert not requests.note()
+    now += SAME_S / 2
+    assert not requests.note()
+    now += SAME_S
+    assert requests.note()

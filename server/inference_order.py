@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from server import cancellation
+
 T = TypeVar("T")
 
 
@@ -28,8 +30,18 @@ class InOrder:
         try:
             found = await work
         except Exception:
-            await before.wait()
+            await _turn(before)
             raise
-        await before.wait()
+        await _turn(before)
         mine.set()
         return found
+
+
+async def _turn(before: asyncio.Event) -> None:
+    """Wait for those before, unless the running task is cancelled.
+
+    They were cancelled with it, then, and never end: what failed in the moment in which it was
+    cancelled would wait for ever.
+    """
+    if not cancellation.was_asked_for():
+        await before.wait()

@@ -199,9 +199,14 @@ class InferenceService(GRPCInferenceServiceServicer):
         else:
             response.parameters["triton_final_response"].bool_param = True
             return pb.ModelStreamInferResponse(infer_response=response)
-        if ends_on_failure:
-            raise failure
-        status = status_and_log(failure, call)
+        try:
+            if ends_on_failure:
+                raise failure
+            status = status_and_log(failure, call)
+        finally:
+            # It knows this frame. If this frame knew it, too, the request would stay until the
+            # next collection of garbage.
+            del failure
         return pb.ModelStreamInferResponse(
             error_message=f"{reason_of(status)}: {status.message}",
             infer_response=pb.ModelInferResponse(id=request.id),
@@ -257,13 +262,21 @@ class InferenceService(GRPCInferenceServiceServicer):
 
         if count == 1:
             return [await predict(0)]
+        tasks: list[asyncio.Task[job_pb2.Reply]] = []
+        first: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(predict(index)) for index in range(count)]
+                tasks += (group.create_task(predict(index)) for index in range(count))
+            return [task.result() for task in tasks]
         except ExceptionGroup as failures:
-            # The first made the others be cancelled.
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+            # It made the others be cancelled.
+            first.append(failures.exceptions[0])
+            failures.__traceback__ = None
+        finally:
+            # They know what is raised here, and that knows this frame: a ring with all images.
+            del group, tasks
+        # Not in there: the group of failures would be its context, and it is one of the group.
+        raise first.pop()
 
     def _model(self, name: str, version: str = "") -> ModelView:
         """Return the model that a request names.

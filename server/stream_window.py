@@ -61,7 +61,10 @@ class StreamWindow(Generic[Request, Response]):
             if not self.was_cut:
                 reader.result()
         finally:
-            await _cancelled(reader, cutter, *self._in_work)
+            try:
+                await _cancelled(reader, cutter, *self._in_work)
+            finally:
+                self._fault = None  # it knows the work, which knows this: a ring
 
     async def _read(self, requests: AsyncIterator[Request]) -> None:
         me = asyncio.current_task()
@@ -83,7 +86,11 @@ class StreamWindow(Generic[Request, Response]):
             del me
 
     async def _work(self, request: Request) -> None:
-        self._ready.put_nowait(await self._answer(request))
+        try:
+            self._ready.put_nowait(await self._answer(request))
+        except asyncio.CancelledError as error:
+            # Without the frames it came through: a group of tasks keeps it in one of them.
+            raise error.with_traceback(None) from None
 
     async def _cut(self, reader: asyncio.Task[None]) -> None:
         await self._closing.wait()

@@ -1,0 +1,165 @@
+"""What a call held is free when it has ended, however it ended, without a garbage collection.
+
+Collections are seldom in a front-end, and messages large: a ring of objects for each call is
+as bad as a leak. So collections are switched off here, and what a last one finds is looked at.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import CoroutineType, FrameType, TracebackType
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from dispatch import errors
+from server.samples import Sample
+from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.fuzz import wire
+from tests.processes import ROOT
+from tests.rude_caller import BAD, IMAGE, KINDS, MIB, SERVICE
+
+LARGE_BYTES = MIB // 4
+CALL = {"_handle_exceptions", "_schedule_rpc_coro"}
+"""What gRPC's tasks of a call run."""
+
+
+@asynccontextmanager
+async def caller(address: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.rude_caller", address),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def say(process: asyncio.subprocess.Process, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+
+
+@contextmanager
+def garbage_kept() -> Iterator[list[Any]]:
+    """Collect nothing while inside; on the way out, put what a collection finds into the list."""
+    found: list[Any] = []
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def until_calls_ended() -> None:
+    """Wait until no call is in the server, also not one that its caller has left."""
+    async with asyncio.timeout(LIMIT_S):
+        while calls := [
+            task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") in CALL
+        ]:
+            await asyncio.wait(calls)
+        await asyncio.sleep(0)  # the loop lets go of what it has just run
+
+
+def left_behind(garbage: list[Any]) -> set[str]:
+    """Return what no call may leave: messages and whatever is large, calls, frames of ours."""
+    found = set()
+    for each in garbage:
+        name = type(each).__name__
+        if name in {"RPCState", "_ServicerContext"} or isinstance(each, Message):
+            found.add(name)
+        if isinstance(each, FrameType | CoroutineType | TracebackType):
+            found |= {f"{name} of {place}" for place in [place_of(each)] if "/server/" in place}
+        found |= {
+            f"{type(held).__name__} of {size_of(held) >> 10} KiB in a {name}"
+            for held in gc.get_referents(each)
+            if size_of(held) > LARGE_BYTES
+        }
+    return found
+
+
+def place_of(each: Any) -> str:
+    frame = each.tb_frame if isinstance(each, TracebackType) else each
+    code = frame.f_code if isinstance(frame, FrameType) else each.cr_code
+    return f"{code.co_filename}:{code.co_qualname}"
+
+
+def size_of(each: object) -> int:
+    return len(each) if isinstance(each, bytes | bytearray | str) else 0
+
+
+async def make(front: FrontEnd, process: asyncio.subprocess.Process, name: str) -> str:
+    """Let the caller make a call, and the server forget the images; return its code."""
+    front.relay.failures[BAD] = errors.ImageUndecodable("the image is cut short")
+    assert process.stdout is not None
+    say(process, name)
+    if KINDS[name].leaves:
+        await front.relay.notice.until(
+            lambda: any(each.image.startswith(b"hold") for each in front.relay.submitted)
+        )
+        say(process, "leave")
+    async with asyncio.timeout(LIMIT_S):
+        code = (await process.stdout.readline()).decode().strip()
+    await until_calls_ended()
+    front.relay.failures.clear()
+    front.relay.submitted.clear()
+    front.relay.cancelled.clear()
+    return code
+
+
+async def test_a_call_leaves_nothing_behind_however_it_ends() -> None:
+    left = {}
+    async with front_end() as front, caller(front.address) as process:
+        front.stats.seen = [Sample(0, 0, {}, {})]
+        for name, kind in KINDS.items():
+            with garbage_kept() as garbage:
+                assert await make(front, process, name) == kind.code, name
+            if what := left_behind(garbage):
+                left[name] = what
+            garbage.clear()
+    assert not left
+
+
+@pytest.mark.parametrize("ending", ["reset", "closed"])
+async def test_a_call_that_is_cut_off_in_its_message_leaves_nothing_behind(ending: str) -> None:
+    async with front_end() as front:
+        with garbage_kept() as garbage:
+            await asyncio.to_thread(cut_off, front.address, ending)
+            await until_calls_ended()
+    assert not left_behind(garbage)
+
+
+def cut_off(address: str, ending: str) -> None:
+    """Begin a message, and be gone."""
+    with wire.Wire(address) as connection:
+        connection.greet()
+        connection.send(connection.headers(1, wire.request_headers(f"{SERVICE}/Predict")))
+        begun = wire.message(IMAGE, length=4 * MIB)[:60_000]
+        for start in range(0, len(begun), 16_000):
+            connection.send(wire.frame(wire.DATA, 0, 1, begun[start : start + 16_000]))
+        if ending == "reset":
+            connection.reset()
+
+
+def test_what_is_left_behind_is_seen() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.me = self
+            self.image = IMAGE
+
+    with garbage_kept() as garbage:
+        Ring()
+    assert left_behind(garbage) == {"bytes of 1024 KiB in a Ring"}

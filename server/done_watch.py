@@ -4,12 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-import structlog
-
 from dispatch.done_stream import DoneStream
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
-
-log = structlog.get_logger()
+from telemetry.absence import Absence
 
 RETRY_PAUSE_S = 0.1
 
@@ -57,10 +54,12 @@ class DoneWatch:
             task.cancel()
 
     async def _read(self, model: str) -> None:
+        absence = Absence("news of operations")
         async with aclosing(self._stream_of(model)) as stream:
             while True:
                 try:
                     await stream.open()
+                    absence.over()
                     self._is_watching[model].set()
                     # What ended while nobody read is found by looking.
                     self._wake_all(model)
@@ -69,7 +68,7 @@ class DoneWatch:
                             self._wake(model, operation_id)
                 except (BrokerUnavailable, OutcomeUnknown) as error:
                     self._is_watching[model].clear()
-                    log.warning("news of operations interrupted", model=model, error=str(error))
+                    absence.noticed(error, model=model)
                     await asyncio.sleep(RETRY_PAUSE_S)
 
     def _wake(self, model: str, operation_id: str) -> None:

@@ -15,6 +15,7 @@ from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
 from supervision.memory import keep_trimmed
 from telemetry import metrics
+from telemetry.absence import Absence
 from worker import worker_metrics
 from worker.batch_cost import BatchCost
 from worker.batching import ReadyQueue
@@ -117,7 +118,7 @@ class Worker:
         """Serve until stopped; return the exit code.
 
         Args:
-            on_ready: called once, when jobs can be taken.
+            on_ready: called once, when jobs are taken and front-ends can know it; from a thread.
 
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
@@ -151,15 +152,19 @@ class Worker:
             engine=engine,
             card=self._served.card,
         )
+        self._decoders.then(loop.run_ready)
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
         for number in range(self._settings.decode_threads or DECODE_THREADS):
             self._start(f"decoder-{number}", self._decoders.run)
         self._start("intake", self._intake.run)
         self._start("operations", self._operations_intake.run)
-        self._keeper.set_ready()
-        log.info("worker ready", worker=self._queue.worker)
-        on_ready()
+
+        def tell() -> None:
+            log.info("worker ready", worker=self._queue.worker)
+            on_ready()
+
+        self._keeper.set_ready(tell)
         self._watch(loop)
         self._finish()
         return self._exit_code()
@@ -168,13 +173,15 @@ class Worker:
         return 1 if self._has_crashed else 0
 
     def _connect(self) -> bool:
+        absence = Absence("start")
         while not self._stop.is_set():
             try:
                 self._queue.open()
             except BrokerUnavailable as error:
-                log.warning("waiting for the broker", error=str(error))
+                absence.noticed(error)
                 self._stop.wait(CONNECT_PAUSE_S)
             else:
+                absence.over()
                 return True
         return False
 

@@ -12,6 +12,7 @@ from dispatch.errors import BrokerUnavailable, JobPoisoned
 from dispatch.jobs import CALL_PRIORITIES, Claim
 from dispatch.work_queue import Reclaimed, WorkQueue
 from telemetry import tracing
+from telemetry.absence import Absence
 from telemetry.metrics_catalogue import IMAGES, REDELIVERIES
 from worker import job_spans
 from worker.batch_cost import BatchCost
@@ -66,6 +67,7 @@ class Intake:
         self._stopping = threading.Event()
         self._reclaim_at = 0.0
         self._has_suspects = False
+        self._absence = Absence("calls")
 
     def run(self) -> None:
         """Take jobs in until stopped."""
@@ -74,7 +76,7 @@ class Intake:
                 self._take(self._next_claims())
             except BrokerUnavailable as error:
                 # What was claimed stays pending in Redis and is reclaimed.
-                log.warning("broker unavailable", error=str(error))
+                self._absence.noticed(error)
                 self._stopping.wait(PAUSE_S)
 
     def stop(self) -> None:
@@ -93,9 +95,9 @@ class Intake:
             if claims or reclaimed.has_suspects:
                 return claims
         at_once = self._cost.cheap_size
-        return self._in_hand.add(
-            self._queue.claim(CALL_PRIORITIES, room, block=True, at_once=at_once)
-        )
+        claims = self._queue.claim(CALL_PRIORITIES, room, block=True, at_once=at_once)
+        self._absence.over()
+        return self._in_hand.add(claims)
 
     def _next_suspect(self) -> list[Claim]:
         # A worker was lost with this job in hand. If it was the job's fault, it must

@@ -1,18 +1,16 @@
 """Tells Redis, every second, that this worker lives and what it holds."""
 
 import threading
+from collections.abc import Callable
 from typing import Final
-
-import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.work_queue import WorkQueue
+from telemetry.absence import Absence
 from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
 from worker.work_done import WorkDone
-
-log = structlog.get_logger()
 
 PERIOD_S: Final = 1.0
 """A third of a lease and of a worker's life in the list: two beats may fail."""
@@ -36,9 +34,16 @@ class Keeper:
         self._changed.set()
         self._wake = threading.Event()
         self._is_stopping = False
+        self._on_listed: Callable[[], None] | None = None
+        self._absence = Absence("heartbeat")
 
-    def set_ready(self) -> None:
-        """Say that this worker takes jobs now."""
+    def set_ready(self, on_listed: Callable[[], None]) -> None:
+        """Say that this worker takes jobs now.
+
+        Args:
+            on_listed: called once, from the thread of the keeper, when front-ends can know it.
+        """
+        self._on_listed = on_listed
         self._worker.ready = True
         self._changed.set()
         self._wake.set()
@@ -49,9 +54,10 @@ class Keeper:
             try:
                 self.beat()
             except BrokerUnavailable as error:
-                log.warning("broker unavailable; no heartbeat", error=str(error))
+                self._absence.noticed(error)
                 self._wake.wait(RETRY_S)
             else:
+                self._absence.over()
                 self._wake.wait(PERIOD_S)
             self._wake.clear()
 
@@ -75,6 +81,7 @@ class Keeper:
             self._changed.clear()
         self._work_done.write_to(self._worker)
         self._worker.in_hand = len(self._in_hand)
+        is_ready = self._worker.ready
         try:
             round_trip_s = self._queue.announce(
                 self._worker,
@@ -89,3 +96,6 @@ class Keeper:
             raise
         REDIS_ROUND_TRIP.observe(round_trip_s, "announce")
         self._told.CopyFrom(self._worker)
+        if is_ready and self._on_listed is not None:
+            on_listed, self._on_listed = self._on_listed, None
+            on_listed()

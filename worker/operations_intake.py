@@ -3,15 +3,12 @@
 import threading
 from typing import Final
 
-import structlog
-
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Priority
 from dispatch.work_queue import WorkQueue
+from telemetry.absence import Absence
 from worker.decoders import Decoders
 from worker.in_hand import InHand
-
-log = structlog.get_logger()
 
 WAIT_S: Final = 0.5
 """How long to wait for room before looking around again."""
@@ -35,6 +32,7 @@ class OperationsIntake:
         self._is_held = False
         self._is_claiming = False
         self._is_stopping = False
+        self._absence = Absence("operations")
 
     def run(self) -> None:
         """Take operations in until stopped."""
@@ -43,7 +41,7 @@ class OperationsIntake:
                 self._decoders.submit(self._next_claims())
             except BrokerUnavailable as error:
                 # What was claimed stays pending in Redis and is reclaimed.
-                log.warning("broker unavailable; no operations", error=str(error))
+                self._absence.noticed(error)
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_stopping, PAUSE_S)
 
@@ -71,7 +69,9 @@ class OperationsIntake:
         try:
             # Again: a suspect may have come into the hands meanwhile.
             room = self._in_hand.wait_for_operation_room(0)
-            return self._in_hand.add(self._queue.claim((Priority.OPERATION,), room, block=True))
+            claims = self._queue.claim((Priority.OPERATION,), room, block=True)
+            self._absence.over()
+            return self._in_hand.add(claims)
         finally:
             self._end()
 

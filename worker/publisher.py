@@ -13,6 +13,7 @@ from despacho.job.v1.job_pb2 import Reply
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome
 from dispatch.work_queue import WorkQueue
+from telemetry.absence import Absence
 from telemetry.metrics import count_wasted
 from telemetry.metrics_catalogue import IMAGES, REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
@@ -33,6 +34,7 @@ class Publisher:
         self._in_hand = in_hand
         self._waiting: queue.SimpleQueue[list[Ended] | None] = queue.SimpleQueue()
         self._is_stopping = threading.Event()
+        self._absence = Absence("replies")
 
     def publish(self, ended: Sequence[Ended]) -> None:
         """Send these replies soon; the jobs leave the hand when Redis has them."""
@@ -76,8 +78,9 @@ class Publisher:
             completions = self._store.complete(ended)
         except BrokerUnavailable as error:
             REDIS_BROKEN.add("complete")
-            log.warning("broker unavailable; keeping replies", count=len(ended), error=str(error))
+            self._absence.noticed(error, kept=len(ended))
             return False
+        self._absence.over()
         REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "complete")
         self._in_hand.remove([claim for claim, _, _ in ended])
         # Looked at once, as to collect what a line says takes longer than not to write it.

@@ -1,0 +1,73 @@
+"""What the keeper tells, and whom, while the broker comes and goes."""
+
+import threading
+from typing import Any
+
+import pytest
+import structlog
+
+from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
+from dispatch.errors import BrokerUnavailable
+from worker import keeper as module
+from worker.in_hand import InHand
+from worker.keeper import Keeper
+from worker.work_done import WorkDone
+
+LIMIT_S = 10.0
+
+
+class FakeQueue:
+    """A broker that hears of workers; away as often as it was told."""
+
+    worker = "worker-1"
+
+    def __init__(self, away: int = 0) -> None:
+        self.away = away
+        self.heard: list[WorkerCard] = []
+
+    def announce(self, worker: WorkerCard, model: ModelCard, **_: Any) -> float:
+        assert model.name == "m"
+        if self.away:
+            self.away -= 1
+            raise BrokerUnavailable("away")
+        told = WorkerCard()
+        told.CopyFrom(worker)
+        self.heard.append(told)
+        return 0.001
+
+
+def keeper_of(queue: FakeQueue) -> Keeper:
+    in_hand = InHand(max_jobs=1, max_bytes=1)
+    return Keeper(queue, in_hand, WorkDone(), ModelCard(name="m"))  # type: ignore[arg-type]
+
+
+def test_a_worker_is_ready_only_when_the_broker_has_heard_of_it() -> None:
+    queue = FakeQueue()
+    keeper = keeper_of(queue)
+    listed: list[WorkerCard] = []
+    keeper.beat()
+    keeper.set_ready(lambda: listed.append(queue.heard[-1]))
+    queue.away = 1
+    with pytest.raises(BrokerUnavailable):
+        keeper.beat()
+    assert not listed
+    for _ in range(3):
+        keeper.beat()
+    assert [card.ready for card in listed] == [True]
+    assert [card.ready for card in queue.heard] == [False, True, True, True]
+
+
+def test_an_outage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0)
+    queue = FakeQueue(away=20)
+    keeper = keeper_of(queue)
+    is_back = threading.Event()
+    keeper.set_ready(is_back.set)
+    with structlog.testing.capture_logs() as lines:
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        assert is_back.wait(LIMIT_S)
+        keeper.stop()
+        thread.join(LIMIT_S)
+    assert [line["event"] for line in lines] == ["broker unavailable", "broker available again"]
+    assert {line["suffers"] for line in lines} == {"heartbeat"}

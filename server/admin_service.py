@@ -129,7 +129,10 @@ class AdminService(AdminServiceServicer):
             while True:
                 samples = await self._gate.unless_closed(self._stats.samples())
                 yield to_response(samples, request.model)
-                await self._gate.unless_closed(asyncio.sleep(period_s))
+                # A sample is shown when it is taken: a worker that was killed is seen a second
+                # earlier than by who looks at times of their own.
+                await self._gate.unless_closed(asyncio.sleep(period_s - SHORTEST_PERIOD_S / 2))
+                await self._gate.unless_closed(self._stats.news())
 
     def _timeout_s(self, context: Context) -> float:
         return with_margin(Deadline(self._settings, context).remaining_s())

@@ -129,6 +129,10 @@ class Stats(Protocol):
         """
         ...
 
+    async def news(self) -> None:
+        """Wait for the next look; if Redis cannot be reached, only for two seconds."""
+        ...
+
 
 class ModelView(Protocol):
     """One model as the fleet sees it now."""

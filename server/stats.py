@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 import structlog
@@ -20,6 +20,9 @@ from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 log = structlog.get_logger(__name__)
 
 PERIOD_S: Final = 1.0
+LATE_S: Final = PERIOD_S
+"""After this a sample that was due is late, seconds."""
+
 WINDOW: Final = 10
 """Periods over which rates are counted."""
 
@@ -79,6 +82,8 @@ class Stats:
         self._wanted_until = 0.0
         self._wanted = asyncio.Event()
         self._sampled = asyncio.Event()
+        self._next = asyncio.Event()
+        """Set with the next sample, and then replaced."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -104,6 +109,12 @@ class Stats:
             except TimeoutError:
                 raise BrokerUnavailable("the broker cannot be reached") from None
         return tuple(self._samples)
+
+    async def news(self) -> None:
+        """Wait for the next sample; if Redis cannot be reached, only until it is late."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PERIOD_S + LATE_S):
+                await self._next.wait()
 
     def latest(self) -> Sample | None:
         """Return the last sample, of however long ago; None: there is none. Safe in any thread."""
@@ -153,6 +164,8 @@ class Stats:
             try:
                 self._samples.append(await self._look())
                 self._sampled.set()
+                self._next.set()
+                self._next = asyncio.Event()
             except (BrokerUnavailable, OutcomeUnknown) as error:
                 log.debug("could not sample", error=str(error))
             await asyncio.sleep(PERIOD_S)

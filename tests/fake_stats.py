@@ -27,3 +27,6 @@ class FakeStats:
         if not self.seen:
             raise errors.BrokerUnavailable("the broker cannot be reached")
         return self.seen
+
+    async def news(self) -> None:
+        """Come soon."""

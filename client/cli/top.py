@@ -129,7 +129,7 @@ def _queues(queues: tuple[Queue, ...], size_bytes: int) -> RenderableType:
             style="dim" if is_empty else "",
         )
     if size_bytes:
-        table.add_row("", "", "", f"{size_bytes / MIB:.1f} MiB", style="dim")
+        table.add_row(f"{size_bytes / MIB:.1f} MiB held", style="dim")
     return _indented(table)
 
 

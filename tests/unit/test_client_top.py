@@ -175,7 +175,7 @@ def test_all_that_matters_is_in_the_picture() -> None:
         "2 servers",
         "12.5 images/s  p50 20 ms  p90 40 ms  p99 2.5 s",
         "failed  QUEUE_FULL 9",
-        "3.0 MiB",
+        "3.0 MiB held",
         "failed otherwise  CREDENTIALS_MISSING 4",
         "no worker is alive",
     ):

@@ -152,6 +152,7 @@ class Worker:
             engine=engine,
             card=self._served.card,
         )
+        self._decoders.then(loop.run_ready)
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
         for number in range(self._settings.decode_threads or DECODE_THREADS):

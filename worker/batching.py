@@ -88,13 +88,25 @@ class ReadyQueue:
             self._coming[claim.priority] += 1
             self._changed.notify()
 
-    def put(self, items: Iterable[Prepared]) -> None:
-        """Add images that were expected."""
+    def put(self, items: Iterable[Prepared], *, quietly: bool = False) -> None:
+        """Add images that were expected.
+
+        Args:
+            items: the images.
+            quietly: leave the model asleep, if it is; `calls_now` and `nudge` follow.
+        """
         with self._changed:
             for item in items:
                 self._coming[item.claim.priority] -= 1
                 self._items[item.claim.priority].append(item)
-            self._changed.notify()
+            if not quietly:
+                self._changed.notify()
+
+    def nudge(self) -> None:
+        """Wake the model, if there is something for it."""
+        with self._changed:
+            if self._ready(Priority):
+                self._changed.notify()
 
     def give_up(self, claim: Claim) -> None:
         """Say that an expected image does not come."""
@@ -121,6 +133,11 @@ class ReadyQueue:
             if not was_idle:
                 self._changed.wait_for(self._is_worth_running, self._wait_s())
             return self._next_calls() or self._next_operations() or None
+
+    def calls_now(self) -> list[Prepared]:
+        """Return a batch of the calls that are ready, without waiting; empty if none is."""
+        with self._changed:
+            return self._next_calls()
 
     def _wait_s(self) -> float:
         saved_s = self._cost.saved_s()

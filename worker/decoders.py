@@ -56,13 +56,23 @@ class Decoders:
         self._numbers = itertools.count()
         self._waiting: queue.PriorityQueue[tuple[int, int, Claim | None]] = queue.PriorityQueue()
         self._quick = Quickness()
+        self._run_ready = ready.nudge
+
+    def then(self, run_ready: Callable[[], None]) -> None:
+        """Let whoever submits what is decoded at once run what is ready, too.
+
+        Args:
+            run_ready: runs it, or wakes who does.
+        """
+        self._run_ready = run_ready
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """Decode these soon, or at once if that usually takes no time."""
         for claim in claims:
             self._ready.expect(claim)
         if self._quick:
-            self._prepare(claims)
+            self._prepare(claims, quietly=True)
+            self._run_ready()
             return
         for claim in claims:
             # The number keeps the order within a priority.
@@ -78,7 +88,7 @@ class Decoders:
             self._prepare([claim])
         self.close()  # for the next thread
 
-    def _prepare(self, claims: Sequence[Claim]) -> None:
+    def _prepare(self, claims: Sequence[Claim], *, quietly: bool = False) -> None:
         items = []
         for claim in claims:
             item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
@@ -86,7 +96,7 @@ class Decoders:
                 self._ready.give_up(claim)
             else:
                 items.append(item)
-        self._ready.put(items)
+        self._ready.put(items, quietly=quietly)
 
     def _decoded(self, claim: Claim) -> Prepared | None:
         started = time.monotonic()

@@ -1,5 +1,6 @@
 """The model's loop: take a batch, run it, answer it."""
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -58,6 +59,7 @@ class Loop:
         self._rows = np.empty((0, 0, 0, 3), np.uint8)
         self._running_since: float | None = None
         self._quick = Quickness()
+        self._turn = threading.Lock()
 
     def running_for_s(self) -> float:
         """Return how long the current inference has been running, seconds; 0 if none is."""
@@ -67,12 +69,29 @@ class Loop:
     def run(self) -> None:
         """Answer batches until the ready queue is closed."""
         while (batch := self._ready.next_batch()) is not None:
-            if wanted := self._still_wanted(batch):
-                answers = self._answers(wanted)
-                if self._quick:
-                    self._publisher.publish_now(answers)
-                else:
-                    self._publisher.publish(answers)
+            with self._turn:
+                self._answer(batch)
+
+    def run_ready(self) -> None:
+        """Answer the calls that are ready in the caller's thread, if that takes no time.
+
+        What is left is for the thread of `run`.
+        """
+        if self._quick and self._turn.acquire(blocking=False):
+            try:
+                while batch := self._ready.calls_now():
+                    self._answer(batch)
+            finally:
+                self._turn.release()
+        self._ready.nudge()
+
+    def _answer(self, batch: Sequence[Prepared]) -> None:
+        if wanted := self._still_wanted(batch):
+            answers = self._answers(wanted)
+            if self._quick:
+                self._publisher.publish_now(answers)
+            else:
+                self._publisher.publish(answers)
 
     def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """Drop what nobody waits for any more: the last look before the expensive part."""

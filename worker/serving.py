@@ -8,6 +8,7 @@ from functools import partial
 from supervision.lifeline import Lifeline
 from supervision.stop_requests import StopRequests
 from worker.app import Served, Worker
+from worker.loading_shown import loading_shown
 from worker.model_directory import decoder, load_engine, open_model
 from worker.ready_file import ReadyFile
 from worker.settings import WorkerSettings
@@ -28,12 +29,14 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
     """
     cache_dir = settings.cache_dir.expanduser()
     model = open_model(settings.model, cache_dir)
-    spec = chosen(
-        model.with_engine(settings.engine or None, settings.precision or None),
-        threads=settings.inference_threads,
-        max_batch_size=settings.max_batch_size,
-        cache_dir=cache_dir,
-    )
+    model = model.with_engine(settings.engine or None, settings.precision or None)
+    with loading_shown(settings, model, name):
+        spec = chosen(
+            model,
+            threads=settings.inference_threads,
+            max_batch_size=settings.max_batch_size,
+            cache_dir=cache_dir,
+        )
     served = Served(
         card=spec.card(settings.max_batch_size),
         decode=decoder(spec, max_pixels=settings.max_image_pixels),

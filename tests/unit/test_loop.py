@@ -90,6 +90,22 @@ class House:
         self.cost = BatchCost(8)
 
     def run(self, *items: Prepared) -> dict[int, Outcome]:
+        ready, loop = self.parts()
+        self.put(ready, *items)
+        ready.close()
+        loop.run()
+        return self.outcomes()
+
+    def put(self, ready: ReadyQueue, *items: Prepared) -> None:
+        for item in items:
+            self.in_hand.add([item.claim])
+            ready.expect(item.claim)
+            ready.put([item])
+
+    def outcomes(self) -> dict[int, Outcome]:
+        return {int(claim.job.id): outcome for claim, _, outcome in self.publisher.ended}
+
+    def parts(self) -> tuple[ReadyQueue, Loop]:
         politeness = Politeness(8)
         ready = ReadyQueue(
             max_wait_s=0,
@@ -97,14 +113,9 @@ class House:
             politeness=politeness,
             remaining_s=lambda _: math.inf,
         )
-        for item in items:
-            self.in_hand.add([item.claim])
-            ready.expect(item.claim)
-            ready.put([item])
-        ready.close()
         card = ModelCard(name="m", version="7", labels=["a", "b"], max_batch_size=8)
         sieve = Sieve(self.queue, self.in_hand, self.publisher)  # type: ignore[arg-type]
-        Loop(
+        loop = Loop(
             queue=self.queue,  # type: ignore[arg-type]
             in_hand=self.in_hand,
             sieve=sieve,
@@ -115,13 +126,13 @@ class House:
             work_done=self.work_done,
             engine=self.engine,
             card=card,
-        ).run()
-        return {int(claim.job.id): outcome for claim, _, outcome in self.publisher.ended}
+        )
+        return ready, loop
 
 
-def item(value: int, *, deadline_ms: int = 5000) -> Prepared:
+def item(value: int, *, deadline_ms: int = 5000, priority: Priority = Priority.NORMAL) -> Prepared:
     job = Job(id=str(value), top_k=1)
-    claim = Claim(job, b"", Priority.NORMAL, f"{value}-0", 1, deadline_ms, 1)
+    claim = Claim(job, b"", priority, f"{value}-0", 1, deadline_ms, 1)
     return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
 
 
@@ -223,3 +234,23 @@ def test_a_model_that_takes_no_time_is_run_without_asking_and_waits_for_redis(
     assert len(house.publisher.ended) == 40
     assert 0 < len(house.queue.asked) < 40
     assert len(house.publisher.waited_for) == 41 - len(house.queue.asked)
+
+
+def test_what_takes_no_time_is_run_by_whoever_submits_it_and_operations_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quickness, "HANDOVER_S", 1e6)
+    house = House()
+    house.cost = BatchCost(1)
+    ready, loop = house.parts()
+    house.put(ready, item(1))
+    loop.run_ready()
+    assert house.outcomes() == {}  # nobody knows yet how long it takes
+    house.put(ready, *(item(10 + number) for number in range(40)))
+    ready.close()
+    loop.run()
+    house.put(ready, item(2), item(3, priority=Priority.OPERATION), item(4))
+    loop.run_ready()
+    assert set(house.outcomes()) == {1, *range(10, 50), 2, 4}
+    loop.run()
+    assert set(house.outcomes()) == {1, *range(10, 50), 2, 3, 4}

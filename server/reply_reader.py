@@ -11,6 +11,7 @@ from dispatch.link import Link
 from dispatch.reply_stream import ReplyStream
 from server.pending import PendingReplies
 from server.redis_clock import RedisClock
+from server.writer import FEW_CALLS, window_s
 from telemetry.metrics_catalogue import REDIS_BROKEN, REPLY_LAG
 
 log = structlog.get_logger()
@@ -76,6 +77,8 @@ class ReplyReader:
             try:
                 while True:
                     await self._read_once(stream)
+                    if len(self._pending) > FEW_CALLS:
+                        await asyncio.sleep(window_s(len(self._pending)))
             finally:
                 with suppress(DespachoError):
                     await stream.delete()

@@ -7,16 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
+from despacho.job.v1.job_pb2 import ModelCard
+from dispatch import keys
+from prediction.v1 import prediction_pb2 as pb
 from tests.processes import Process
 from tests.redis_server import RedisServer
+from tests.stack import Stack, details_of, reason_of
 from worker.agreement import photos
 from worker.decode import decode
 from worker.engines.installed import version_of
 from worker.model_directory import ModelError, load_engine, open_model
 from worker.model_spec import InputRule, ModelFile, ModelSpec
+from worker.prepared_folder import locked
 from worker.tune import store
 from worker.tune.auto import candidates_of, chosen, tuned
 from worker.tune.table import Candidate, mode_of
@@ -140,6 +146,53 @@ def test_a_worker_that_has_chosen_another_has_no_tensorflow_in_its_memory(
         if maps.exists():
             assert "openvino" in maps.read_text()
             assert "libtensorflow" not in maps.read_text()
+    finally:
+        worker.clean_up()
+
+
+async def test_callers_of_a_model_whose_engines_are_measured_are_told_to_come_back(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    stack = Stack(own_redis, tmp_path)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    settings = {"REDIS_URL": own_redis.url, "WORKER_CACHE_DIR": str(cache)}
+    settings |= {"WORKER_ENGINE": "auto", "WORKER_PROCESSES": "1"}
+    request = pb.PredictRequest(model=MODEL, image=COFFEE.read_bytes())
+    try:
+        stack.start_server(no_worker_grace_s=0)
+        # As if another worker measured, for as long as this test wants.
+        with locked(store.path_of(auto(cache), cache).with_suffix(".lock")):
+            worker = stack.start(["-m", "worker"], settings)
+            refusals: list[grpc.aio.AioRpcError] = []
+
+            async def is_known() -> bool:
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await stack.stub().Predict(request, timeout=10, wait_for_ready=True)
+                refusals.append(refused.value)
+                return refused.value.code() is not grpc.StatusCode.NOT_FOUND
+
+            await stack.until(is_known, 60)
+            assert reason_of(refusals[-1]) == "MODEL_LOADING"
+            assert details_of(refusals[-1])["RetryInfo"].retry_delay.seconds > 0
+            assert worker.exit_code is None
+            assert worker.terminate() == 0
+    finally:
+        await stack.close()
+
+
+def test_a_worker_that_has_chosen_says_so(
+    measured: tuple[Path, list[str], str], redis_server: RedisServer
+) -> None:
+    cache, said, _ = measured
+    settings = {"REDIS_URL": redis_server.url, "WORKER_CACHE_DIR": str(cache)}
+    settings |= {"WORKER_ENGINE": "auto", "WORKER_PROCESSES": "1"}
+    worker = Process(["-m", "worker"], settings)
+    try:
+        worker.wait_for_line("worker ready", 60)
+        with redis_server.client() as redis:
+            card = ModelCard.FromString(redis.get(keys.card(MODEL)))
+        assert f"{card.engine} {card.max_batch_size} False" == said[0]
     finally:
         worker.clean_up()
 

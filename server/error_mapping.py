@@ -69,8 +69,8 @@ async def end_call(
 def without_frames(error: BaseException) -> None:
     """Let an error forget from where and what it came, and what was there, such as an image.
 
-    The frames that it went through often know it, too, such as by the task that raised it, and a
-    group of errors is known to its members. Such rings stay until the next collection of garbage.
+    The frames that it went through often know it, too, such as by the task that raised it. Such
+    rings stay until the next collection of garbage.
     """
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
@@ -80,8 +80,6 @@ def without_frames(error: BaseException) -> None:
             continue
         seen.add(id(each))
         left += (each.__cause__, each.__context__)
-        if isinstance(each, BaseExceptionGroup):
-            left += each.exceptions
         each.__traceback__ = each.__cause__ = each.__context__ = None
 
 

@@ -27,6 +27,7 @@ from server.ports import Fleet, ModelView, Relay
 from server.settings import ServerSettings
 from server.status import reason_of
 from server.stream_window import StreamWindow
+from server.together import all_of
 from server.validation import is_request_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -262,21 +263,7 @@ class InferenceService(GRPCInferenceServiceServicer):
 
         if count == 1:
             return [await predict(0)]
-        tasks: list[asyncio.Task[job_pb2.Reply]] = []
-        first: list[Exception] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks += (group.create_task(predict(index)) for index in range(count))
-            return [task.result() for task in tasks]
-        except ExceptionGroup as failures:
-            # It made the others be cancelled.
-            first.append(failures.exceptions[0])
-            failures.__traceback__ = None
-        finally:
-            # They know what is raised here, and that knows this frame: a ring with all images.
-            del group, tasks
-        # Not in there: the group of failures would be its context, and it is one of the group.
-        raise first.pop()
+        return await all_of(predict(index) for index in range(count))
 
     def _model(self, name: str, version: str = "") -> ModelView:
         """Return the model that a request names.

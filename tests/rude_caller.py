@@ -35,6 +35,9 @@ OPERATIONS: Final = "/google.longrunning.Operations"
 HEALTH: Final = "/grpc.health.v1.Health"
 REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
+SMALL: Final = "small"
+"""The kind that has no large message."""
+
 PATIENCE_S: Final = 30.0
 SHORT_S: Final = 0.5
 
@@ -191,6 +194,7 @@ KINDS: Final = {
         REFLECTION,
         lambda: [reflection_pb2.ServerReflectionRequest(file_containing_symbol=LONG)],
     ),
+    SMALL: Kind(f"{HEALTH}/List", lambda: [b""]),
     "no method": Kind(f"{SERVICE}/None", lambda: [IMAGE], "UNIMPLEMENTED"),
 }  # fmt: skip
 

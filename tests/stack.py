@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 from PIL import Image
 
@@ -22,6 +23,7 @@ from tests.worker_process import LABELS, MODEL
 Colour = tuple[int, int, int]
 
 NO_WORKER_GRACE_S = 3
+REFUSED_WITHIN_S = 10
 
 
 @lru_cache(maxsize=1024)
@@ -209,3 +211,10 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 STALL = signal.SIGSTOP
 RESUME = signal.SIGCONT
+
+
+async def refusal(call: Awaitable[object]) -> grpc.aio.AioRpcError:
+    """Return why a call fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(call, REFUSED_WITHIN_S)
+    return caught.value

@@ -13,6 +13,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server import grpc_server
 from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.stack import refusal
 from tests.wire import wire_to
 
 IMAGE = pb.PredictRequest(image=b"photo")
@@ -157,3 +158,28 @@ def _literal(text: str) -> bytes:
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """Return a frame of HTTP/2."""
     return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+async def test_metadata_has_a_limit() -> None:
+    async with front_end(max_metadata_bytes=4096) as end:
+        await end.stub.Predict(IMAGE, metadata=(("x-note", "x" * 2000),))
+        error = await refusal(end.stub.Predict(IMAGE, metadata=(("x-note", "x" * 8000),)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert end.relay.submitted[1:] == []
+
+
+async def test_an_idle_connection_is_closed_and_opened_again() -> None:
+    async with front_end(max_connection_idle_s=0.1) as end:
+        await end.stub.Predict(IMAGE)
+        async with asyncio.timeout(LIMIT_S):
+            await end.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        await end.stub.Predict(IMAGE)
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with front_end(handshake_timeout_s=0.2) as end:
+        host, _, port = end.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(LIMIT_S):
+            await reader.read()
+        writer.close()

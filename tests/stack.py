@@ -4,7 +4,7 @@ import asyncio
 import io
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ def image_of(colour: Colour) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def colours(count: int) -> list[Colour]:
+    """Return colours that are all different."""
+    return [(1 + i // 200, 1 + i % 200, 77) for i in range(count)]
 
 
 def colour_of(response: prediction_pb2.PredictResponse) -> Colour:
@@ -119,6 +124,14 @@ class Stack:
         """Return how many jobs wait or are in work."""
         with self.redis.client() as client:
             return sum(client.xlen(stream) for stream in keys.job_streams(self.model))
+
+    async def predict_all(
+        self, wanted: Sequence[Colour], *, timeout_s: float = 30
+    ) -> list[prediction_pb2.PredictResponse]:
+        """Return the answers to images of these colours, in their order."""
+        stub = self.stub()
+        calls = (stub.Predict(request_for(colour), timeout=timeout_s) for colour in wanted)
+        return await asyncio.gather(*calls)
 
     async def until(self, condition: Callable[[], bool | Awaitable[bool]], limit_s: float) -> None:
         """Wait until something outside of this process has become true."""

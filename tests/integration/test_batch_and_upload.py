@@ -1,38 +1,24 @@
 """Batches and uploads on a whole system: a Valkey, a front-end process, worker processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from client import AsyncClient
 from prediction.v1 import prediction_pb2
-from tests.redis_server import RedisServer
 from tests.stack import (
     RESUME,
     STALL,
-    Colour,
     Stack,
     colour_of,
+    colours,
     details_of_status,
     image_of,
     reason_of,
     request_for,
 )
 from tests.worker_process import LABELS, MODEL, RAISE
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
-
-
-def colours(count: int) -> list[Colour]:
-    return [(1 + i // 200, 1 + i % 200, 77) for i in range(count)]
 
 
 def batch_of(images: list[bytes]) -> prediction_pb2.PredictBatchRequest:

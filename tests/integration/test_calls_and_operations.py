@@ -5,8 +5,6 @@ model is small.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,18 +13,10 @@ from google.longrunning.operations_pb2 import GetOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from prediction.v1 import prediction_pb2
-from tests.redis_server import RedisServer
 from tests.stack import Colour, Stack, colour_of, image_of, reason_of, request_for
 from tests.worker_process import CRASH, MODEL
 
 LIMIT_S = 45.0
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 def operations(count: int) -> list[Colour]:

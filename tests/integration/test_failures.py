@@ -1,4 +1,4 @@
-"""What a caller sees when parts are killed, stalled, replaced or fed rubbish.
+"""What a caller sees when workers are killed, stalled, replaced or fed rubbish.
 
 Everything is real: a Valkey, a front-end process, worker processes. Only the
 model is small.
@@ -8,7 +8,6 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -16,18 +15,18 @@ from google.rpc import status_pb2
 
 from dispatch import keys
 from prediction.v1 import prediction_pb2
-from tests.redis_server import RedisServer
 from tests.stack import (
     NO_WORKER_GRACE_S,
     RESUME,
     STALL,
-    Colour,
     Stack,
     colour_of,
+    colours,
     details_of,
     details_of_status,
     image_of,
     reason_of,
+    refusal,
     request_for,
 )
 from tests.worker_process import CRASH, MODEL, RAISE
@@ -38,32 +37,13 @@ def failed_for(failure: status_pb2.Status) -> str:
     return reason
 
 
-def colours(count: int) -> list[Colour]:
-    return [(1 + i // 200, 1 + i % 200, 77) for i in range(count)]
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
-
-
-async def predict_all(
-    stack: Stack, wanted: list[Colour], timeout_s: float = 30
-) -> list[prediction_pb2.PredictResponse]:
-    stub = stack.stub()
-    calls = (stub.Predict(request_for(colour), timeout=timeout_s) for colour in wanted)
-    return await asyncio.gather(*calls)
-
-
 async def test_each_caller_gets_the_answer_to_its_own_image(stack: Stack) -> None:
     stack.start_server()
     stack.start_worker()
     stack.start_worker()
     await stack.until_ready(workers=2)
     wanted = colours(300)
-    responses = await predict_all(stack, wanted)
+    responses = await stack.predict_all(wanted)
     assert [colour_of(response) for response in responses] == wanted
     assert {response.timing.attempt for response in responses} == {1}
     assert len({response.worker for response in responses}) == 2
@@ -76,7 +56,7 @@ async def test_a_killed_worker_loses_no_call(stack: Stack) -> None:
     worker = stack.start_worker(inference_ms=200)
     await stack.until_ready()
     wanted = colours(50)
-    answers = asyncio.create_task(predict_all(stack, wanted))
+    answers = asyncio.create_task(stack.predict_all(wanted))
     await stack.until(lambda: stack.entries() == 50, 10)
     await stack.until(lambda: bool(stack.inferred()), 10)
     worker.kill()
@@ -95,8 +75,8 @@ async def test_a_job_that_kills_workers_is_set_aside_and_takes_no_neighbour_alon
     workers = [stack.start_worker(inference_ms=50)]
     await stack.until_ready()
     neighbours = colours(12)
-    answers = asyncio.create_task(predict_all(stack, neighbours, timeout_s=45))
-    poison = asyncio.create_task(predict_all(stack, [CRASH], timeout_s=45))
+    answers = asyncio.create_task(stack.predict_all(neighbours, timeout_s=45))
+    poison = asyncio.create_task(stack.predict_all([CRASH], timeout_s=45))
     for _ in range(2):
         await asyncio.to_thread(workers[-1].wait)
         workers.append(stack.start_worker(inference_ms=50))
@@ -148,7 +128,7 @@ async def test_without_a_worker_calls_are_refused_after_the_grace(stack: Stack) 
     worker = stack.start_worker()
     await stack.until_ready()
     assert worker.terminate() == 0
-    waiting = asyncio.create_task(predict_all(stack, [(9, 9, 9)]))
+    waiting = asyncio.create_task(stack.predict_all([(9, 9, 9)]))
     await stack.until(lambda: stack.entries() == 1, 5)
 
     async def is_refused() -> bool:
@@ -184,7 +164,7 @@ async def test_a_deadline_on_a_stalled_worker_ends_in_time_and_is_never_inferred
     await stack.until(lambda: stack.entries() == 0, 5)
     worker.send(RESUME)
     await stack.until_ready()
-    await predict_all(stack, [(7, 8, 9)])
+    await stack.predict_all([(7, 8, 9)])
     assert stack.inferred() == {(7, 8, 9): 1}
     assert stack.totals() == {"accepted": 2, "completed": 1, "expired": 1}
     stack.assert_nothing_is_left()
@@ -203,78 +183,10 @@ async def test_a_cancelled_call_is_never_inferred(stack: Stack) -> None:
     await stack.until(lambda: stack.entries() == 0, 10)
     worker.send(RESUME)
     await stack.until_ready()
-    await predict_all(stack, [(7, 8, 9)])
+    await stack.predict_all([(7, 8, 9)])
     assert stack.inferred() == {(7, 8, 9): 1}
     assert stack.totals() == {"accepted": 21, "completed": 1, "cancelled": 20}
     stack.assert_nothing_is_left()
-
-
-async def test_a_killed_redis_refuses_new_calls_and_loses_no_waiting_one(stack: Stack) -> None:
-    stack.start_server()
-    worker = stack.start_worker()
-    await stack.until_ready()
-    worker.send(STALL)
-    wanted = colours(30)
-    waiting = asyncio.create_task(predict_all(stack, wanted))
-    await stack.until(lambda: stack.entries() == 30, 10)
-    stack.redis.kill()
-    worker.send(RESUME)
-    stub = stack.stub()
-    await stub.ListModels(prediction_pb2.ListModelsRequest(), wait_for_ready=True)
-    for colour in colours(5):
-        begun = time.monotonic()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Predict(request_for(colour), timeout=10)
-        assert time.monotonic() - begun < 1
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert reason_of(caught.value) == "BROKER_UNAVAILABLE"
-    stack.redis.start()
-    assert [colour_of(response) for response in await waiting] == wanted
-    await stack.until_ready()
-    (response,) = await predict_all(stack, [(7, 8, 9)])
-    assert colour_of(response) == (7, 8, 9)
-    assert stack.totals() == {"accepted": 31, "completed": 31}
-    stack.assert_nothing_is_left()
-
-
-async def test_a_stalled_redis_refuses_new_calls_within_a_second(stack: Stack) -> None:
-    stack.start_server()
-    stack.start_worker()
-    await stack.until_ready()
-    stub = stack.stub()
-    stack.redis.pause()
-
-    async def is_refused() -> bool:
-        begun = time.monotonic()
-        try:
-            await stub.Predict(request_for((1, 2, 3)), timeout=1.5)
-        except grpc.aio.AioRpcError as error:
-            return reason_of(error) == "BROKER_UNAVAILABLE" and time.monotonic() - begun < 1
-        return False
-
-    await stack.until(is_refused, 10)
-    assert await is_refused()
-    stack.redis.resume()
-    await stack.until_ready()
-    (response,) = await predict_all(stack, [(7, 8, 9)])
-    assert colour_of(response) == (7, 8, 9)
-
-
-async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
-    stack.start_server()
-    worker = stack.start_worker()
-    await stack.until_ready()
-    worker.send(STALL)
-    waiting = asyncio.create_task(predict_all(stack, colours(3)))
-    await stack.until(lambda: stack.entries() == 3, 10)
-    with stack.redis.client() as client:
-        client.flushall()  # as after a failover to a replica that knew nothing
-    worker.send(RESUME)
-    assert [colour_of(response) for response in await waiting] == colours(3)
-    # The model is known as before, to new calls as well.
-    await stack.until_ready()
-    (response,) = await predict_all(stack, [(7, 8, 9)])
-    assert colour_of(response) == (7, 8, 9)
 
 
 async def test_replacing_a_worker_under_load_fails_no_call_and_counts_no_attempt(
@@ -284,7 +196,7 @@ async def test_replacing_a_worker_under_load_fails_no_call_and_counts_no_attempt
     old = stack.start_worker(inference_ms=30)
     await stack.until_ready()
     wanted = colours(400)
-    answers = asyncio.create_task(predict_all(stack, wanted))
+    answers = asyncio.create_task(stack.predict_all(wanted))
     await stack.until(lambda: len(stack.inferred()) > 40, 10)
     assert old.terminate() == 0
     stack.start_worker()
@@ -301,7 +213,7 @@ async def test_jobs_given_back_when_the_grace_is_over_count_no_attempt(stack: St
     old = stack.start_worker(inference_ms=12_000, batch=2)  # longer than the grace of 8 s
     await stack.until_ready()
     wanted = colours(4)
-    answers = asyncio.create_task(predict_all(stack, wanted, timeout_s=40))
+    answers = asyncio.create_task(stack.predict_all(wanted, timeout_s=40))
     await stack.until(lambda: len(stack.inferred()) >= 1, 10)
     old.send(signal.SIGTERM)
     stack.start_worker()
@@ -316,7 +228,7 @@ async def test_an_inference_longer_than_a_lease_is_not_repeated(stack: Stack) ->
     stack.start_worker(inference_ms=5000)
     stack.start_worker(inference_ms=5000)
     await stack.until_ready(workers=2)
-    (response,) = await predict_all(stack, [(7, 8, 9)])
+    (response,) = await stack.predict_all([(7, 8, 9)])
     assert response.timing.attempt == 1
     assert stack.inferred() == {(7, 8, 9): 1}
 
@@ -327,7 +239,7 @@ async def test_a_worker_that_slept_beyond_its_lease_publishes_no_second_answer(
     stack.start_server()
     sleeper = stack.start_worker(inference_ms=500)
     await stack.until_ready()
-    answer = asyncio.create_task(predict_all(stack, [(7, 8, 9)]))
+    answer = asyncio.create_task(stack.predict_all([(7, 8, 9)]))
     await stack.until(lambda: bool(stack.inferred()), 10)
     sleeper.send(STALL)
     stack.start_worker()
@@ -345,83 +257,12 @@ async def test_a_worker_whose_model_hangs_ends_and_its_job_is_done_by_another(
     stack.start_server()
     hanging = stack.start_worker(inference_ms=60_000, max_inference_s=1)
     await stack.until_ready()
-    answer = asyncio.create_task(predict_all(stack, [(7, 8, 9)]))
+    answer = asyncio.create_task(stack.predict_all([(7, 8, 9)]))
     await stack.until(lambda: bool(stack.inferred()), 10)
     stack.start_worker()
     (response,) = await answer
     assert response.timing.attempt == 2
     assert await asyncio.to_thread(hanging.wait) == 1
-
-
-async def test_a_full_queue_refuses_with_a_hint(stack: Stack) -> None:
-    stack.start_server(queue_max_jobs=5)
-    worker = stack.start_worker()
-    await stack.until_ready()
-    worker.send(STALL)
-    stub = stack.stub()
-    accepted = [stub.Predict(request_for(colour), timeout=30) for colour in colours(5)]
-    await stack.until(lambda: stack.entries() == 5, 10)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Predict(request_for((7, 8, 9)), timeout=30)
-    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert reason_of(caught.value) == "QUEUE_FULL"
-    details = details_of(caught.value)
-    assert details["RetryInfo"].retry_delay.ToTimedelta().total_seconds() > 0
-    assert details["QuotaFailure"].violations[0].subject
-    trailers = dict(caught.value.trailing_metadata() or ())
-    assert int(trailers["grpc-retry-pushback-ms"]) > 0
-    worker.send(RESUME)
-    assert len(await asyncio.gather(*accepted)) == 5
-
-
-async def test_a_stopped_front_end_lets_its_calls_end(stack: Stack) -> None:
-    server = stack.start_server()
-    stack.start_worker(inference_ms=1500)
-    await stack.until_ready()
-    answer = asyncio.create_task(predict_all(stack, [(7, 8, 9)]))
-    await stack.until(lambda: bool(stack.inferred()), 10)
-    server.send(signal.SIGTERM)
-    (response,) = await answer
-    assert colour_of(response) == (7, 8, 9)
-    assert await asyncio.to_thread(server.wait) == 0
-    stack.assert_nothing_is_left()
-
-
-async def test_a_front_end_that_cuts_calls_off_retires_their_jobs(stack: Stack) -> None:
-    server = stack.start_server(drain_s=1.5)
-    worker = stack.start_worker()
-    await stack.until_ready()
-    worker.send(STALL)
-    stub = stack.stub()
-    calls = [stub.Predict(request_for(colour), timeout=30) for colour in colours(5)]
-    await stack.until(lambda: stack.entries() == 5, 10)
-    server.send(signal.SIGTERM)
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        assert isinstance(outcome, grpc.aio.AioRpcError)
-        assert outcome.code() == grpc.StatusCode.UNAVAILABLE
-        assert reason_of(outcome) == "DRAINING"
-    assert await asyncio.to_thread(server.wait) == 0
-    assert stack.entries() == 0
-    assert stack.totals() == {"accepted": 5, "cancelled": 5}
-
-
-async def test_a_killed_front_end_leaves_nothing_behind(stack: Stack) -> None:
-    server = stack.start_server()
-    worker = stack.start_worker()
-    await stack.until_ready()
-    worker.send(STALL)
-    waiting = asyncio.create_task(predict_all(stack, colours(5), timeout_s=20))
-    await stack.until(lambda: stack.entries() == 5, 10)
-    server.kill()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await waiting
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    with stack.redis.client() as client:
-        for key in client.keys(keys.replies(MODEL, "*").replace("{", "[{]").replace("}", "[}]")):
-            client.delete(key)  # what its life ending would do, after a minute
-    worker.send(RESUME)
-    await stack.until(lambda: stack.entries() == 0, 10)
-    assert stack.totals() == {"accepted": 5, "orphaned": 5}
 
 
 async def test_bad_images_in_a_stream_fail_alone(stack: Stack) -> None:
@@ -456,4 +297,17 @@ async def test_bad_images_in_a_stream_fail_alone(stack: Stack) -> None:
     assert {name: failed_for(failure) for name, failure in failures.items()} == {
         name: reason for name, (_, reason) in bad.items()
     }
+    stack.assert_nothing_is_left()
+
+
+async def test_what_was_accepted_before_the_queue_was_full_is_answered(stack: Stack) -> None:
+    stack.start_server(queue_max_jobs=5)
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    accepted = asyncio.create_task(stack.predict_all(colours(5)))
+    await stack.until(lambda: stack.entries() == 5, 10)
+    assert reason_of(await refusal(stack.stub().Predict(request_for((7, 8, 9))))) == "QUEUE_FULL"
+    worker.send(RESUME)
+    assert [colour_of(response) for response in await accepted] == colours(5)
     stack.assert_nothing_is_left()

@@ -5,18 +5,16 @@ import functools
 import io
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import pytest
 from PIL import Image
 
 from tests.credentials import Keys
 from tests.gateway import LIMIT_S, Web, gateway
 from tests.processes import Process
-from tests.redis_server import RedisServer
 from tests.stack import Stack, image_of
 from tests.worker_process import MODEL
 
@@ -28,13 +26,6 @@ PREDICT = f"/v1/models/{MODEL}:predict"
 
 NOTICED_S = 5.0
 """How soon a killed worker must be seen by those who watch."""
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 async def aside(call: Callable[..., ResultT], *arguments: Any, **more: Any) -> ResultT:

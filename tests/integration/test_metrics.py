@@ -8,7 +8,6 @@ import asyncio
 import os
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -20,7 +19,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from dispatch import keys
 from prediction.v1 import prediction_pb2
 from tests.processes import Process
-from tests.redis_server import RedisServer
 from tests.stack import Colour, Stack, colour_of, image_of, request_for
 from tests.worker_process import MODEL
 
@@ -36,13 +34,6 @@ AVOIDED = {
     for cause in ("expired", "cancelled")
 }
 WASTED = {("wasted", "too_late"), ("wasted", "orphaned")}
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 async def started(stack: Stack, *, inference_ms: float) -> Process:

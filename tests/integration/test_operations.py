@@ -5,8 +5,6 @@ model is small.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +17,6 @@ from google.protobuf.duration_pb2 import Duration
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.operations import LOOK_AGAIN_S
-from tests.redis_server import RedisServer
 from tests.stack import (
     RESUME,
     STALL,
@@ -72,13 +69,6 @@ class Front:
         await self.operations.CancelOperation(
             lro.CancelOperationRequest(name=name), timeout=LIMIT_S
         )
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 def submission(image: bytes, *, request_id: str = "") -> pb.SubmitPredictionRequest:

@@ -5,14 +5,11 @@ Everything is real: a Valkey, front-end and worker processes. Only the model is 
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.processes import Process
-from tests.redis_server import RedisServer
 from tests.stack import Stack, request_for
 
 LIMIT_S = 20.0
@@ -23,13 +20,6 @@ COLOUR = (1, 2, 3)
 
 CUT_OFF = {1, -signal.SIGTERM}
 """Exit codes; the second one if one more signal comes when the interpreter listens no more."""
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 async def insist(stack: Stack, process: Process) -> int:

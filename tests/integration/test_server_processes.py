@@ -11,8 +11,6 @@ import re
 import signal
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,7 +22,6 @@ from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.binding import CannotListen
 from server.processes import reserved
 from tests.processes import Process
-from tests.redis_server import RedisServer
 from tests.stack import Colour, Stack, colour_of, request_for
 
 if TYPE_CHECKING:
@@ -33,13 +30,6 @@ if TYPE_CHECKING:
 LIMIT_S = 20.0
 CONNECTIONS = 16
 """That all of them come to the same one of two processes happens once in 32,768 runs."""
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 def start(stack: Stack, **settings: object) -> Process:

@@ -1,8 +1,7 @@
 """What operators watch, of a real system: several front-ends, workers that are killed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -11,18 +10,10 @@ from dispatch import keys
 from prediction.v1 import admin_pb2 as pb
 from prediction.v1.admin_pb2_grpc import AdminServiceStub
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
-from tests.redis_server import RedisServer
 from tests.stack import Stack, request_for
 from tests.worker_process import MODEL
 
 LIMIT_S = 30
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 class Watch:

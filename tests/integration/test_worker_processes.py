@@ -9,38 +9,17 @@ import os
 import re
 import signal
 import urllib.request
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from prediction.v1 import prediction_pb2
 from supervision.supervisor import FAILED_STARTS
 from tests.processes import Process
-from tests.redis_server import RedisServer
-from tests.stack import Colour, Stack, colour_of, request_for
+from tests.stack import Stack, colour_of, colours, request_for
 
 LIMIT_S = 20.0
 
 STARTS_S = 50.0
 """For several starts, one after the other."""
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
-
-
-def colours(count: int) -> list[Colour]:
-    return [(1 + i // 200, 1 + i % 200, 77) for i in range(count)]
-
-
-async def predict_all(stack: Stack, wanted: list[Colour]) -> list[prediction_pb2.PredictResponse]:
-    stub = stack.stub()
-    return await asyncio.gather(*(stub.Predict(request_for(one), timeout=30) for one in wanted))
 
 
 def children_of(parent: Process) -> list[int]:
@@ -67,7 +46,7 @@ async def test_a_killed_child_is_replaced_and_loses_no_call(stack: Stack) -> Non
     await stack.until_ready(workers=2)
     first, second = children_of(parent)
     wanted = colours(40)
-    answers = asyncio.create_task(predict_all(stack, wanted))
+    answers = asyncio.create_task(stack.predict_all(wanted))
     await stack.until(lambda: len(stack.inferred()) > 4, LIMIT_S)
     os.kill(first, signal.SIGKILL)
     responses = await answers
@@ -77,7 +56,7 @@ async def test_a_killed_child_is_replaced_and_loses_no_call(stack: Stack) -> Non
     await stack.until(lambda: len(children_of(parent)) == 3, LIMIT_S)
     await stack.until_ready(workers=2)
     assert is_alive(second)  # the other one was not touched
-    names = {response.worker for response in await predict_all(stack, colours(40))}
+    names = {response.worker for response in await stack.predict_all(colours(40))}
     assert {name.split("-")[-2] for name in names} == {
         str(pid) for pid in children_of(parent) if pid != first
     }
@@ -89,7 +68,7 @@ async def test_sigterm_lets_every_process_finish_what_it_has(stack: Stack) -> No
     parent = stack.start_worker(inference_ms=50, batch=2, processes=2)
     await stack.until_ready(workers=2)
     wanted = colours(60)
-    answers = asyncio.create_task(predict_all(stack, wanted))
+    answers = asyncio.create_task(stack.predict_all(wanted))
     await stack.until(lambda: len(stack.inferred()) > 10, LIMIT_S)
     assert await asyncio.to_thread(parent.terminate) == 0
     assert not any(is_alive(child) for child in children_of(parent))

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,7 +13,6 @@ from dispatch import keys
 from prediction.v1 import admin_pb2, prediction_pb2
 from prediction.v1.admin_pb2_grpc import AdminServiceStub
 from tests.processes import Process
-from tests.redis_server import RedisServer
 from tests.stack import (
     Colour,
     Stack,
@@ -31,13 +28,6 @@ if TYPE_CHECKING:
     from prediction.v1.admin_pb2_grpc import AdminServiceAsyncStub
 
 INNOCENT: Colour = (7, 8, 9)
-
-
-@pytest.fixture
-async def stack(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(own_redis, tmp_path)
-    yield stack
-    await stack.close()
 
 
 async def list_letters(admin: "AdminServiceAsyncStub") -> list[admin_pb2.DeadLetter]:

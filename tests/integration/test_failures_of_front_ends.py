@@ -1,0 +1,72 @@
+"""What a caller sees when a front-end is stopped or killed, and what it leaves behind.
+
+Everything is real: a Valkey, a front-end process, a worker process. Only the model is small.
+"""
+
+import asyncio
+import signal
+
+import grpc
+import pytest
+
+from dispatch import keys
+from tests.stack import (
+    RESUME,
+    STALL,
+    Stack,
+    colour_of,
+    colours,
+    reason_of,
+    request_for,
+)
+from tests.worker_process import MODEL
+
+
+async def test_a_stopped_front_end_lets_its_calls_end(stack: Stack) -> None:
+    server = stack.start_server()
+    stack.start_worker(inference_ms=1500)
+    await stack.until_ready()
+    answer = asyncio.create_task(stack.predict_all([(7, 8, 9)]))
+    await stack.until(lambda: bool(stack.inferred()), 10)
+    server.send(signal.SIGTERM)
+    (response,) = await answer
+    assert colour_of(response) == (7, 8, 9)
+    assert await asyncio.to_thread(server.wait) == 0
+    stack.assert_nothing_is_left()
+
+
+async def test_a_front_end_that_cuts_calls_off_retires_their_jobs(stack: Stack) -> None:
+    server = stack.start_server(drain_s=1.5)
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    stub = stack.stub()
+    calls = [stub.Predict(request_for(colour), timeout=30) for colour in colours(5)]
+    await stack.until(lambda: stack.entries() == 5, 10)
+    server.send(signal.SIGTERM)
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, grpc.aio.AioRpcError)
+        assert outcome.code() == grpc.StatusCode.UNAVAILABLE
+        assert reason_of(outcome) == "DRAINING"
+    assert await asyncio.to_thread(server.wait) == 0
+    assert stack.entries() == 0
+    assert stack.totals() == {"accepted": 5, "cancelled": 5}
+
+
+async def test_a_killed_front_end_leaves_nothing_behind(stack: Stack) -> None:
+    server = stack.start_server()
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    waiting = asyncio.create_task(stack.predict_all(colours(5), timeout_s=20))
+    await stack.until(lambda: stack.entries() == 5, 10)
+    server.kill()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await waiting
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    with stack.redis.client() as client:
+        for key in client.keys(keys.replies(MODEL, "*").replace("{", "[{]").replace("}", "[}]")):
+            client.delete(key)  # what its life ending would do, after a minute
+    worker.send(RESUME)
+    await stack.until(lambda: stack.entries() == 0, 10)
+    assert stack.totals() == {"accepted": 5, "orphaned": 5}

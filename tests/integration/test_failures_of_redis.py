@@ -1,0 +1,89 @@
+"""What a caller sees when Redis is killed, stalled or forgets.
+
+Everything is real: a Valkey, a front-end process, a worker process. Only the model is small.
+"""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from prediction.v1 import prediction_pb2
+from tests.stack import (
+    RESUME,
+    STALL,
+    Stack,
+    colour_of,
+    colours,
+    reason_of,
+    request_for,
+)
+
+
+async def test_a_killed_redis_refuses_new_calls_and_loses_no_waiting_one(stack: Stack) -> None:
+    stack.start_server()
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    wanted = colours(30)
+    waiting = asyncio.create_task(stack.predict_all(wanted))
+    await stack.until(lambda: stack.entries() == 30, 10)
+    stack.redis.kill()
+    worker.send(RESUME)
+    stub = stack.stub()
+    await stub.ListModels(prediction_pb2.ListModelsRequest(), wait_for_ready=True)
+    for colour in colours(5):
+        begun = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Predict(request_for(colour), timeout=10)
+        assert time.monotonic() - begun < 1
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert reason_of(caught.value) == "BROKER_UNAVAILABLE"
+    stack.redis.start()
+    assert [colour_of(response) for response in await waiting] == wanted
+    await stack.until_ready()
+    (response,) = await stack.predict_all([(7, 8, 9)])
+    assert colour_of(response) == (7, 8, 9)
+    assert stack.totals() == {"accepted": 31, "completed": 31}
+    stack.assert_nothing_is_left()
+
+
+async def test_a_stalled_redis_refuses_new_calls_within_a_second(stack: Stack) -> None:
+    stack.start_server()
+    stack.start_worker()
+    await stack.until_ready()
+    stub = stack.stub()
+    stack.redis.pause()
+
+    async def is_refused() -> bool:
+        begun = time.monotonic()
+        try:
+            await stub.Predict(request_for((1, 2, 3)), timeout=1.5)
+        except grpc.aio.AioRpcError as error:
+            return reason_of(error) == "BROKER_UNAVAILABLE" and time.monotonic() - begun < 1
+        return False
+
+    await stack.until(is_refused, 10)
+    assert await is_refused()
+    stack.redis.resume()
+    await stack.until_ready()
+    (response,) = await stack.predict_all([(7, 8, 9)])
+    assert colour_of(response) == (7, 8, 9)
+
+
+async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
+    stack.start_server()
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(STALL)
+    waiting = asyncio.create_task(stack.predict_all(colours(3)))
+    await stack.until(lambda: stack.entries() == 3, 10)
+    with stack.redis.client() as client:
+        client.flushall()  # as after a failover to a replica that knew nothing
+    worker.send(RESUME)
+    assert [colour_of(response) for response in await waiting] == colours(3)
+    # The model is known as before, to new calls as well.
+    await stack.until_ready()
+    (response,) = await stack.predict_all([(7, 8, 9)])
+    assert colour_of(response) == (7, 8, 9)

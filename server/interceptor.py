@@ -5,7 +5,7 @@ From the outside in: the access log, the mapping of errors, the gate.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
@@ -114,6 +114,8 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
+    if handler.request_streaming:
+        behaviour = letting_go(behaviour, answers_many=handler.response_streaming)
     parse = parser(handler.request_deserializer)
 
     async def respond(requests: Any, context: Context) -> Any:
@@ -165,6 +167,27 @@ async def only_message(context: Context) -> Any:
         # That the messages have ended is told first, and then why.
         await asyncio.sleep(WHY_S)
     return message
+
+
+def letting_go(behaviour: Callable[[Any, Context], Any], *, answers_many: bool) -> Any:
+    """Return a handler of a stream of requests that keeps none of them when it has ended.
+
+    gRPC's generator of messages is in a ring with what made it. One that is not read to its end
+    would stay, with the last message, until the next collection of garbage.
+    """
+
+    async def respond(requests: Any, context: Context) -> Any:
+        messages = aiter(requests)
+        try:
+            if not answers_many:
+                return await behaviour(messages, context)
+            await write_all(behaviour(messages, context), context)
+        finally:
+            # One who still reads was cancelled, and then it ends by itself.
+            with suppress(RuntimeError):
+                await messages.aclose()
+
+    return respond
 
 
 async def write_all(responses: Any, context: Context) -> None:

@@ -14,6 +14,7 @@ FILES: Final = {
     "result.js": "text/javascript; charset=utf-8",
     "stats.js": "text/javascript; charset=utf-8",
     "api.js": "text/javascript; charset=utf-8",
+    "camera.js": "text/javascript; charset=utf-8",
 }
 """What the page is made of, and its types."""
 

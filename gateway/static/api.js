@@ -90,9 +90,9 @@ export function bar(share, className = "") {
 /** Read a duration of the proto3 mapping, such as `0.006s`, in seconds. */
 export const seconds = (text) => (text ? parseFloat(text) : 0);
 
-/** Write a duration for a person. */
+/** Write a duration for a person; its unit stays beside its number. */
 export function duration(value) {
-  if (value >= 10) return `${Math.round(value)} s`;
-  if (value >= 1) return `${value.toFixed(1)} s`;
-  return `${Math.round(value * 1000)} ms`;
+  if (value >= 10) return `${Math.round(value)}\u00a0s`;
+  if (value >= 1) return `${value.toFixed(1)}\u00a0s`;
+  return `${Math.round(value * 1000)}\u00a0ms`;
 }

@@ -1,6 +1,7 @@
 // Takes photos however they come, sends some at a time, shows each answer as it arrives.
 
 import { apiKey, keepApiKey, listModels, predict, Problem } from "./api.js";
+import { hasViewfinder, takePhoto } from "./camera.js";
 import { Result } from "./result.js";
 
 // A browser has six connections to a server, and the live figures need one.
@@ -104,7 +105,14 @@ async function showModels() {
 }
 
 page.choose.addEventListener("click", () => page.files.click());
-page.take.addEventListener("click", () => page.camera.click());
+page.take.addEventListener("click", async () => {
+  if (!hasViewfinder()) {
+    page.camera.click();
+    return;
+  }
+  const photo = await takePhoto();
+  if (photo) add([photo]);
+});
 for (const input of [page.files, page.camera]) {
   input.addEventListener("change", () => {
     add(input.files);

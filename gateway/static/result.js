@@ -16,7 +16,7 @@ export class Result {
     this.file = file;
     this.name = file.name || "pasted photo";
     this.picture = element("img", { className: "picture", alt: "", src: URL.createObjectURL(file) });
-    this.picture.addEventListener("error", () => this.picture.replaceWith(element("span", { className: "picture none" })));
+    this.picture.addEventListener("error", () => this.#hidePicture());
     this.outcome = element("div", { className: "outcome" });
     this.item = element(
       "li",
@@ -68,6 +68,12 @@ export class Result {
   remove() {
     URL.revokeObjectURL(this.picture.src);
     this.item.remove();
+  }
+
+  #hidePicture() {
+    const none = element("span", { className: "picture none" }, "no preview");
+    none.setAttribute("aria-hidden", "true");
+    this.picture.replaceWith(none);
   }
 
   #ended(state) {

@@ -51,7 +51,7 @@ class Panel {
       ...figure("images per second", model.imagesPerSecond.toFixed(1)),
       ...figure("waiting", waiting, `${claimed} in work`),
       ...figure("oldest", waiting + claimed ? duration(oldest) : "–", `${size(Number(model.queuedBytes))} held`),
-      ...figure("latency p50", quantile(latency.p50), `p90 ${quantile(latency.p90)}, p99 ${quantile(latency.p99)}`),
+      ...figure("latency p50", quantile(latency.p50), `${unbroken(`p90 ${quantile(latency.p90)}`)}, ${unbroken(`p99 ${quantile(latency.p99)}`)}`),
     );
     this.history = [...this.history, model.imagesPerSecond].slice(-HISTORY);
     this.curve.replaceChildren(curve(this.history));
@@ -83,7 +83,9 @@ class Panel {
 
 const sum = (rows, field) => rows.reduce((total, row) => total + Number(row[field]), 0);
 
-const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.round(bytes / 1e3)} kB`);
+const size = (bytes) => unbroken(bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.round(bytes / 1e3)} kB`);
+
+const unbroken = (words) => words.replaceAll(" ", "\u00a0");
 
 function figure(term, value, more = "") {
   return [element("div", {}, element("dt", {}, term), element("dd", {}, String(value)), element("dd", { className: "more" }, more))];
@@ -141,7 +143,7 @@ function workerList(rows) {
       {},
       element("span", { className: "name" }, row.worker),
       element("span", { className: `badge ${word}` }, word),
-      row.goneAt ? null : element("span", { className: "hint" }, figures.join(" · ")),
+      row.goneAt ? null : element("span", { className: "hint" }, figures.map(unbroken).join(" · ")),
     );
     item.dataset.worker = row.worker;
     item.dataset.state = word;

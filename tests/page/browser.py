@@ -27,6 +27,9 @@ OPTIONS: Final = (
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--hide-scrollbars",
+    # A camera that shows a test picture, and that every page may use.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 
 _HAND_OVER: Final = """
@@ -110,6 +113,9 @@ class Page:
                 "deviceScaleFactor": 1,
                 "mobile": width < PHONE_WIDTH,
             },
+        )
+        self.driver.execute_cdp_cmd(
+            "Emulation.setTouchEmulationEnabled", {"enabled": width < PHONE_WIDTH}
         )
 
     def find(self, selector: str) -> WebElement:

@@ -1,6 +1,7 @@
 """Take the pictures of docs/images: python -m tests.page.screenshots PHOTO...
 
-Starts a system with the bundled model, and the browser of the tests.
+Starts a system with the bundled model, keeps it busy, and looks at it with `despacho top` and with
+the browser of the tests.
 """
 
 import argparse
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tests.gateway import gateway
+from tests.page import top_picture
 from tests.page.browser import Page, browser
+from tests.page.load import load
 from tests.redis_server import RedisServer
 from tests.stack import Stack
 
@@ -23,6 +26,7 @@ PICTURES: Final[tuple[tuple[int, Literal["light", "dark"]], ...]] = (
     (360, "dark"),
 )
 MODEL: Final = "efficientnet-lite0"
+WORKERS: Final = 2
 READY_S: Final = 120.0
 WORKER: Final = """
 import runpy, socket
@@ -31,7 +35,8 @@ runpy.run_module("worker", run_name="__main__")
 """
 """A worker whose name, which the page shows, does not say where the pictures were taken."""
 
-RATE: Final = "return document.querySelector('.figures dd').textContent"
+POINTS: Final = "return document.querySelector('.curve polyline').points.length"
+MIN_POINTS: Final = 20
 
 
 def main() -> None:
@@ -50,8 +55,13 @@ async def with_system(photos: list[Path]) -> None:
         try:
             stack.model = MODEL
             stack.start_server()
-            stack.start(["-c", WORKER], {"REDIS_URL": redis.url, "WORKER_PROCESSES": "1"})
-            await asyncio.to_thread(take_all, stack.address, photos)
+            for _ in range(WORKERS):
+                stack.start(["-c", WORKER], {"REDIS_URL": redis.url, "WORKER_PROCESSES": "1"})
+            await stack.until_ready(WORKERS, READY_S)
+            async with load(stack.address, photos[:1], callers=24, operations=3000):
+                await asyncio.to_thread(top_picture.draw, stack.address, IMAGES / "top.svg")
+            async with load(stack.address, photos[:1], callers=2):
+                await asyncio.to_thread(take_all, stack.address, photos)
         finally:
             await stack.close()
             redis.stop()
@@ -65,8 +75,8 @@ def take_all(server_address: str, photos: list[Path]) -> None:
             page.until(lambda: bool(page.all(".badge.ready")), READY_S)
             page.choose(photos)
             page.until(lambda: not page.all(".result[data-state=waiting]"), READY_S)
-            # The figures that show them are the next ones.
-            page.until(lambda: page.run(RATE) not in {"", "0.0"}, READY_S)
+            # Until there is a curve to see; by then the photos are in the figures, too.
+            page.until(lambda: page.run(POINTS) >= MIN_POINTS, READY_S)
             take(page, IMAGES / f"page-{width}-{scheme}.png", width)
 
 

@@ -21,6 +21,9 @@ RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
 NOTICED_S = 5.0
 WIDTHS = (360, 1440)
 
+SEES = "return document.activeElement.matches('#shot[open] [value=take]:enabled')"
+IS_LOOKING = "return document.querySelector('#shot video').srcObject !== null"
+
 pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
@@ -129,6 +132,44 @@ async def test_a_photo_is_pasted(page: Page, address: str) -> None:
     page.open(address, width=1440)
     page.hand_over("paste", photo(GREEN, ""))
     page.until(lambda: first_labels(page) == ["green"])
+
+
+async def test_a_photo_is_taken_with_the_camera_of_a_desktop(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    tab_to(page, "take")
+    page.press(Keys.ENTER)
+    page.until(lambda: bool(page.run(SEES)))
+    page.press(Keys.ESCAPE)
+    page.until(lambda: not page.run(IS_LOOKING))
+    assert not page.all(".result")
+    assert page.run("return document.activeElement.id") == "take"
+    page.press(Keys.ENTER)
+    page.until(lambda: bool(page.run(SEES)))
+    page.press(Keys.ENTER)
+    # The photo is there, and too large for the workers of this test.
+    page.until(lambda: "the image has 1280 x 720" in page.find("#results").text)
+    assert page.find(".result h3").text == "from the camera.jpg"
+    assert not page.run(IS_LOOKING)
+    assert page.complaints() == []
+
+
+async def test_a_camera_that_is_not_there_is_told(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('none'))")
+    page.find("#take").click()
+    page.until(lambda: "There is no camera" in page.find("#camera-problem").text)
+    assert not page.find("#shot").is_displayed()
+
+
+async def test_a_phone_takes_the_photo_in_its_own_way(page: Page, address: str) -> None:
+    page.open(address, width=360)
+    page.run(
+        "document.getElementById('camera').addEventListener('click', (event) => {"
+        " event.preventDefault(); window.asked = true; })"
+    )
+    page.find("#take").click()
+    assert page.run("return window.asked")
+    assert not page.find("#shot").is_displayed()
 
 
 async def test_what_is_no_image_says_why_and_can_be_tried_again(page: Page, address: str) -> None:

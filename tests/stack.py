@@ -114,10 +114,10 @@ class Stack:
             for line in self.journal.read_text().splitlines()
         ]
 
-    def totals(self) -> dict[str, int]:
-        """Return the outcomes counted in Redis."""
+    def totals(self, model: str = "") -> dict[str, int]:
+        """Return the outcomes counted in Redis; empty: of the one model."""
         with self.redis.client() as client:
-            found = client.hgetall(keys.totals(self.model))
+            found = client.hgetall(keys.totals(model or self.model))
         return {name.decode(): int(count) for name, count in found.items()}
 
     def entries(self) -> int:

@@ -170,7 +170,7 @@ def system_side(
         name=name,
         address=address or rig.address,
         pids={**pids, "Redis": [rig.redis.pid]},
-        totals=partial(rig.totals_of, model or rig.model),
+        totals=partial(rig.totals, model or rig.model),
     )
 
 

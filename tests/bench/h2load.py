@@ -35,8 +35,8 @@ class Load:
     latencies_ms: Sequence[float]
     """Of each call, ascending."""
 
-    data_bytes: int
-    """Of the responses' bodies, all together."""
+    data_bytes: int | None
+    """Of the responses' bodies, all together; None: nobody counted, as each was read."""
 
 
 def missing(platform: str = sys.platform) -> str:

@@ -91,7 +91,7 @@ class Pool:
         # Each ends with its own last batch, so each has a rate of its own.
         rate = sum(each["images"] / each["seconds"] for each in found)
         latencies = sorted(latency for each in found for latency in each["latencies_ms"])
-        return Load(images, images / rate, latencies, data_bytes=0), meter, best
+        return Load(images, images / rate, latencies, data_bytes=None), meter, best
 
 
 def answer(process: subprocess.Popen[str]) -> str:

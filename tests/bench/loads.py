@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ LEAST_ANSWER_BYTES: Final = 60
 
 WARM_UP_CALLS: Final = 8
 """For each call in flight: enough to know about how fast it is."""
+
+LEAST_WARM_UP: Final = 50
 
 Totals = Callable[[], Mapping[str, int]]
 
@@ -47,36 +50,36 @@ class Driven(Protocol):
 
 
 @dataclass(slots=True)
-class Unary:
-    """Unary calls by h2load."""
+class Paced(ABC):
+    """As much as takes about so long, which the run before has shown."""
 
     side: Side
     label: str
-    body: Path
-    concurrency: int
-    connections: int = CONNECTIONS
     _rate: float = field(default=0.0, init=False)
 
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """How many images are under way at a time."""
+
+    @abstractmethod
+    def _driven(self, requests: int) -> Load:
+        """Ask so often."""
+
     def warm_up(self) -> None:
-        """Make a few calls, and see how fast they are."""
-        self._measured(max(WARM_UP_CALLS * self.concurrency, 50), 0)
+        """Ask a few times, and see how fast that is."""
+        self._measured(max(WARM_UP_CALLS * self.in_flight, LEAST_WARM_UP), 0)
 
     def run(self, number: int, seconds: float) -> Run:
-        """Make calls for about so long."""
+        """Ask for about so long."""
         if not self._rate:
             self.warm_up()
-        return self._measured(max(round(self._rate * seconds), self.concurrency), number)
+        return self._measured(max(round(self._rate * seconds), self.in_flight), number)
 
     def _measured(self, requests: int, number: int) -> Run:
         with checked(self.side, requests), Meter(self.side.pids) as meter:
-            load = drive(
-                self.side.address,
-                self.body,
-                requests=requests,
-                concurrency=self.concurrency,
-                connections=self.connections,
-            )
-        if load.data_bytes < LEAST_ANSWER_BYTES * requests:
+            load = self._driven(requests)
+        if load.data_bytes is not None and load.data_bytes < LEAST_ANSWER_BYTES * requests:
             raise LoadFailed(f"{load.data_bytes} bytes are no {requests} answers")
         run = to_run(
             load,
@@ -84,61 +87,63 @@ class Unary:
             label=self.label,
             side=self.side.name,
             number=number,
-            concurrency=self.concurrency,
+            concurrency=self.in_flight,
         )
         self._rate = run.rate
         return run
 
 
 @dataclass(slots=True)
-class Stream:
+class Unary(Paced):
+    """Unary calls by h2load."""
+
+    body: Path
+    concurrency: int
+    connections: int = CONNECTIONS
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way at a time."""
+        return self.concurrency
+
+    def _driven(self, requests: int) -> Load:
+        return drive(
+            self.side.address,
+            self.body,
+            requests=requests,
+            concurrency=self.concurrency,
+            connections=self.connections,
+        )
+
+
+@dataclass(slots=True)
+class Stream(Paced):
     """One bidirectional stream, by a driver in Python."""
 
-    side: Side
-    label: str
     size: int
     """Of each payload, bytes."""
 
     window: int
-    """Images in flight."""
 
-    _rate: float = field(default=0.0, init=False)
+    @property
+    def in_flight(self) -> int:
+        """How many images are under way at a time."""
+        return self.window
 
-    def warm_up(self) -> None:
-        """Send a few images, and see how fast they are."""
-        self._measured(WARM_UP_CALLS * self.window, 0)
-
-    def run(self, number: int, seconds: float) -> Run:
-        """Send images for about so long."""
-        if not self._rate:
-            self.warm_up()
-        return self._measured(max(round(self._rate * seconds), self.window), number)
-
-    def _measured(self, requests: int, number: int) -> Run:
+    def _driven(self, requests: int) -> Load:
         arguments = [self.side.address, str(requests), str(self.window), str(self.size)]
-        with checked(self.side, requests), Meter(self.side.pids) as meter:
-            finished = subprocess.run(
-                [sys.executable, "-m", "tests.bench.stream_driver", *arguments],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_S,
-                check=False,
-            )
+        finished = subprocess.run(
+            [sys.executable, "-m", "tests.bench.stream_driver", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
         if finished.returncode:
             raise LoadFailed(finished.stderr)
         found = json.loads(finished.stdout)
-        load = Load(requests, found["seconds"], found["latencies_ms"], data_bytes=0)
-        run = to_run(
-            load,
-            meter,
-            label=self.label,
-            side=self.side.name,
-            number=number,
-            concurrency=self.window,
-        )
-        self._rate = run.rate
-        return run
+        return Load(requests, found["seconds"], found["latencies_ms"], data_bytes=None)
 
 
 class checked:  # noqa: N801 - read as a word of the `with` statement

@@ -4,19 +4,17 @@ import asyncio
 import itertools
 from collections import deque
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
-from dispatch import keys
 from prediction.v1 import prediction_pb2_grpc
 from tests.bench.h2load import LoadFailed
 from tests.bench.payloads import MODEL, answer_to, model_directory, payload, request
 from tests.bench.usage import MIB
 from tests.processes import Process
 from tests.redis_server import RedisServer, free_port
-from tests.stack import Stack
+from tests.whole_stack import WholeStack
 
 SAMPLES: Final = 64
 LAST_WORDS_LINES: Final = 10
@@ -27,7 +25,7 @@ ANY_PORT: Final = "127.0.0.1:0"
 MAX_MESSAGE_BYTES: Final = 32 * MIB
 
 
-class Rig(Stack):
+class Rig(WholeStack):
     """Starts the parts with default settings; metrics are on, and logs go to files.
 
     Args:
@@ -41,21 +39,6 @@ class Rig(Stack):
         self.model = MODEL
         self._numbers = itertools.count()
         self._starting: list[Process] = []
-
-    async def __aenter__(self) -> Self:
-        """Start Redis."""
-        await asyncio.to_thread(self.redis.start)
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End everything that was started."""
-        await self.close()
-        await asyncio.to_thread(self.redis.stop)
 
     def start(self, arguments: list[str], environment: dict[str, str]) -> Process:
         """Start a program of ours; its log goes to a file."""
@@ -138,9 +121,3 @@ class Rig(Stack):
                 last = deque((line for line in lines if '"OK"' not in line), LAST_WORDS_LINES)
             parts.append(f"--- {path.name}\n{''.join(last)}")
         return "\n".join(parts)
-
-    def totals_of(self, model: str) -> dict[str, int]:
-        """Return the outcomes counted for a model."""
-        with self.redis.client() as client:
-            found = client.hgetall(keys.totals(model))
-        return {name.decode(): int(count) for name, count in found.items()}

@@ -59,7 +59,7 @@ class Decoding:
                 self.decode(self.photo)
                 latencies.append((time.perf_counter() - start) * 1000)
             took_s = time.perf_counter() - began
-        load = Load(len(latencies), took_s, sorted(latencies), data_bytes=0)
+        load = Load(len(latencies), took_s, sorted(latencies), data_bytes=None)
         label = f"12 MP JPEG, {len(self.photo) / 1e6:.1f} MB"
         return to_run(load, meter, label=label, side=self.side, number=number, concurrency=1)
 

@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
@@ -22,7 +21,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.submitters import Submitters
 from tests.processes import Process
 from tests.redis_server import RedisServer, free_port
-from tests.stack import Stack
+from tests.whole_stack import WholeStack
 
 LEASE_S: Final = 3.0
 NOTICED_S: Final = 5.0
@@ -81,7 +80,7 @@ def rss_bytes(pid: int) -> int:
     return int(shown.stdout) * 1024
 
 
-class Rig(Stack):
+class Rig(WholeStack):
     """Starts the parts, remembers the callers and the moment of the fault."""
 
     def __init__(self, redis: RedisServer, folder: Path, options: Options) -> None:
@@ -101,21 +100,10 @@ class Rig(Stack):
         self._proxies = ExitStack()
         self._faulted_at: float | None = None
 
-    async def __aenter__(self) -> Self:
-        """Start Redis."""
-        await asyncio.to_thread(self.redis.start)
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End everything that was started."""
-        await self.close()
+    async def close(self) -> None:
+        """End everything but Redis."""
+        await super().close()
         self._proxies.close()
-        await asyncio.to_thread(self.redis.stop)
 
     def front_end(self, *, url: str = "", address: str = "", **settings: object) -> FrontEnd:
         """Start a front-end; `crowd` and `until_ready` mean the one started last."""

@@ -1,11 +1,12 @@
 """What every engine checks of its model before it takes a job."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from worker.engine import Float32Array, UInt8Array
+from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_spec import ModelError, ModelSpec
 
 PROBE_SIZE: Final = 2
@@ -70,6 +71,27 @@ def check_output(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array])
             f"{spec.name}: returns scores outside 0 to 1; if they are logits, set"
             " `softmax = true` below [output]"
         )
+
+
+def check_runs(engine: Engine, spec: ModelSpec, path: Path) -> None:
+    """Refuse a file that the library of its engine cannot run, or that is not the model.
+
+    Args:
+        engine: of the file.
+        spec: what the model should be.
+        path: the file.
+
+    Raises:
+        ModelError: says which.
+    """
+    try:
+        engine.warm_up([1])
+    except ModelError:
+        raise
+    except Exception as error:
+        # Libraries raise ValueError and RuntimeError, and what the file may make them raise.
+        raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
+    check_output(spec, engine.predict)
 
 
 def summary(error: Exception) -> str:

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import dequantised, is_identity, quantised, scaled, softmax
-from worker.engines.checks import check_input, check_output, summary
+from worker.engines.checks import check_input, check_runs
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.engines.quiet_import import quiet_import
 from worker.machine import usable_cores
@@ -35,14 +35,7 @@ class LitertEngine(FixedSizes):
         super().__init__(spec, self._interpreter)
         self._path = path
         self._threads = threads or usable_cores()
-        try:
-            self.warm_up([1])
-        except ModelError:
-            raise
-        except Exception as error:
-            # The library raises ValueError and RuntimeError, and what the file may make it raise.
-            raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
-        check_output(spec, self.predict)
+        check_runs(self, spec, path)
 
     def _interpreter(self, size: int) -> Run:
         interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)

@@ -8,7 +8,7 @@ import numpy as np
 
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import softmax
-from worker.engines.checks import check_input, check_output, summary
+from worker.engines.checks import check_input, check_runs
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.machine import usable_cores
 from worker.model_spec import ModelError, ModelSpec
@@ -60,14 +60,7 @@ class OpenvinoEngine(FixedSizes):
             # It would count the cores of the machine, not those of the container.
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
-        try:
-            self.warm_up([1])
-        except ModelError:
-            raise
-        except Exception as error:
-            # The library raises RuntimeError, and what the file may make it raise.
-            raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
-        check_output(spec, self.predict)
+        check_runs(self, spec, path)
 
     def _compiled(self, size: int) -> Run:
         model = self._core.read_model(self._path)

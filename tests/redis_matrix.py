@@ -28,6 +28,7 @@ TESTS: Final = (
     "tests/integration/test_dispatch_model.py",
     "tests/integration/test_operation_model.py",
     "tests/integration/operation_store",
+    "tests/integration/dead_letters",
 )
 SETTINGS: Final = {
     "appendonly": "yes",

@@ -127,12 +127,16 @@ class ReadyQueue:
         come.
         """
         with self._changed:
-            self._hold_operations()
-            was_idle = not self._ready(Priority)
-            self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
-            if not was_idle:
-                self._changed.wait_for(self._is_worth_running, self._wait_s())
-            return self._next_calls() or self._next_operations() or None
+            while True:
+                self._hold_operations()
+                was_idle = not self._ready(Priority)
+                self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
+                if not was_idle:
+                    self._changed.wait_for(self._is_worth_running, self._wait_s())
+                # Empty if, meanwhile, others took by `calls_now` all there was.
+                batch = self._next_calls() or self._next_operations()
+                if batch or self._is_closed:
+                    return batch or None
 
     def calls_now(self) -> list[Prepared]:
         """Return a batch of the calls that are ready, without waiting; empty if none is."""

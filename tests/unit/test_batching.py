@@ -256,6 +256,36 @@ def test_a_closed_queue_is_emptied_and_then_over() -> None:
     assert ready.next_batch() is None
 
 
+def test_a_model_that_waited_for_more_while_others_ran_what_there_was_goes_on() -> None:
+    waits, has_looked = threading.Event(), threading.Event()
+
+    class Cost(BatchCost):
+        def saved_s(self) -> float | None:
+            waits.set()
+            return None
+
+    class Looks(Politeness):
+        def batch_size(self) -> int:
+            has_looked.set()
+            return super().batch_size()
+
+    ready = ReadyQueue(
+        max_wait_s=60, cost=Cost(8), politeness=Looks(8), remaining_s=lambda _: math.inf
+    )
+    put(ready, 1)
+    ready.expect(claim(2))
+    batches: list[list[Prepared] | None] = []
+    model = threading.Thread(target=lambda: batches.append(ready.next_batch()))
+    model.start()
+    assert waits.wait(LIMIT_S)
+    assert numbers(ready.calls_now()) == [1]
+    ready.give_up(claim(2))
+    assert has_looked.wait(LIMIT_S)
+    put(ready, 3)
+    model.join(LIMIT_S)
+    assert [numbers(batch) for batch in batches] == [[3]]
+
+
 def test_operations_beside_calls_come_in_polite_batches() -> None:
     politeness = Politeness(8)
     ready = ReadyQueue(

@@ -15,7 +15,7 @@ from tests.fuzz.run import DECODER, Plan, fuzz
 from tests.fuzz.worker import BREAKS
 
 # Each of these puts its attacks on the list, in the order of the table.
-for module in ("images", "messages", "wire"):
+for module in ("images", "messages", "wire", "gateway"):
     import_module(f"tests.fuzz.attacks_{module}")
 
 RELIABILITY = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -22,14 +22,17 @@ class Arena:
     address: str
     channel: grpc.Channel
     methods: Sequence[Method]
+    web_address: str = ""
+    """That of the REST gateway."""
+
     tally: Tally = field(default_factory=lambda: Tally(""))
     """That of the attack that is running."""
 
     @classmethod
-    def at(cls, address: str) -> "Arena":
-        """Look around at an address."""
+    def at(cls, address: str, web_address: str) -> "Arena":
+        """Look around at the addresses of a front-end and of a gateway."""
         channel = grpc.insecure_channel(address, options=CHANNEL)
-        return cls(address, channel, methods_of(channel))
+        return cls(address, channel, methods_of(channel), web_address)
 
     def accept(
         self, answer: Answer, *, also: Collection[str] = (), within_s: float = PATIENCE_S

@@ -15,10 +15,11 @@ from tests.chaos.rig import Options, Rig, rss_bytes
 from tests.fuzz.attacks import Arena, Attack
 from tests.fuzz.balance import balance
 from tests.fuzz.complaints import complaints
+from tests.fuzz.started import front_end, gateway
 from tests.fuzz.trial import Finding, Tally, explore, replay
 from tests.fuzz.vitals import MIB, Growth, Vitals, grown
 from tests.processes import ROOT, Process
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 
 WORKERS: Final = 2
 DURING_S: Final = 30.0
@@ -116,7 +117,8 @@ class Run:
             await asyncio.to_thread(process.wait_for_line, "worker ready", START_S)
         await rig.until_ready(WORKERS)
         self._crowd = rig.crowd(honest={"QUEUE_FULL"})
-        self._arena = await asyncio.to_thread(Arena.at, rig.address)
+        self._processes["gateway"], web_address = await asyncio.to_thread(gateway, rig, START_S)
+        self._arena = await asyncio.to_thread(Arena.at, rig.address, web_address)
         self.result.growths = [Growth(name) for name in self._processes]
 
     async def _round(self, ends_at: float) -> None:
@@ -261,21 +263,6 @@ class Run:
 
     def _is_down(self) -> bool:
         return any(process.exit_code is not None for process in self._processes.values())
-
-
-def front_end(rig: Rig) -> Process:
-    """Start a front-end that tells of its tasks; operations are soon forgotten."""
-    rig.address = f"127.0.0.1:{free_port()}"
-    return rig.start(
-        ["-m", "tests.fuzz.front_end"],
-        {
-            "REDIS_URL": rig.redis.url,
-            "SERVER_ADDRESS": rig.address,
-            # A line for each call would fill the memory of whoever keeps them.
-            "SERVER_LOG_LEVEL": "WARNING",
-            "SERVER_OPERATION_TTL_S": "5",
-        },
-    )
 
 
 async def fuzz(plan: Plan, folder: Path, say: Say) -> Result:

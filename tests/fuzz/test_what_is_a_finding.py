@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Collection
+from contextlib import nullcontext
 
 import pytest
 
 from dispatch import keys
+from tests.fuzz.attacks_gateway import PREDICT as WEB_PREDICT
+from tests.fuzz.attacks_gateway import WebRequest, judge_web
 from tests.fuzz.attacks_wire import PREDICT, Lie, refusals, status_of
 from tests.fuzz.balance import balance
 from tests.fuzz.complaints import complaints
@@ -74,6 +77,29 @@ def test_lies_are_told_only_what_they_have_asked_for(
     answer: Answer, lie: Lie, *, is_right: bool
 ) -> None:
     assert is_accepted(answer, also=refusals(answer, lie)) is is_right
+
+
+@pytest.mark.parametrize(
+    ("answer", "framing", "is_right"),
+    [
+        (Answer("200"), "honest", True),
+        (Answer("200", took_s=60), "honest", False),
+        (Answer("400", "BODY_BROKEN"), "too long", True),
+        (Answer("nothing"), "too long", True),
+        (Answer("nothing"), "honest", False),
+        (Answer("no problem"), "too long", False),
+        (Answer("garbage"), "too long", False),
+        (Answer("500", "INTERNAL"), "honest", False),
+        (Answer("503", "GATEWAY_FULL"), "honest", True),
+        (Answer("503", "FRONT_END_UNREACHABLE"), "honest", False),
+    ],
+)
+def test_answers_of_the_gateway_are_judged_by_status_and_reason(
+    answer: Answer, framing: str, *, is_right: bool
+) -> None:
+    request = WebRequest("POST", WEB_PREDICT, (), "image", framing, 100, "waits")
+    with nullcontext() if is_right else pytest.raises(Wrong):
+        judge_web(answer, request)
 
 
 def test_a_status_is_read_off_the_wire() -> None:

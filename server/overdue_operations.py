@@ -11,8 +11,6 @@ from server.ports import Fleet
 
 log = structlog.get_logger()
 
-log = structlog.get_logger()
-
 PERIOD_S: Final = 10.0
 
 

@@ -3,8 +3,6 @@
 import asyncio
 from contextlib import aclosing, suppress
 
-import structlog
-
 from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import JobStore
 from dispatch.link import Link
@@ -12,9 +10,8 @@ from dispatch.reply_stream import ReplyStream
 from server.pending import PendingReplies
 from server.redis_clock import RedisClock
 from server.writer import FEW_CALLS, window_s
+from telemetry.absence import Absence
 from telemetry.metrics_catalogue import REDIS_BROKEN, REPLY_LAG
-
-log = structlog.get_logger()
 
 RETRY_PAUSE_S = 0.1
 
@@ -73,17 +70,18 @@ class ReplyReader:
             task.cancel()
 
     async def _read(self, stream: ReplyStream) -> None:
+        absence = Absence("replies")
         async with aclosing(stream):
             try:
                 while True:
-                    await self._read_once(stream)
+                    await self._read_once(stream, absence)
                     if len(self._pending) > FEW_CALLS:
                         await asyncio.sleep(window_s(len(self._pending)))
             finally:
                 with suppress(DespachoError):
                     await stream.delete()
 
-    async def _read_once(self, stream: ReplyStream) -> None:
+    async def _read_once(self, stream: ReplyStream, absence: Absence) -> None:
         try:
             replies = await stream.read()
             for reply in replies:
@@ -92,9 +90,10 @@ class ReplyReader:
             REDIS_BROKEN.add("replies")
             # A broken read is often the first sign of a lost broker.
             self._link.lost()
-            log.warning("replies interrupted", error=str(error), cause=str(error.__cause__))
+            absence.noticed(error)
             await asyncio.sleep(RETRY_PAUSE_S)
         else:
+            absence.over()
             lag_s = self._clock.since_s(stream.oldest_ms) if replies else None
             if lag_s is not None:
                 REPLY_LAG.observe(lag_s)

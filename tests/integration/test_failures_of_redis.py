@@ -22,7 +22,7 @@ from tests.stack import (
 
 
 async def test_a_killed_redis_refuses_new_calls_and_loses_no_waiting_one(stack: Stack) -> None:
-    stack.start_server()
+    server = stack.start_server()
     worker = stack.start_worker()
     await stack.until_ready()
     worker.send(STALL)
@@ -47,6 +47,9 @@ async def test_a_killed_redis_refuses_new_calls_and_loses_no_waiting_one(stack: 
     assert colour_of(response) == (7, 8, 9)
     assert stack.totals() == {"accepted": 31, "completed": 31}
     stack.assert_nothing_is_left()
+    # Tried again and again, and told once.
+    await asyncio.to_thread(server.wait_for_line, "broker available again")
+    assert server.log.count("broker unavailable") == 1
 
 
 async def test_a_stalled_redis_refuses_new_calls_within_a_second(stack: Stack) -> None:

@@ -46,7 +46,7 @@ WEIGHT: Final = 0.1
 class BatchCost:
     """Measured once while the engine warms up, and kept up with each batch that is run.
 
-    Written by one thread; others may read.
+    Written by one thread at a time; others may read.
     """
 
     def __init__(self, max_batch_size: int) -> None:

@@ -82,11 +82,17 @@ class ReadyQueue:
         self._calls_taken_at: float | None = None
         self._holds = 0
 
-    def expect(self, claim: Claim) -> None:
-        """Say that an image is being decoded; `put` or `give_up` follows."""
+    def expect(self, claim: Claim, *, quietly: bool = False) -> None:
+        """Say that an image is being decoded; `put` or `give_up` follows.
+
+        Args:
+            claim: whose image it is.
+            quietly: leave the model asleep, even if it holds operations for a call.
+        """
         with self._changed:
             self._coming[claim.priority] += 1
-            self._changed.notify()
+            if not quietly:
+                self._changed.notify()
 
     def put(self, items: Iterable[Prepared], *, quietly: bool = False) -> None:
         """Add images that were expected.

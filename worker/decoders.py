@@ -67,16 +67,22 @@ class Decoders:
         self._run_ready = run_ready
 
     def submit(self, claims: Sequence[Claim]) -> None:
-        """Decode these soon, or at once if that usually takes no time."""
+        """Decode these soon, or at once as long as that usually takes no time."""
+        was_quick = bool(self._quick)
         for claim in claims:
-            self._ready.expect(claim)
-        if self._quick:
-            self._prepare(claims, quietly=True)
+            self._ready.expect(claim, quietly=was_quick)
+        items = []
+        for claim in claims:
+            # Asked each time: among small images there may be large ones, which are for many
+            # threads.
+            if not self._quick:
+                # The number keeps the order within a priority.
+                self._waiting.put((_RANKS[claim.priority], next(self._numbers), claim))
+            elif item := self._prepared(claim):
+                items.append(item)
+        if items:
+            self._ready.put(items, quietly=True)
             self._run_ready()
-            return
-        for claim in claims:
-            # The number keeps the order within a priority.
-            self._waiting.put((_RANKS[claim.priority], next(self._numbers), claim))
 
     def close(self) -> None:
         """Decode no more."""
@@ -85,18 +91,15 @@ class Decoders:
     def run(self) -> None:
         """Decode until closed."""
         while (claim := self._waiting.get()[-1]) is not None:
-            self._prepare([claim])
+            if item := self._prepared(claim):
+                self._ready.put([item])
         self.close()  # for the next thread
 
-    def _prepare(self, claims: Sequence[Claim], *, quietly: bool = False) -> None:
-        items = []
-        for claim in claims:
-            item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
-            if item is None:
-                self._ready.give_up(claim)
-            else:
-                items.append(item)
-        self._ready.put(items, quietly=quietly)
+    def _prepared(self, claim: Claim) -> Prepared | None:
+        item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
+        if item is None:
+            self._ready.give_up(claim)
+        return item
 
     def _decoded(self, claim: Claim) -> Prepared | None:
         started = time.monotonic()

@@ -79,7 +79,8 @@ class Loop:
         """
         if self._quick and self._turn.acquire(blocking=False):
             try:
-                while batch := self._ready.calls_now():
+                # Asked each time: the caller has other things to do than to wait for a model.
+                while self._quick and (batch := self._ready.calls_now()):
                     self._answer(batch)
             finally:
                 self._turn.release()

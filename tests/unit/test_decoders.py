@@ -174,3 +174,20 @@ def test_what_takes_no_time_is_decoded_by_whoever_submits_it(
     assert house.decoded[-2:] == [b"41", b"42"]
     decoded = [house.batch() for _ in range(6)]
     assert [item.claim.job.id for item in decoded[-1]][-2:] == ["41", "42"]
+
+
+def test_what_began_to_take_time_is_left_for_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickness, "HANDOVER_S", 1e6)
+
+    def decode(image: bytes) -> UInt8Array:
+        if image == b"large":
+            monkeypatch.setattr(quickness, "HANDOVER_S", 0)
+        return PIXELS
+
+    house = House(decode)
+    house.run(*(claim(number) for number in range(40)))
+    house.decoders.submit(house.in_hand.add([claim(41), claim(42, image=b"large"), claim(43)]))
+    assert house.decoded[-2:] == [b"41", b"large"]
+    # What is decoded does not wait for the others.
+    ready = [house.ready.calls_now() for _ in range(6)]
+    assert [item.claim.job.id for item in ready[-1]][-2:] == ["41", "42"]

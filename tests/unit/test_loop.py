@@ -254,3 +254,27 @@ def test_what_takes_no_time_is_run_by_whoever_submits_it_and_operations_are_not(
     assert set(house.outcomes()) == {1, *range(10, 50), 2, 4}
     loop.run()
     assert set(house.outcomes()) == {1, *range(10, 50), 2, 3, 4}
+
+
+def test_what_began_to_take_time_is_left_for_the_thread_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quickness, "HANDOVER_S", 1e6)
+    house = House()
+    house.cost = BatchCost(1)
+    ready, loop = house.parts()
+    house.put(ready, *(item(10 + number) for number in range(40)))
+    ready.close()
+    loop.run()
+    predict = house.engine.predict
+
+    def slow(images: UInt8Array) -> Float32Array:
+        monkeypatch.setattr(quickness, "HANDOVER_S", 0)
+        return predict(images)
+
+    monkeypatch.setattr(house.engine, "predict", slow)
+    house.put(ready, item(1), item(2))
+    loop.run_ready()
+    assert house.engine.batches[-1] == [1]
+    loop.run()
+    assert house.engine.batches[-1] == [2]

@@ -40,3 +40,33 @@ def test_an_absence_is_told_when_it_begins_and_when_it_ends() -> None:
             "cause": "",
         },
     ]
+
+
+def test_threads_that_notice_its_end_at_once_tell_it_once() -> None:
+    def clock() -> float:
+        if is_ending:
+            is_ending.pop()
+            absence.over()  # as another thread would, in the middle of this one's
+        return 100.0
+
+    is_ending: list[bool] = []
+    absence = Absence("replies", clock=clock)
+    with structlog.testing.capture_logs() as lines:
+        absence.noticed(BrokerUnavailable("away"))
+        is_ending.append(True)
+        absence.over()
+    assert [line["event"] for line in lines] == ["broker unavailable", "broker available again"]
+
+
+def test_threads_that_notice_its_beginning_at_once_tell_it_once() -> None:
+    def clock() -> float:
+        if is_beginning:
+            is_beginning.pop()
+            absence.noticed(BrokerUnavailable("away"))  # as another thread would
+        return 100.0
+
+    is_beginning = [True]
+    absence = Absence("replies", clock=clock)
+    with structlog.testing.capture_logs() as lines:
+        absence.noticed(BrokerUnavailable("away"))
+    assert [line["event"] for line in lines] == ["broker unavailable"]

@@ -68,14 +68,24 @@ def one(pieces: Iterator[Piece], sink: Sink[AnswerT], connection: Connection) ->
 
 
 def many(
-    pieces: Iterator[Piece], new_sink: Callable[[int], Sink[AnswerT]], connection: Connection
+    pieces: Iterator[Piece],
+    new_sink: Callable[[int], Sink[AnswerT]],
+    connection: Connection,
+    *,
+    window: int = WINDOW,
 ) -> list[Outcome[AnswerT]]:
     """Answer a request with several images, in their order; each fails alone.
+
+    Args:
+        pieces: the images.
+        new_sink: returns what takes the image of that number.
+        connection: that of the caller.
+        window: how many may be in the hands of the front-end at a time.
 
     Raises:
         Refused, CallerGone: the request as a whole cannot be answered.
     """
-    line = _Line[AnswerT](connection)
+    line = _Line[AnswerT](connection, window)
     sink: Sink[AnswerT] | None = None
     try:
         for piece in pieces:
@@ -96,8 +106,9 @@ def many(
 class _Line(Generic[AnswerT]):
     """The images of one request, in their order."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, window: int) -> None:
         self._connection = connection
+        self._window = window
         self._done: list[Outcome[AnswerT]] = []
         self._waiting: list[tuple[str, Call[AnswerT], Sink[AnswerT]]] = []
 
@@ -108,7 +119,7 @@ class _Line(Generic[AnswerT]):
 
     def make_room(self) -> None:
         """Wait until one more may be sent."""
-        while len(self._waiting) >= WINDOW or self._held_bytes() >= WINDOW_BYTES:
+        while len(self._waiting) >= self._window or self._held_bytes() >= WINDOW_BYTES:
             self._settle()
 
     def add(self, filename: str, sink: Sink[AnswerT]) -> None:

@@ -85,7 +85,13 @@ class _Operations:
         self._keys.check(g.caller, g.connection)
         if has_parts:
             pieces = body.parts(request, max_bytes=max_bytes)
-            outcomes = intake.many(pieces, lambda index: self._sink(wanted, index), g.connection)
+            outcomes = intake.many(
+                pieces,
+                lambda index: self._sink(wanted, index),
+                g.connection,
+                # They take no worker's time, and those that wait for the disk wait together.
+                window=body.MAX_IMAGES,
+            )
             return respond_many(outcomes, "operation")
         pieces = body.whole(request, max_bytes=max_bytes)
         operation = intake.one(pieces, self._sink(wanted, 0), g.connection)

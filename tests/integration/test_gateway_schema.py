@@ -41,6 +41,8 @@ async def test_every_answer_is_one_that_the_document_allows(stack: Stack) -> Non
         # Ends when the listener wants it to; `test_gateway.py` listens.
         *("--exclude-path", "/v1/stats"),
         *("--checks", "all", "--phases", "examples,coverage,fuzzing"),
+        # As late as the gateway itself would give up.
+        *("--request-timeout", "40"),
         *("--max-examples", str(EXAMPLES), "--generation-database", "none"),
         *("--seed", SEED, "--continue-on-failure", "--no-color", "--warnings", "off"),
         cwd=ROOT,

@@ -3,6 +3,7 @@
 Blocking, and safe to use from several threads.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from redis import exceptions
 from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys, scripts
 from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine
+from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
 
@@ -24,16 +26,9 @@ BLOCK_MS: Final = 500
 CLOCK_ROUND_TRIP_S: Final = 0.1
 """A slower announcement does not set the clock, which it could set wrong by half of this."""
 
-CLAIM_STEP: Final = 4
-MOST_CLAIM_STEP: Final = 32
-"""Jobs per read, by how large the last ones were: the bytes in hand can exceed their limit by at
-most these."""
-
-STEP_SHARE: Final = 4
-"""Jobs as large as the last ones would fill this part of the room in one read."""
-
-FADING: Final = 0.9
-"""What is left, from read to read, of the size of a job that has not come again."""
+FRESH_S: Final = 0.005
+"""How long it is believed that there is no more than a claim took. For longer, jobs of all
+priorities may have come, of which the higher ones must be taken first."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -67,9 +62,9 @@ class WorkQueue:
         self._streams = keys.job_streams(model)
         self._line = BlockingLine(url)
         self._offset_us: float | None = None
-        self._typical_bytes = 0.0
-        self._was_all: set[tuple[Priority, ...]] = set()
-        """Of which priorities the last claim took all there were."""
+        self._step = ClaimStep()
+        self._all_at: dict[tuple[Priority, ...], float] = {}
+        """Of which priorities the last claim took all there were, and when, monotonic seconds."""
 
     def now_ms(self) -> float:
         """Return the Redis time, from announcements and the monotonic clock."""
@@ -159,13 +154,13 @@ class WorkQueue:
         streams = [keys.jobs(self.model, priority) for priority in priorities]
         key = tuple(priorities)
         claims: list[Claim] = []
-        # If there was no more than was taken, it is likely so again; to find that out, stream by
-        # stream, takes several round trips, and then one more to wait.
-        if not block or key not in self._was_all:
+        # If there was no more than was taken just now, it is likely so again; to find that out,
+        # stream by stream, takes several round trips, and then one more to wait.
+        if not block or time.monotonic() - self._all_at.get(key, -math.inf) >= FRESH_S:
             claims, is_all = self._in_turn(streams, room)
             self._note(key, is_all=is_all)
         if not claims and block and room:
-            step = min(self._step(room), at_once)
+            step = min(self._step.jobs(room), at_once)
             claims = self._read(streams, step, BLOCK_MS)
             self._note(key, is_all=len(claims) < step)
         return claims
@@ -176,7 +171,7 @@ class WorkQueue:
         is_all = True
         for stream in streams:
             while left := room.without(claims):
-                step = self._step(left)
+                step = self._step.jobs(left)
                 try:
                     taken = self._read([stream], step, None)
                 except BrokerUnavailable:
@@ -192,16 +187,7 @@ class WorkQueue:
         return claims, is_all
 
     def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
-        if is_all:
-            self._was_all.add(priorities)
-        else:
-            self._was_all.discard(priorities)
-
-    def _step(self, room: Room) -> int:
-        if not self._typical_bytes:
-            return min(room.jobs, CLAIM_STEP)
-        fitting = int(room.size_bytes / STEP_SHARE / self._typical_bytes)
-        return min(room.jobs, max(CLAIM_STEP, min(fitting, MOST_CLAIM_STEP)))
+        self._all_at[priorities] = time.monotonic() if is_all else -math.inf
 
     def _read(self, streams: Sequence[str], count: int, block_ms: int | None) -> list[Claim]:
         block = () if block_ms is None else ("BLOCK", block_ms)
@@ -224,9 +210,7 @@ class WorkQueue:
                 claim = self._parsed(priority, entry_id, fields, attempt=1)
                 if claim is not None:
                     claims.append(claim)
-        if claims:
-            largest = max(claim.size_bytes for claim in claims)
-            self._typical_bytes = max(largest, self._typical_bytes * FADING)
+        self._step.note(claims)
         return claims
 
     def _parsed(

@@ -24,8 +24,8 @@ RECONNECT_PAUSE_S = 0.1
 
 FEW_CALLS = 4
 WINDOW_S = 0.002
-MANY_CALLS = 32
-MOST_WINDOWS = 3
+MANY_CALLS = 16
+MOST_WINDOWS = 4
 """With more than a few calls in flight, a job waits this long for others to join it, with
 many in proportion longer: fewer and larger round trips cost a fraction. A lone caller would only
 wait, and one among many waits for them anyway."""
@@ -102,11 +102,16 @@ class Writer:
             if not self._link.is_up:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
-                if not self._unsettled and len(self._pending) > FEW_CALLS:
+                if self._has_time():
                     await asyncio.sleep(window_s(len(self._pending)))
                 await self._flush()
             if not (self._unsettled or self._waiting):
                 self._is_idle.set()
+
+    def _has_time(self) -> bool:
+        """Return whether more jobs may come that are worth waiting for."""
+        is_full = len(self._waiting) >= FLUSH_JOBS
+        return not self._unsettled and not is_full and len(self._pending) > FEW_CALLS
 
     async def _reconnect(self) -> None:
         is_first_try = True

@@ -71,15 +71,15 @@ class Decoders:
         was_quick = bool(self._quick)
         for claim in claims:
             self._ready.expect(claim, quietly=was_quick)
-        items = []
+        items: list[Prepared] = []
         for claim in claims:
             # Asked each time: among small images there may be large ones, which are for many
             # threads.
-            if not self._quick:
+            if self._quick:
+                items += self._prepared(claim)
+            else:
                 # The number keeps the order within a priority.
                 self._waiting.put((_RANKS[claim.priority], next(self._numbers), claim))
-            elif item := self._prepared(claim):
-                items.append(item)
         if items:
             self._ready.put(items, quietly=True)
             self._run_ready()
@@ -91,15 +91,16 @@ class Decoders:
     def run(self) -> None:
         """Decode until closed."""
         while (claim := self._waiting.get()[-1]) is not None:
-            if item := self._prepared(claim):
-                self._ready.put([item])
+            self._ready.put(self._prepared(claim))
         self.close()  # for the next thread
 
-    def _prepared(self, claim: Claim) -> Prepared | None:
+    def _prepared(self, claim: Claim) -> list[Prepared]:
+        """Return what the model gets of a claim: its image, or nothing."""
         item = self._decoded(claim) if self._sieve.passes(claim, "decode") else None
         if item is None:
             self._ready.give_up(claim)
-        return item
+            return []
+        return [item]
 
     def _decoded(self, claim: Claim) -> Prepared | None:
         started = time.monotonic()

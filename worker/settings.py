@@ -72,7 +72,8 @@ class WorkerSettings(BaseSettings):
 
     max_claim_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     """Bytes of images in hand above which no more are claimed; calls do not count those of
-    operations, so both together may be twice as many."""
+    operations, so both together may be twice as many. One read may exceed it: by 4 images of
+    each priority, after small ones by up to 32."""
 
     max_deliveries: Annotated[int, Field(ge=2)] = 3
     """The delivery at which a job that killed its workers is set aside."""

@@ -2,6 +2,9 @@
 
 from contextlib import aclosing
 
+import pytest
+
+from dispatch import work_queue
 from dispatch.job_store import JobStore, size_bytes
 from dispatch.jobs import (
     CALL_PRIORITIES,
@@ -67,8 +70,9 @@ async def test_small_jobs_are_claimed_many_at_a_time_and_large_ones_few(
 
 
 async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
-    store: JobStore, queue: WorkQueue
+    store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(work_queue, "FRESH_S", 60)
     room = Room(16, 1 << 30)
     assert queue.claim(CALL_PRIORITIES, room, block=True) == []
     await enqueue(store, *(submission() for _ in range(8)))
@@ -77,17 +81,22 @@ async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
     assert len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=3)) == 5
 
 
+@pytest.mark.parametrize("fresh_s", [0, 60])
 async def test_the_order_of_priorities_holds_after_a_claim_that_took_all(
-    store: JobStore, queue: WorkQueue
+    store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch, fresh_s: float
 ) -> None:
+    monkeypatch.setattr(work_queue, "FRESH_S", fresh_s)
     room = Room(1, 1 << 30)
     await enqueue(store, submission())
     assert len(queue.claim(CALL_PRIORITIES, Room(2, 1 << 30), block=True, at_once=2)) == 1
     priorities = (Priority.LOW, Priority.LOW, Priority.NORMAL, Priority.HIGH)
     await enqueue(store, *(submission(priority=priority) for priority in priorities))
-    # One of each at first, as after an empty queue all streams are read at once.
     first = queue.claim(CALL_PRIORITIES, room, block=True)
-    assert [claim.priority for claim in first] == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
+    if fresh_s:
+        # One of each, as just after an empty queue all streams are read at once.
+        assert [claim.priority for claim in first] == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
+    else:
+        assert [claim.priority for claim in first] == [Priority.HIGH]
     await enqueue(store, submission(priority=Priority.HIGH))
     (second,) = queue.claim(CALL_PRIORITIES, room, block=True)
     assert second.priority is Priority.HIGH

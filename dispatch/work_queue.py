@@ -142,74 +142,81 @@ class WorkQueue:
 
         Args:
             priorities: of which to take, the first ones first.
-            room: how much to take; a stream more than the first may add to it.
+            room: how much to take; the last one may exceed its bytes, and those that come
+                while this waits all of it.
             block: whether to wait up to `BLOCK_MS` when there are none.
             at_once: how many to take of those that come then, of each priority; what is left is
                 for others who wait.
 
         Raises:
             BrokerUnavailable: what was taken, if anything was, comes back by `reclaim`, after a
-                lease. Once it has heard of some, it returns those instead.
+                lease.
         """
         streams = [keys.jobs(self.model, priority) for priority in priorities]
         key = tuple(priorities)
         claims: list[Claim] = []
-        # If there was no more than was taken just now, it is likely so again; to find that out,
-        # stream by stream, takes several round trips, and then one more to wait.
+        # If there was no more than was taken just now, it is likely so again.
         if not block or time.monotonic() - self._all_at.get(key, -math.inf) >= FRESH_S:
-            claims, is_all = self._in_turn(streams, room)
-            self._note(key, is_all=is_all)
+            claims = self._take(key, streams, room)
+            self._note(key, is_all=bool(room.without(claims)))
         if not claims and block and room:
             step = min(self._step.jobs(room), at_once)
-            claims = self._read(streams, step, BLOCK_MS)
+            claims = self._read(streams, step)
             self._note(key, is_all=len(claims) < step)
         return claims
 
-    def _in_turn(self, streams: Sequence[str], room: Room) -> tuple[list[Claim], bool]:
-        """Take what is in the first streams first; return also whether nothing is left."""
-        claims: list[Claim] = []
-        is_all = True
-        for stream in streams:
-            while left := room.without(claims):
-                step = self._step.jobs(left)
-                try:
-                    taken = self._read([stream], step, None)
-                except BrokerUnavailable:
-                    if claims:
-                        # They are ours; left behind, they would count as those of a lost worker.
-                        return claims, False
-                    raise
-                claims += taken
-                if len(taken) < step:
-                    break
-            else:
-                is_all = False
-        return claims, is_all
+    def _take(
+        self, priorities: Sequence[Priority], streams: Sequence[str], room: Room
+    ) -> list[Claim]:
+        """Take what waits."""
+        if not room:
+            return []
+        arguments = (keys.GROUP, self.worker, room.jobs, room.size_bytes)
+        command = scripts.CLAIM.call(streams, arguments)
+        (reply,) = self._line.call(command)
+        if self._has_no_group(reply):
+            (reply,) = self._line.call(command)
+            _first_error([reply])
+        found = [(priorities[index - 1], entry_id, fields) for index, entry_id, fields in reply]
+        return self._claimed(found)
 
     def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
         self._all_at[priorities] = time.monotonic() if is_all else -math.inf
 
-    def _read(self, streams: Sequence[str], count: int, block_ms: int | None) -> list[Claim]:
-        block = () if block_ms is None else ("BLOCK", block_ms)
+    def _read(self, streams: Sequence[str], count: int) -> list[Claim]:
+        """Take up to so many of each stream that come within `BLOCK_MS`."""
         (reply,) = self._line.call(
             (
-                *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
+                *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count),
+                *("BLOCK", BLOCK_MS),
                 *("STREAMS", *streams, *(">" for _ in streams)),
             ),
-            timeout_s=REPLY_TIMEOUT_S + (block_ms or 0) / 1000,
+            timeout_s=REPLY_TIMEOUT_S + BLOCK_MS / 1000,
         )
+        if self._has_no_group(reply):
+            return []
+        return self._claimed(
+            [
+                (_PRIORITIES[self._streams.index(name.decode())], entry_id, fields)
+                for name, entries in reply or ()
+                for entry_id, fields in entries
+            ]
+        )
+
+    def _has_no_group(self, reply: Any) -> bool:
         if _says(reply, "NOGROUP"):
             # Somebody emptied Redis: begin again with an empty queue.
             self.open()
-            return []
+            return True
         _first_error([reply])
-        claims = []
-        for name, entries in reply or ():
-            priority = _PRIORITIES[self._streams.index(name.decode())]
-            for entry_id, fields in entries:
-                claim = self._parsed(priority, entry_id, fields, attempt=1)
-                if claim is not None:
-                    claims.append(claim)
+        return False
+
+    def _claimed(self, found: Sequence[tuple[Priority, bytes, Sequence[bytes]]]) -> list[Claim]:
+        claims = [
+            claim
+            for priority, entry_id, fields in found
+            if (claim := self._parsed(priority, entry_id, fields, attempt=1)) is not None
+        ]
         self._step.note(claims)
         return claims
 

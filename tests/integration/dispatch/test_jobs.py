@@ -50,23 +50,29 @@ async def test_claims_stop_at_the_room_in_jobs_and_in_bytes(
 ) -> None:
     await enqueue(store, *(submission(b"x" * 5000) for _ in range(10)))
     assert len(take(queue, 3)) == 3
-    assert len(queue.claim(CALL_PRIORITIES, Room(7, 1), block=False)) == 4  # one step
+    assert len(queue.claim(CALL_PRIORITIES, Room(7, 1), block=False)) == 1
+    assert len(queue.claim(CALL_PRIORITIES, Room(7, 10_000), block=False)) == 2
     assert len(take(queue, 0)) == 0
 
 
-async def test_small_jobs_are_claimed_many_at_a_time_and_large_ones_few(
-    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+async def test_who_waits_takes_many_small_jobs_at_a_time_and_few_large_ones(
+    redis_server: RedisServer,
+    store: JobStore,
+    queue: WorkQueue,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(work_queue, "FRESH_S", 60)
     room = Room(10, 20_000)
-    found = []
-    for image in (b"x", b"x" * 5000, b"x" * 5000):
+    found = [len(queue.claim(CALL_PRIORITIES, room, block=True))]
+    for image in (b"x", b"x", b"x" * 5000, b"x" * 5000):
         await enqueue(store, *(submission(image) for _ in range(10)))
-        found.append(len(queue.claim(CALL_PRIORITIES, room, block=False)))
+        # The second one does not wait, if there may be more.
+        found += [len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=10)) for _ in range(2)]
         with redis_server.client() as client:
             client.flushall()
         queue.open()
-    # In between, as many as would fit if they were as small as the last ones.
-    assert found == [10, 10, 4]
+    # Few, as nothing is known; many; as many as if they were small; few.
+    assert found == [0, 4, 6, 10, 0, 10, 0, 4, 4]
 
 
 async def test_who_waits_takes_no_more_at_once_than_was_asked_for(

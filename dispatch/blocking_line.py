@@ -131,3 +131,19 @@ class BlockingLine:
     def _give_back(self, connection: Connection) -> None:
         self._kept.connection = None
         self._pool.release(connection)
+
+
+def says(reply: Any, word: str) -> bool:
+    """Return whether a reply is an error with this word."""
+    return isinstance(reply, exceptions.ResponseError) and word in str(reply)
+
+
+def raise_first(replies: Sequence[Any]) -> None:
+    """Raise the first error among the replies, if there is one.
+
+    Raises:
+        BrokerUnavailable: Redis refused a command.
+    """
+    for reply in replies:
+        if isinstance(reply, exceptions.ResponseError):
+            raise BrokerUnavailable(f"the broker refused: {reply}") from reply

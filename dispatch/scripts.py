@@ -35,7 +35,7 @@ MISSING: Final = Script.load("missing")
 LOOK_AT_QUEUES: Final = Script.load("look_at_queues")
 LISTEN: Final = Script.load("listen")
 ANNOUNCE_FRONT_END: Final = Script.load("announce_front_end")
-CLAIM: Final = Script.load("claim")
+COUNT_WAITING: Final = Script.load("count_waiting")
 COMPLETE: Final = Script.load("complete")
 QUARANTINE: Final = Script.load("quarantine")
 RENEW: Final = Script.load("renew")
@@ -60,7 +60,7 @@ _SOURCES: Final = {
     for script in (
         *(ENQUEUE, CANCEL, MISSING, LOOK_AT_QUEUES, LISTEN, ANNOUNCE_FRONT_END),
         *(OPEN, REGISTER, ANNOUNCE, LEAVE),
-        *(CLAIM, COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
+        *(COUNT_WAITING, COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
         *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION, LIST_OVERDUE),
         *(LIST_DEAD_LETTERS, PURGE_DEAD_LETTERS, CLEAR_DEAD_LETTERS, FORGET_MODEL),
     )

@@ -7,14 +7,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from redis import exceptions
 
 from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
 from dispatch import keys, scripts
-from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine
+from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine, raise_first, says
 from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
@@ -76,7 +77,7 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again.
         """
-        _first_error(self._line.call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
+        raise_first(self._line.call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
 
     def announce(
         self,
@@ -101,7 +102,7 @@ class WorkQueue:
             BrokerUnavailable: try again.
         """
         # Always: a Redis that lost everything must learn of the model again.
-        _first_error(self._line.call(scripts.REGISTER.call([keys.MODELS], (self.model,))))
+        raise_first(self._line.call(scripts.REGISTER.call([keys.MODELS], (self.model,))))
         sent = time.monotonic()
         (reply,) = self._line.call(
             scripts.ANNOUNCE.call(
@@ -119,7 +120,7 @@ class WorkQueue:
                 ),
             )
         )
-        _first_error([reply])
+        raise_first([reply])
         heard = time.monotonic()
         if self._offset_us is None or heard - sent < CLOCK_ROUND_TRIP_S:
             self._offset_us = int(reply) - (sent + heard) / 2 * 1e6
@@ -142,82 +143,94 @@ class WorkQueue:
 
         Args:
             priorities: of which to take, the first ones first.
-            room: how much to take; the last one may exceed its bytes, and those that come
-                while this waits all of it.
+            room: how much to take; a stream more than the first may add to what comes while this
+                waits.
             block: whether to wait up to `BLOCK_MS` when there are none.
             at_once: how many to take of those that come then, of each priority; what is left is
                 for others who wait.
 
         Raises:
             BrokerUnavailable: what was taken, if anything was, comes back by `reclaim`, after a
-                lease.
+                lease. Once it has heard of some, it returns those instead.
         """
         streams = [keys.jobs(self.model, priority) for priority in priorities]
         key = tuple(priorities)
         claims: list[Claim] = []
         # If there was no more than was taken just now, it is likely so again.
         if not block or time.monotonic() - self._all_at.get(key, -math.inf) >= FRESH_S:
-            claims = self._take(key, streams, room)
-            self._note(key, is_all=bool(room.without(claims)))
+            claims, is_all = self._waiting(streams, room)
+            self._note(key, is_all=is_all)
         if not claims and block and room:
             step = min(self._step.jobs(room), at_once)
-            claims = self._read(streams, step)
+            claims = self._read([(streams, step)], BLOCK_MS)
             self._note(key, is_all=len(claims) < step)
         return claims
 
-    def _take(
-        self, priorities: Sequence[Priority], streams: Sequence[str], room: Room
-    ) -> list[Claim]:
-        """Take what waits."""
-        if not room:
-            return []
-        arguments = (keys.GROUP, self.worker, room.jobs, room.size_bytes)
-        command = scripts.CLAIM.call(streams, arguments)
-        (reply,) = self._line.call(command)
-        if self._has_no_group(reply):
-            (reply,) = self._line.call(command)
-            _first_error([reply])
-        found = [(priorities[index - 1], entry_id, fields) for index, entry_id, fields in reply]
-        return self._claimed(found)
+    def _waiting(self, streams: Sequence[str], room: Room) -> tuple[list[Claim], bool]:
+        """Take what is in the first streams first; return also whether nothing is left."""
+        counts = dict(zip(streams, self._counts(streams) if room else (), strict=False))
+        claims: list[Claim] = []
+        while any(counts.values()) and (left := room.without(claims)):
+            reads: list[tuple[Sequence[str], int]] = []
+            step = self._step.jobs(left)
+            for stream, count in counts.items():
+                if wanted := min(count, step):
+                    reads.append(([stream], wanted))
+                    counts[stream] -= wanted
+                    step -= wanted
+            try:
+                claims += self._read(reads, None)
+            except BrokerUnavailable:
+                if claims:
+                    # They are ours; left behind, they would count as those of a lost worker.
+                    break
+                raise
+        return claims, bool(room) and not any(counts.values())
+
+    def _counts(self, streams: Sequence[str]) -> list[int]:
+        command = scripts.COUNT_WAITING.call(streams, (keys.GROUP,))
+        (counts,) = self._line.call(command)
+        if says(counts, "NOGROUP"):
+            # Somebody emptied Redis, or a part of it.
+            self.open()
+            (counts,) = self._line.call(command)
+        raise_first([counts])
+        return [int(count) for count in counts]
 
     def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
         self._all_at[priorities] = time.monotonic() if is_all else -math.inf
 
-    def _read(self, streams: Sequence[str], count: int) -> list[Claim]:
-        """Take up to so many of each stream that come within `BLOCK_MS`."""
-        (reply,) = self._line.call(
-            (
-                *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count),
-                *("BLOCK", BLOCK_MS),
-                *("STREAMS", *streams, *(">" for _ in streams)),
+    def _read(
+        self, reads: Sequence[tuple[Sequence[str], int]], block_ms: int | None
+    ) -> list[Claim]:
+        """Take up to so many of each of some streams, and so on, in one round trip."""
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        replies = self._line.call(
+            *(
+                (
+                    *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
+                    *("STREAMS", *streams, *(">" for _ in streams)),
+                )
+                for streams, count in reads
             ),
-            timeout_s=REPLY_TIMEOUT_S + BLOCK_MS / 1000,
+            timeout_s=REPLY_TIMEOUT_S + (block_ms or 0) / 1000,
         )
-        if self._has_no_group(reply):
-            return []
-        return self._claimed(
-            [
-                (_PRIORITIES[self._streams.index(name.decode())], entry_id, fields)
-                for name, entries in reply or ()
-                for entry_id, fields in entries
-            ]
-        )
-
-    def _has_no_group(self, reply: Any) -> bool:
-        if _says(reply, "NOGROUP"):
+        good = [reply for reply in replies if not isinstance(reply, exceptions.ResponseError)]
+        claims = []
+        for name, entries in chain.from_iterable(reply or () for reply in good):
+            priority = _PRIORITIES[self._streams.index(name.decode())]
+            for entry_id, fields in entries:
+                claim = self._parsed(priority, entry_id, fields, attempt=1)
+                if claim is not None:
+                    claims.append(claim)
+        self._step.note(claims)
+        # With claims, errors are for the next time: left behind, these would count as those of a
+        # lost worker.
+        if not claims and any(says(reply, "NOGROUP") for reply in replies):
             # Somebody emptied Redis: begin again with an empty queue.
             self.open()
-            return True
-        _first_error([reply])
-        return False
-
-    def _claimed(self, found: Sequence[tuple[Priority, bytes, Sequence[bytes]]]) -> list[Claim]:
-        claims = [
-            claim
-            for priority, entry_id, fields in found
-            if (claim := self._parsed(priority, entry_id, fields, attempt=1)) is not None
-        ]
-        self._step.note(claims)
+        elif not claims:
+            raise_first(replies)
         return claims
 
     def _parsed(
@@ -262,7 +275,7 @@ class WorkQueue:
                 for claim, reply, outcome in ended
             )
         )
-        _first_error(replies)
+        raise_first(replies)
         return [Completion(reply) for reply in replies]
 
     def quarantine(
@@ -292,7 +305,7 @@ class WorkQueue:
                 ),
             )
         )
-        _first_error([published])
+        raise_first([published])
         return Completion(published)
 
     def _retiring_keys(self, claim: Claim) -> list[str]:
@@ -318,7 +331,7 @@ class WorkQueue:
         """
         arguments = (keys.GROUP, self.worker, *_places(claims))
         (lost,) = self._line.call(scripts.RENEW.call(self._streams, arguments))
-        _first_error([lost])
+        raise_first([lost])
         return {entry_id.decode() for entry_id in lost}
 
     def give_back(self, claims: Sequence[Claim]) -> int:
@@ -329,7 +342,7 @@ class WorkQueue:
         """
         arguments = (keys.GROUP, self.worker, keys.RELEASED, *_places(claims))
         (count,) = self._line.call(scripts.GIVE_BACK.call(self._streams, arguments))
-        _first_error([count])
+        raise_first([count])
         return int(count)
 
     def reclaim(self, *, room: int, take_suspect: bool) -> Reclaimed:
@@ -357,10 +370,10 @@ class WorkQueue:
                 ),
             )
         )
-        if _says(reply, "NOGROUP"):
+        if says(reply, "NOGROUP"):
             self.open()
             return Reclaimed([], has_suspects=False)
-        _first_error([reply])
+        raise_first([reply])
         suspects, *taken = reply
         claims = []
         for index, entry_id, attempt in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
@@ -376,10 +389,6 @@ class WorkQueue:
         self._line.close()
 
 
-def _says(reply: Any, word: str) -> bool:
-    return isinstance(reply, exceptions.ResponseError) and word in str(reply)
-
-
 def _places(claims: Sequence[Claim]) -> list[str | int]:
     return [
         place
@@ -390,9 +399,3 @@ def _places(claims: Sequence[Claim]) -> list[str | int]:
 
 def _remembering(claim: Claim) -> tuple[str | int, ...]:
     return (claim.job.id if claim.is_operation else "", keys.DONE_MAX, keys.DONE_TTL_MS)
-
-
-def _first_error(replies: Sequence[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, exceptions.ResponseError):
-            raise BrokerUnavailable(f"the broker refused: {reply}") from reply

@@ -224,8 +224,7 @@ class WorkQueue:
                 if claim is not None:
                     claims.append(claim)
         self._step.note(claims)
-        # With claims, errors are for the next time: left behind, these would count as those of a
-        # lost worker.
+        # With claims, errors are for the next time: these would count as those of a lost worker.
         if not claims and any(says(reply, "NOGROUP") for reply in replies):
             # Somebody emptied Redis: begin again with an empty queue.
             self.open()

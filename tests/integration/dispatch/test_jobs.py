@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import pytest
 
-from dispatch import work_queue
+from dispatch import keys, work_queue
 from dispatch.job_store import JobStore, size_bytes
 from dispatch.jobs import (
     CALL_PRIORITIES,
@@ -105,6 +105,21 @@ async def test_the_order_of_priorities_holds_after_a_claim_that_took_all(
     await enqueue(store, submission(priority=Priority.HIGH))
     (second,) = queue.claim(CALL_PRIORITIES, room, block=True)
     assert second.priority is Priority.HIGH
+
+
+async def test_claimed_jobs_that_were_deleted_by_hand_hide_no_others_and_open_no_gates(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, *(submission() for _ in range(3)))
+    stream = keys.jobs(MODEL, Priority.NORMAL)
+    with redis_server.client() as client:
+        for claim in take(queue):
+            client.xdel(stream, claim.entry_id)
+    # Redis takes a count below nothing for no limit.
+    await enqueue(store, *(submission() for _ in range(2)))
+    assert take(queue, 1) == []
+    assert len(queue.claim(CALL_PRIORITIES, Room(1, 1 << 30), block=True)) == 1
+    assert len(queue.claim(CALL_PRIORITIES, Room(1, 1 << 30), block=True)) == 1
 
 
 async def test_missing_jobs_are_told_from_waiting_and_claimed_ones(

@@ -50,7 +50,7 @@ class BlockingLine:
 
     @property
     def reachable_for_s(self) -> float:
-        """Since when Redis has answered without an absence that leases notice, seconds.
+        """For how long Redis has answered without an absence that leases notice, seconds.
 
         Below 0 if it has not yet.
         """

@@ -7,9 +7,9 @@ from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import JobStore
 from dispatch.link import Link
 from dispatch.reply_stream import ReplyStream
+from server.company import window_s
 from server.pending import PendingReplies
 from server.redis_clock import RedisClock
-from server.writer import FEW_CALLS, window_s
 from telemetry.absence import Absence
 from telemetry.metrics_catalogue import REDIS_BROKEN, REPLY_LAG
 
@@ -75,8 +75,8 @@ class ReplyReader:
             try:
                 while True:
                     await self._read_once(stream, absence)
-                    if len(self._pending) > FEW_CALLS:
-                        await asyncio.sleep(window_s(len(self._pending)))
+                    if wait_s := window_s(len(self._pending)):
+                        await asyncio.sleep(wait_s)
             finally:
                 with suppress(DespachoError):
                     await stream.delete()

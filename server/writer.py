@@ -11,6 +11,7 @@ from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation
 from dispatch.jobs import Outcome, Submission
 from dispatch.link import Link
+from server.company import window_s
 from server.pending import PendingReplies
 from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 
@@ -21,14 +22,6 @@ FLUSH_BYTES = 8 * 1024 * 1024
 """At most one image above this goes into one round trip, so that small ones are not held up."""
 
 RECONNECT_PAUSE_S = 0.1
-
-FEW_CALLS = 4
-WINDOW_S = 0.002
-MANY_CALLS = 16
-MOST_WINDOWS = 4
-"""With more than a few calls in flight, a job waits this long for others to join it, with
-many in proportion longer: fewer and larger round trips cost a fraction. A lone caller would only
-wait, and one among many waits for them anyway."""
 
 SEND_WITHIN_S = 0.8
 """A job that could not even be sent by then is refused: callers hear within 1 s."""
@@ -102,16 +95,16 @@ class Writer:
             if not self._link.is_up:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
-                if self._has_time():
-                    await asyncio.sleep(window_s(len(self._pending)))
+                if wait_s := self._wait_s():
+                    await asyncio.sleep(wait_s)
                 await self._flush()
             if not (self._unsettled or self._waiting):
                 self._is_idle.set()
 
-    def _has_time(self) -> bool:
-        """Return whether more jobs may come that are worth waiting for."""
+    def _wait_s(self) -> float:
+        """Return how long more jobs are worth waiting for, seconds."""
         is_full = len(self._waiting) >= FLUSH_JOBS
-        return not self._unsettled and not is_full and len(self._pending) > FEW_CALLS
+        return 0.0 if self._unsettled or is_full else window_s(len(self._pending))
 
     async def _reconnect(self) -> None:
         is_first_try = True
@@ -204,8 +197,3 @@ class Writer:
                 batch.append(operation)
                 size += len(operation.submission.image)
         return batch
-
-
-def window_s(calls: int) -> float:
-    """Return how long a job waits for others while so many calls are in flight, seconds."""
-    return WINDOW_S * min(max(1.0, calls / MANY_CALLS), MOST_WINDOWS)

@@ -171,7 +171,7 @@ async def test_jobs_of_many_callers_are_sent_together() -> None:
 async def test_jobs_that_fill_a_round_trip_do_not_wait_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.writer.WINDOW_S", 3600)
+    monkeypatch.setattr("server.company.WINDOW_S", 3600)
     async with House() as house:
         house.store.on_enqueue = house.answer
         async with asyncio.timeout(5):

@@ -18,6 +18,7 @@ from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
 from server import admin_service, health, inference_service
+from server.accepting_server import AcceptingServer
 from server.addresses import is_private
 from server.admin import Admin
 from server.admin_service import AdminService
@@ -45,6 +46,9 @@ MESSAGE_SLACK_BYTES: Final = MIB
 CHANNELZ: Final = "grpc.channelz.v1.Channelz"
 
 PREDICT: Final = "/prediction.v1.PredictionService/Predict"
+
+BUSY: Final = frozenset({PREDICT, "/inference.GRPCInferenceService/ModelInfer"})
+"""Methods that are called for each image."""
 
 PENDING_CALLS: Final = 20_000
 """Calls that may wait to be picked up, over all connections."""
@@ -159,9 +163,10 @@ async def grpc_server(
     inference = InferenceService(settings, relay=relay, fleet=fleet, gate=gate)
     health_service = health.HealthService(fleet)
 
-    def make() -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=interceptors,
+    def make() -> AcceptingServer:
+        server = AcceptingServer(
+            BUSY,
+            interceptors,
             options=options(settings),
             compression=COMPRESSION[settings.response_compression],
         )

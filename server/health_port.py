@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import grpc
 import structlog
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from server.accepting_server import AcceptingServer
 from server.gate import Gate
 from server.health import HealthService
 from server.interceptor import CallInterceptor
@@ -41,8 +41,8 @@ async def health_port(
         yield
         return
 
-    def make() -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[CallInterceptor(Gate())], options=options)
+    def make() -> AcceptingServer:
+        server = AcceptingServer((), [CallInterceptor(Gate())], options=options)
         add_HealthServicer_to_server(service, server)
         return server
 

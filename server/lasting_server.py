@@ -8,11 +8,12 @@ server is replaced: calls in progress go on, and the port is closed for a moment
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import grpc
 import structlog
 
+from server.accepting_server import AcceptingServer
 from server.binding import CannotListen, bind
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class LastingServer:
 
     def __init__(
         self,
-        make: Callable[[], grpc.aio.Server],
+        make: Callable[[], AcceptingServer],
         address: str,
         credentials: grpc.ServerCredentials | None,
         *,
@@ -47,7 +48,7 @@ class LastingServer:
         self._credentials = credentials
         self._call_limit_s = call_limit_s
         self._server = make()
-        self._replaced: dict[asyncio.Task[None], grpc.aio.Server] = {}
+        self._replaced: dict[asyncio.Task[None], AcceptingServer] = {}
         """Those that still have calls, by the task that waits for these."""
 
         self._keeper: asyncio.Task[None] | None = None
@@ -76,7 +77,7 @@ class LastingServer:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if not _is_running(self._server):
+            if not self._server.is_running():
                 log.error("gRPC closed the port by itself; opening it again", address=self._address)
                 ending = asyncio.create_task(self._server.stop(self._call_limit_s))
                 self._replaced[ending] = self._server
@@ -97,9 +98,3 @@ class LastingServer:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
                 return
-
-
-def _is_running(server: grpc.aio.Server) -> bool:
-    # What is public tells of the end only when the last call has ended, which may be never.
-    inner: Any = server
-    return bool(inner._server.is_running())  # noqa: SLF001 - there is no other way

@@ -7,7 +7,6 @@ from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import JobStore
 from dispatch.link import Link
 from dispatch.reply_stream import ReplyStream
-from server.company import window_s
 from server.pending import PendingReplies
 from server.redis_clock import RedisClock
 from telemetry.absence import Absence
@@ -75,8 +74,6 @@ class ReplyReader:
             try:
                 while True:
                     await self._read_once(stream, absence)
-                    if wait_s := window_s(len(self._pending)):
-                        await asyncio.sleep(wait_s)
             finally:
                 with suppress(DespachoError):
                     await stream.delete()

@@ -11,7 +11,6 @@ from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.job_store import Cancel, Enqueue, JobStore, Operation
 from dispatch.jobs import Outcome, Submission
 from dispatch.link import Link
-from server.company import window_s
 from server.pending import PendingReplies
 from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 
@@ -95,16 +94,9 @@ class Writer:
             if not self._link.is_up:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
-                if wait_s := self._wait_s():
-                    await asyncio.sleep(wait_s)
                 await self._flush()
             if not (self._unsettled or self._waiting):
                 self._is_idle.set()
-
-    def _wait_s(self) -> float:
-        """Return how long more jobs are worth waiting for, seconds."""
-        is_full = len(self._waiting) >= FLUSH_JOBS
-        return 0.0 if self._unsettled or is_full else window_s(len(self._pending))
 
     async def _reconnect(self) -> None:
         is_first_try = True

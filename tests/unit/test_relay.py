@@ -15,7 +15,7 @@ from dispatch.link import Link
 from server.fleet import ModelView
 from server.pending import PendingReplies
 from server.relay import Relay
-from server.writer import FLUSH_JOBS, Writer
+from server.writer import Writer
 
 
 class FakeStore:
@@ -166,17 +166,6 @@ async def test_jobs_of_many_callers_are_sent_together() -> None:
         house.store.on_enqueue = house.answer
         await asyncio.gather(*(house.predict() for _ in range(50)))
         assert (len(house.store.sent), house.store.sends) == (50, 1)
-
-
-async def test_jobs_that_fill_a_round_trip_do_not_wait_for_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.company.WINDOW_S", 3600)
-    async with House() as house:
-        house.store.on_enqueue = house.answer
-        async with asyncio.timeout(5):
-            await asyncio.gather(*(house.predict() for _ in range(FLUSH_JOBS)))
-        assert house.store.sends == 1
 
 
 async def test_a_full_queue_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ class BlockingLine:
             protocol=2,
             socket_timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=REPLY_TIMEOUT_S,
-            socket_keepalive=True,
+            # A Unix socket has none, as both ends are on one machine.
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
             retry=Retry(NoBackoff(), 0),
         )
         self._kept = threading.local()

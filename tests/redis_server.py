@@ -17,8 +17,11 @@ BINARY = os.environ.get("DESPACHO_TEST_REDIS", "")
 class RedisServer:
     """One server process with an append-only file, on a port that stays the same."""
 
-    def __init__(self, folder: Path, binary: str = BINARY) -> None:
+    def __init__(
+        self, folder: Path, binary: str = BINARY, *, unix_socket: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._unix_socket = unix_socket
         self.binary = binary or str(get_binary_path())
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -33,6 +36,7 @@ class RedisServer:
                 *([str(config)] if config.exists() else []),
                 *("--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
+                *(("--unixsocket", str(self._unix_socket)) if self._unix_socket else ()),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -28,16 +28,13 @@ RUNS: Final = 3
 """Of each size, at least, after the first, which is slower; the fastest counts, as it was disturbed
 least."""
 
-RUNS_S: Final = 0.1
+RUNS_S: Final = 0.05
 """How long the runs of a size take, at least, unless there were `MOST_RUNS`."""
 
 MOST_RUNS: Final = 10
 
 LITTLE_MORE: Final = 1.5
 """A batch that takes less than so many times as long as one image is cheap."""
-
-NO_GAIN_SIZES: Final = 2
-"""So many sizes in a row that are not better end the measurement."""
 
 WEIGHT: Final = 0.1
 """Of the newest batch."""
@@ -85,7 +82,6 @@ class BatchCost:
             clock: seconds.
         """
         best = 0.0
-        without_gain = 0
         for size in _doubling(self._max_batch_size):
             warm_up([size])
             seconds = _timed(warm_up, size, clock)
@@ -94,10 +90,10 @@ class BatchCost:
                 warm_up([self._max_batch_size])
                 return
             self._seconds[size] = seconds
-            without_gain = 0 if _rate(size, seconds) > best * (1 + TOLERANCE) else without_gain + 1
-            best = max(best, _rate(size, seconds))
-            if without_gain == NO_GAIN_SIZES:
-                break
+            rate = _rate(size, seconds)
+            if rate <= best * (1 + TOLERANCE):
+                break  # larger ones are no better, either, and each delays the first job
+            best = rate
         self._choose()
         log.info(
             "batches measured",

@@ -52,7 +52,7 @@ def test_an_idle_worker_takes_at_once_what_hardly_takes_longer_together() -> Non
 def test_sizes_that_are_no_better_are_not_tried_to_the_end() -> None:
     engine = Engine(lambda size: 0.01 * size)
     BatchCost(256).measure(engine.warm_up, engine.clock)
-    assert max(engine.sizes) == 4
+    assert max(engine.sizes) == 2
 
 
 def test_an_engine_without_a_warm_up_gets_full_batches() -> None:

@@ -15,6 +15,8 @@ BLOCK_MS = 2000
 RENEW_S = 5.0
 READ_COUNT = 256
 START = b"0-0"
+TRIM_AFTER = 64
+"""So many replies that were read may stay: to trim costs Redis as much as to read."""
 
 
 class ReplyStream:
@@ -27,8 +29,10 @@ class ReplyStream:
         self._key = keys.replies(model, server_id)
         self._line = Line(url, reply_timeout_s=BLOCK_MS / 1000 + 2)
         self._cursor = START
-        self._trimmed = START
         self._renew_at = 0.0
+        self._untrimmed = 0
+        """Replies that were read and are still there."""
+
         self.oldest_ms = 0
         """When the first of the replies that were read last came, by the clock of Redis."""
 
@@ -45,7 +49,7 @@ class ReplyStream:
         fields = dict(zip(position[::2], position[1::2], strict=True))
         # A younger stream than the one we read (a failover, a flush) starts its ids again.
         if _parsed(fields[b"last-generated-id"]) < _parsed(self._cursor):
-            self._cursor = self._trimmed = START
+            self._cursor, self._untrimmed = START, 0
         self._renew_at = time.monotonic() + RENEW_S
 
     async def read(self) -> list[Reply]:
@@ -57,7 +61,8 @@ class ReplyStream:
         if time.monotonic() >= self._renew_at:
             await self.open()
         commands: list[Command] = []
-        if self._trimmed != self._cursor:
+        trims = self._untrimmed >= TRIM_AFTER
+        if trims:
             ms, seq = _parsed(self._cursor)
             commands.append(("XTRIM", self._key, "MINID", "=", f"{ms}-{seq + 1}"))
         wait: Command = (
@@ -70,11 +75,13 @@ class ReplyStream:
             # The next connection may meet a Redis that lost the stream: look first.
             self._renew_at = 0.0
             raise
-        self._trimmed = self._cursor
+        if trims:
+            self._untrimmed = 0
         streams = checked(replies[-1])
         if not streams:
             return []
         entries = streams[0][1]
+        self._untrimmed += len(entries)
         self._cursor = entries[-1][0]
         self.oldest_ms, _ = _parsed(entries[0][0])
         return [reply for _, fields in entries if (reply := _decoded(fields)) is not None]

@@ -19,6 +19,7 @@ from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine, raise_first, s
 from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
+from dispatch.scripts import Argument, Command
 
 LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
@@ -30,6 +31,9 @@ CLOCK_ROUND_TRIP_S: Final = 0.1
 FRESH_S: Final = 0.005
 """How long it is believed that there is no more than a claim took. For longer, jobs of all
 priorities may have come, of which the higher ones must be taken first."""
+
+BATCH_JOBS: Final = 64
+"""So many are retired in one call of a script, which blocks Redis."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -262,20 +266,23 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: some may be done, some not; repeat them.
         """
-        replies = self._line.call(
-            *(
-                scripts.COMPLETE.call(
-                    self._retiring_keys(claim),
-                    (
-                        *(keys.GROUP, claim.entry_id, claim.size_bytes),
-                        *(reply.SerializeToString(), outcome.value, *_remembering(claim)),
-                    ),
-                )
-                for claim, reply, outcome in ended
-            )
-        )
+        parts = [ended[at : at + BATCH_JOBS] for at in range(0, len(ended), BATCH_JOBS)]
+        replies = self._line.call(*map(self._completing, parts))
         raise_first(replies)
-        return [Completion(reply) for reply in replies]
+        completions = list(chain.from_iterable(replies))
+        raise_first(completions)
+        return [Completion(completion) for completion in completions]
+
+    def _completing(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> Command:
+        names = [keys.load(self.model), keys.totals(self.model), keys.done(self.model)]
+        arguments: list[Argument] = [keys.GROUP, keys.DONE_MAX, keys.DONE_TTL_MS]
+        for claim, reply, outcome in ended:
+            names += (keys.jobs(self.model, claim.priority), self._target(claim))
+            arguments += (
+                *(claim.entry_id, claim.size_bytes, reply.SerializeToString(), outcome.value),
+                claim.job.id if claim.is_operation else "",
+            )
+        return scripts.COMPLETE.call(names, arguments)
 
     def quarantine(
         self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int
@@ -296,28 +303,27 @@ class WorkQueue:
         """
         (published,) = self._line.call(
             scripts.QUARANTINE.call(
-                [*self._retiring_keys(claim), keys.dead(self.model)],
+                [
+                    *(keys.jobs(self.model, claim.priority), keys.load(self.model)),
+                    *(keys.totals(self.model), self._target(claim)),
+                    *(keys.done(self.model), keys.dead(self.model)),
+                ],
                 (
                     *(keys.GROUP, claim.entry_id, claim.size_bytes),
                     *(reply.SerializeToString(), letter.SerializeToString()),
-                    *(*_remembering(claim), max_bytes),
+                    *(claim.job.id if claim.is_operation else "", keys.DONE_MAX),
+                    *(keys.DONE_TTL_MS, max_bytes),
                 ),
             )
         )
         raise_first([published])
         return Completion(published)
 
-    def _retiring_keys(self, claim: Claim) -> list[str]:
-        job = claim.job
-        return [
-            keys.jobs(self.model, claim.priority),
-            keys.load(self.model),
-            keys.totals(self.model),
-            keys.operation(self.model, job.id)
-            if claim.is_operation
-            else keys.replies(self.model, job.reply_to),
-            keys.done(self.model),
-        ]
+    def _target(self, claim: Claim) -> str:
+        """Return where the answer goes: to a front-end, or into a record."""
+        if claim.is_operation:
+            return keys.operation(self.model, claim.job.id)
+        return keys.replies(self.model, claim.job.reply_to)
 
     def renew(self, claims: Sequence[Claim]) -> set[str]:
         """Keep the leases of claimed jobs.
@@ -394,7 +400,3 @@ def _places(claims: Sequence[Claim]) -> list[str | int]:
         for claim in claims
         for place in (_PRIORITIES.index(claim.priority) + 1, claim.entry_id)
     ]
-
-
-def _remembering(claim: Claim) -> tuple[str | int, ...]:
-    return (claim.job.id if claim.is_operation else "", keys.DONE_MAX, keys.DONE_TTL_MS)

@@ -1,46 +1,77 @@
--- complete: give the one answer of a claimed job, and retire it.
+-- complete: give the answers of claimed jobs of one model, and retire them.
 --
--- KEYS[1]  despacho:{m}:jobs:<p>          job stream
--- KEYS[2]  despacho:{m}:load              bytes admitted and not yet retired
--- KEYS[3]  despacho:{m}:totals            outcomes counted for ever
--- KEYS[4]  despacho:{m}:replies:<server>  of a call: reply stream; exists while its owner lives
+-- KEYS[1]  despacho:{m}:load              bytes admitted and not yet retired
+-- KEYS[2]  despacho:{m}:totals            outcomes counted for ever
+-- KEYS[3]  despacho:{m}:done              operations that have just ended
+-- KEYS[4..] of each job, two in a row:
+--          despacho:{m}:jobs:<p>          job stream
+--          despacho:{m}:replies:<server>  of a call: reply stream; exists while its owner lives
 --          despacho:{m}:operation:<id>    of an operation: its record
--- KEYS[5]  despacho:{m}:done              operations that have just ended
 -- ARGV[1]  consumer group
--- ARGV[2]  entry id of the job
--- ARGV[3]  its size field, bytes
--- ARGV[4]  encoded Reply
--- ARGV[5]  outcome: completed, failed or expired
--- ARGV[6]  id of the operation; empty: it is a call
--- ARGV[7]  how many ended operations are remembered
--- ARGV[8]  how long they are, milliseconds
+-- ARGV[2]  how many ended operations are remembered
+-- ARGV[3]  how long they are, milliseconds
+-- ARGV[4..] of each job, five in a row:
+--          entry id
+--          its size field, bytes
+--          encoded Reply
+--          outcome: completed, failed or expired
+--          id of the operation; empty: it is a call
 --
--- Returns  1  published
---          0  somebody else retired the job first; nothing was changed
+-- Returns for each job:
+--          1  published
+--          0  somebody else retired it first; nothing was changed
 --         -1  retired, but its front-end or its record is gone
+--      error  nothing was changed for it: its job stream is no stream
+-- Fails as a whole only before anything was changed.
 
--- XACK succeeds once per entry, whoever owns it, so it decides who answers. It
--- comes first because it is allowed when memory is full, and then so is the rest.
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XDEL', KEYS[1], ARGV[2])
-local is_call = ARGV[6] == ''
-redis.call('HINCRBY', KEYS[2], is_call and 'bytes' or 'operation_bytes', -ARGV[3])
+-- Keys that are not of their type fail here, while nothing is done yet.
+redis.call('HGET', KEYS[1], 'bytes')
+redis.call('HGET', KEYS[2], 'completed')
 
-local published
-if is_call then
-  published = redis.call('XADD', KEYS[4], 'NOMKSTREAM', '*', 'reply', ARGV[4])
-elseif redis.call('HGET', KEYS[4], 'entry') == ARGV[2] then
-  local now = redis.call('TIME')
-  redis.call('HSET', KEYS[4], 'outcome', ARGV[5], 'reply', ARGV[4],
-    'ended', string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000)))
-  redis.call('PEXPIRE', KEYS[4], redis.call('HGET', KEYS[4], 'ttl'))
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[7], '*', 'operation', ARGV[6])
-  redis.call('PEXPIRE', KEYS[5], ARGV[8])
-  published = true
+local now = redis.call('TIME')
+local now_ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+
+-- Gives the answer of an operation; returns whether there was somebody to give it to.
+local function record(key, entry, outcome, reply, id)
+  if redis.pcall('HGET', key, 'entry') ~= entry then return false end
+  redis.call('HSET', key, 'outcome', outcome, 'reply', reply, 'ended', now_ms)
+  redis.call('PEXPIRE', key, redis.call('HGET', key, 'ttl'))
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'operation', id)
+  redis.call('PEXPIRE', KEYS[3], ARGV[3])
+  return true
 end
 
-local outcome = ARGV[5]
--- Expired jobs cost no inference, so they are not counted as work for nobody.
-if not published and outcome ~= 'expired' then outcome = 'orphaned' end
-redis.call('HINCRBY', KEYS[3], outcome, 1)
-return published and 1 or -1
+local answers, freed, ended = {}, {}, {}
+for i = 1, (#KEYS - 3) / 2 do
+  local jobs, target, first = KEYS[2 * i + 2], KEYS[2 * i + 3], 5 * i - 1
+  local entry, size, reply = ARGV[first], tonumber(ARGV[first + 1]), ARGV[first + 2]
+  local outcome, operation = ARGV[first + 3], ARGV[first + 4]
+  -- XACK succeeds once per entry, whoever owns it, so it decides who answers. It comes first
+  -- because it is allowed when memory is full, and then so is all that follows.
+  local acknowledged = redis.pcall('XACK', jobs, ARGV[1], entry)
+  if type(acknowledged) == 'table' or acknowledged == 0 then
+    answers[i] = acknowledged
+  else
+    redis.call('XDEL', jobs, entry)
+    local published
+    if operation == '' then
+      freed.bytes = (freed.bytes or 0) + size
+      local added = redis.pcall('XADD', target, 'NOMKSTREAM', '*', 'reply', reply)
+      published = type(added) == 'string'
+    else
+      freed.operation_bytes = (freed.operation_bytes or 0) + size
+      published = record(target, entry, outcome, reply, operation)
+    end
+    -- Expired jobs cost no inference, so they are not counted as work for nobody.
+    if not published and outcome ~= 'expired' then outcome = 'orphaned' end
+    ended[outcome] = (ended[outcome] or 0) + 1
+    answers[i] = published and 1 or -1
+  end
+end
+
+for field, size in pairs(freed) do
+  -- Not a minus in front: Redis 7.0 takes -0 for no number.
+  redis.call('HINCRBY', KEYS[1], field, string.format('%.0f', 0 - size))
+end
+for outcome, count in pairs(ended) do redis.call('HINCRBY', KEYS[2], outcome, count) end
+return answers

@@ -14,12 +14,13 @@ from google.protobuf.message import DecodeError
 from redis import exceptions
 
 from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
-from dispatch import keys, scripts
+from dispatch import keys, retiring, scripts
 from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine, raise_first, says
 from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
-from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
-from dispatch.scripts import Argument, Command
+from dispatch.jobs import Claim, Completion, Priority, Room
+from dispatch.retiring import Ended
+from dispatch.scripts import Command
 
 LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
@@ -31,9 +32,6 @@ CLOCK_ROUND_TRIP_S: Final = 0.1
 FRESH_S: Final = 0.005
 """How long it is believed that there is no more than a claim took. For longer, jobs of all
 priorities may have come, of which the higher ones must be taken first."""
-
-BATCH_JOBS: Final = 64
-"""So many are retired in one call of a script, which blocks Redis."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -256,7 +254,7 @@ class WorkQueue:
             self._line.call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
             return None
 
-    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
+    def complete(self, ended: Sequence[Ended]) -> list[Completion]:
         """Publish replies and retire their jobs; harmless when repeated.
 
         Returns:
@@ -266,23 +264,31 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: some may be done, some not; repeat them.
         """
-        parts = [ended[at : at + BATCH_JOBS] for at in range(0, len(ended), BATCH_JOBS)]
-        replies = self._line.call(*map(self._completing, parts))
+        completions, _ = self.complete_and_renew(ended, ())
+        return completions
+
+    def complete_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
+        """Do what `complete` does and then what `renew` does, in one round trip.
+
+        Returns:
+            What became of each reply, and which of the claims were lost.
+
+        Raises:
+            BrokerUnavailable: some may be done, some not; repeat them.
+        """
+        size = retiring.BATCH_JOBS
+        parts = [ended[at : at + size] for at in range(0, len(ended), size)]
+        replies = self._line.call(
+            *(retiring.completing(self.model, part) for part in parts),
+            *([self._renewing(claims)] if claims else []),
+        )
         raise_first(replies)
+        lost = replies.pop() if claims else ()
         completions = list(chain.from_iterable(replies))
         raise_first(completions)
-        return [Completion(completion) for completion in completions]
-
-    def _completing(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> Command:
-        names = [keys.load(self.model), keys.totals(self.model), keys.done(self.model)]
-        arguments: list[Argument] = [keys.GROUP, keys.DONE_MAX, keys.DONE_TTL_MS]
-        for claim, reply, outcome in ended:
-            names += (keys.jobs(self.model, claim.priority), self._target(claim))
-            arguments += (
-                *(claim.entry_id, claim.size_bytes, reply.SerializeToString(), outcome.value),
-                claim.job.id if claim.is_operation else "",
-            )
-        return scripts.COMPLETE.call(names, arguments)
+        return [Completion(each) for each in completions], {each.decode() for each in lost}
 
     def quarantine(
         self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int
@@ -302,28 +308,10 @@ class WorkQueue:
             BrokerUnavailable: repeat it.
         """
         (published,) = self._line.call(
-            scripts.QUARANTINE.call(
-                [
-                    *(keys.jobs(self.model, claim.priority), keys.load(self.model)),
-                    *(keys.totals(self.model), self._target(claim)),
-                    *(keys.done(self.model), keys.dead(self.model)),
-                ],
-                (
-                    *(keys.GROUP, claim.entry_id, claim.size_bytes),
-                    *(reply.SerializeToString(), letter.SerializeToString()),
-                    *(claim.job.id if claim.is_operation else "", keys.DONE_MAX),
-                    *(keys.DONE_TTL_MS, max_bytes),
-                ),
-            )
+            retiring.quarantining(self.model, claim, reply, letter, max_bytes)
         )
         raise_first([published])
         return Completion(published)
-
-    def _target(self, claim: Claim) -> str:
-        """Return where the answer goes: to a front-end, or into a record."""
-        if claim.is_operation:
-            return keys.operation(self.model, claim.job.id)
-        return keys.replies(self.model, claim.job.reply_to)
 
     def renew(self, claims: Sequence[Claim]) -> set[str]:
         """Keep the leases of claimed jobs.
@@ -334,10 +322,12 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again before the lease ends.
         """
-        arguments = (keys.GROUP, self.worker, *_places(claims))
-        (lost,) = self._line.call(scripts.RENEW.call(self._streams, arguments))
+        (lost,) = self._line.call(self._renewing(claims))
         raise_first([lost])
         return {entry_id.decode() for entry_id in lost}
+
+    def _renewing(self, claims: Sequence[Claim]) -> Command:
+        return scripts.RENEW.call(self._streams, (keys.GROUP, self.worker, *_places(claims)))
 
     def give_back(self, claims: Sequence[Claim]) -> int:
         """Let any worker take these jobs at once, without counting an attempt.

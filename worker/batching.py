@@ -149,6 +149,12 @@ class ReadyQueue:
         with self._changed:
             return self._next_calls()
 
+    def complete_calls(self) -> list[Prepared]:
+        """Return a batch of calls that is not worth waiting for; empty if none is ready."""
+        with self._changed:
+            is_one = self._ready(CALL_PRIORITIES) > 0 and self._is_complete(CALL_PRIORITIES)
+            return self._next_calls() if is_one else []
+
     def _wait_s(self) -> float:
         saved_s = self._cost.saved_s()
         return self._max_wait_s if saved_s is None else min(saved_s, self._max_wait_s)

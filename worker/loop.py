@@ -8,7 +8,8 @@ import numpy as np
 import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
-from dispatch.errors import BrokerUnavailable, InferenceFailed
+from dispatch.errors import InferenceFailed
+from dispatch.retiring import Ended
 from dispatch.work_queue import WorkQueue
 from telemetry import tracing
 from telemetry.metrics_catalogue import BATCH_IMAGES, INFERENCE_SECONDS
@@ -21,7 +22,7 @@ from worker.job_fields import fields_of_all
 from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.quickness import Quickness
-from worker.replies import Ended, answered, not_inferred
+from worker.replies import answered, not_inferred
 from worker.sieve import Sieve
 from worker.work_done import WorkDone
 
@@ -70,7 +71,12 @@ class Loop:
         """Answer batches until the ready queue is closed."""
         while (batch := self._ready.next_batch()) is not None:
             with self._turn:
-                self._answer(batch)
+                answers: list[Ended] = []
+                while batch:
+                    answers = self._answered(batch, answers)
+                    # What is ready anyway: the answers go along with the look at it.
+                    batch = self._ready.complete_calls()
+                self._publish(answers, looks=False)
 
     def run_ready(self) -> None:
         """Answer the calls that are ready in the caller's thread, if that takes no time.
@@ -81,32 +87,25 @@ class Loop:
             try:
                 # Asked each time: the caller has other things to do than to wait for a model.
                 while self._quick and (batch := self._ready.calls_now()):
-                    self._answer(batch)
+                    self._publish(self._answered(batch, []), looks=False)
             finally:
                 self._turn.release()
         self._ready.nudge()
 
-    def _answer(self, batch: Sequence[Prepared]) -> None:
-        if wanted := self._still_wanted(batch):
-            answers = self._answers(wanted)
-            if self._quick:
-                self._publisher.publish_now(answers)
-            else:
-                self._publisher.publish(answers)
+    def _answered(self, batch: Sequence[Prepared], before: Sequence[Ended]) -> list[Ended]:
+        """Return the answers to a batch, once those of the batch before are on their way."""
+        # The last look before the expensive part. The keeper looks once a second; a call may have
+        # been cancelled since, or this process may have slept. All that is in hand: it costs no
+        # more. If Redis is away, it is computed, perhaps for nobody.
+        self._publish(before, looks=True)
+        wanted = [item for item in batch if self._sieve.passes(item.claim, "inference")]
+        return self._answers(wanted) if wanted else []
 
-    def _still_wanted(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """Drop what nobody waits for any more: the last look before the expensive part."""
-        if not self._quick:
-            self._look_for_lost()
-        return [item for item in batch if self._sieve.passes(item.claim, "inference")]
-
-    def _look_for_lost(self) -> None:
-        # The keeper looks once a second; a call may have been cancelled since, or
-        # this process may have slept. All that is in hand: it costs no more.
-        try:
-            self._in_hand.mark_lost(self._queue.renew(self._in_hand.snapshot()))
-        except BrokerUnavailable:
-            return  # computed, perhaps for nobody; the answer waits for Redis
+    def _publish(self, answers: Sequence[Ended], *, looks: bool) -> None:
+        if self._quick:
+            self._publisher.publish_now(answers)
+        elif answers or looks:
+            self._publisher.publish_and_look(answers, looks=looks)
 
     def _answers(self, batch: Sequence[Prepared]) -> list[Ended]:
         """Run the model; where it raises, find the image at fault."""

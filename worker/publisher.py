@@ -1,4 +1,4 @@
-"""Publishes replies from a thread of its own, so that the model does not wait for Redis."""
+"""Publishes replies, and goes on trying in a thread of its own while Redis is away."""
 
 import logging
 import queue
@@ -12,13 +12,13 @@ import structlog
 from despacho.job.v1.job_pb2 import Reply
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome
+from dispatch.retiring import Ended
 from dispatch.work_queue import WorkQueue
 from telemetry.absence import Absence
 from telemetry.metrics import count_wasted
 from telemetry.metrics_catalogue import IMAGES, REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
 from worker.job_fields import fields_of
-from worker.replies import Ended
 
 log = structlog.get_logger()
 
@@ -33,6 +33,9 @@ class Publisher:
         self._store = store
         self._in_hand = in_hand
         self._waiting: queue.SimpleQueue[list[Ended] | None] = queue.SimpleQueue()
+        self._tried: set[str] = set()
+        """Entry ids of those that wait and were tried before."""
+
         self._is_stopping = threading.Event()
         self._absence = Absence("replies")
 
@@ -46,11 +49,21 @@ class Publisher:
 
         For a caller who waits less for Redis than it takes to wake the thread of `run`.
         """
-        is_first_try = True
-        while ended and not self._try(ended, is_first_try=is_first_try):
-            is_first_try = False
+        while ended and not self._try(ended):
             if self._is_stopping.wait(PAUSE_S):
                 return
+
+    def publish_and_look(self, ended: Sequence[Ended], *, looks: bool = True) -> None:
+        """Send these replies and, in the same round trip, ask what else in hand is still wanted.
+
+        If Redis cannot be reached the replies are sent later, and nothing is found out.
+
+        Args:
+            ended: the replies; none: only ask.
+            looks: whether to ask.
+        """
+        if not self._try(ended, looks=looks):
+            self.publish(ended)
 
     def run(self) -> None:
         """Publish until stopped."""
@@ -72,16 +85,28 @@ class Publisher:
             ended += more
         return ended
 
-    def _try(self, ended: Sequence[Ended], *, is_first_try: bool) -> bool:
+    def _try(self, ended: Sequence[Ended], *, looks: bool = False) -> bool:
+        over = {claim.entry_id for claim, _, _ in ended}
+        left = self._in_hand.snapshot() if looks else []
         began_s = time.monotonic()
         try:
-            completions = self._store.complete(ended)
+            completions, lost = self._store.complete_and_renew(
+                ended, [claim for claim in left if claim.entry_id not in over]
+            )
         except BrokerUnavailable as error:
-            REDIS_BROKEN.add("complete")
-            self._absence.noticed(error, kept=len(ended))
+            if ended:
+                REDIS_BROKEN.add("complete")
+                self._absence.noticed(error, kept=len(ended))
+                self._tried |= over
             return False
-        self._absence.over()
-        REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "complete")
+        self._in_hand.mark_lost(lost)
+        if ended:
+            self._absence.over()
+            REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "complete")
+            self._note(ended, completions)
+        return True
+
+    def _note(self, ended: Sequence[Ended], completions: Sequence[Completion]) -> None:
         self._in_hand.remove([claim for claim, _, _ in ended])
         # Looked at once, as to collect what a line says takes longer than not to write it.
         is_told = log.is_enabled_for(logging.DEBUG)
@@ -90,8 +115,8 @@ class Publisher:
             if is_told:
                 log.debug("job", **_line(claim, reply, outcome, completion))
             if outcome is Outcome.COMPLETED:
-                self._count_waste(completion, is_first_try=is_first_try)
-        return True
+                self._count_waste(completion, is_first_try=claim.entry_id not in self._tried)
+            self._tried.discard(claim.entry_id)
 
     def _count_waste(self, completion: Completion, *, is_first_try: bool) -> None:
         if completion is Completion.ORPHANED:

@@ -7,10 +7,9 @@ import numpy as np
 from despacho.job.v1.job_pb2 import Answer, Failure, Label, Reply
 from dispatch.errors import DespachoError, ExpiredInQueue, InferenceFailed
 from dispatch.jobs import Claim, Outcome
+from dispatch.retiring import Ended
 from worker.batching import Prepared
 from worker.engine import Float32Array
-
-Ended = tuple[Claim, Reply, Outcome]
 
 
 def answered(

@@ -20,7 +20,8 @@ from typing import Final
 
 from despacho.job.v1.job_pb2 import Reply
 from dispatch import keys
-from dispatch.jobs import Claim, Completion, Outcome, Priority, Room
+from dispatch.jobs import Claim, Completion, Priority, Room
+from dispatch.retiring import Ended
 from dispatch.work_queue import WorkQueue
 from tests.worker_process import arguments_parser, colours_served, serve
 from worker import app
@@ -94,16 +95,24 @@ class GatedQueue(WorkQueue):
     def on_claimed(self, claims: Sequence[Claim]) -> None:
         """Do nothing: a worker that keeps its promises."""
 
-    def complete(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
-        """Publish, between the stages `before-complete` and `after-complete`."""
-        self._gate.reach("before-complete")
-        published = self.publish(ended)
-        self._gate.reach("after-complete")
-        return published
+    def complete_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
+        """Publish, between the stages `before-complete` and `after-complete`; then `renewing`."""
+        if ended:
+            self._gate.reach("before-complete")
+        answers = self.publish_and_renew(ended, claims)
+        if ended:
+            self._gate.reach("after-complete")
+        if claims:
+            self._gate.reach("renewing")
+        return answers
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
-        """Publish as the real queue does."""
-        return super().complete(ended)
+    def publish_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
+        """Do as the real queue does."""
+        return super().complete_and_renew(ended, claims)
 
     def renew(self, claims: Sequence[Claim]) -> set[str]:
         """Renew; then the stage `renewing`: Redis has done it, the worker has not heard."""
@@ -129,25 +138,30 @@ class AckFirstQueue(GatedQueue):
         self._gate.reach("renewing")
         return set()
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
+    def publish_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
         """Publish and count, with nothing that decides who may."""
+        del claims
         for claim, reply, outcome in ended:
             self._line.call(
                 ("HINCRBY", keys.load(self.model), "bytes", -claim.size_bytes),
                 add_reply(self.model, claim, reply),
                 ("HINCRBY", keys.totals(self.model), outcome.value, 1),
             )
-        return [Completion.PUBLISHED for _ in ended]
+        return [Completion.PUBLISHED for _ in ended], set()
 
 
 class PublishTwiceQueue(GatedQueue):
     """Broken on purpose: publishes each reply once more."""
 
-    def publish(self, ended: Sequence[tuple[Claim, Reply, Outcome]]) -> list[Completion]:
+    def publish_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
         """Publish, and again."""
-        published = super().publish(ended)
+        answers = super().publish_and_renew(ended, claims)
         self._line.call(*(add_reply(self.model, claim, reply) for claim, reply, _ in ended))
-        return published
+        return answers
 
 
 def add_reply(model: str, claim: Claim, reply: Reply) -> tuple[str | bytes, ...]:

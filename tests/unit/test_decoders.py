@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from despacho.job.v1.job_pb2 import Job
 from dispatch.errors import ImageUndecodable
 from dispatch.jobs import Claim, Outcome, Priority
+from dispatch.retiring import Ended
 from telemetry.metrics import Unwanted
 from worker import quickness
 from worker.batch_cost import BatchCost
@@ -18,7 +19,6 @@ from worker.decoders import Decoders
 from worker.engine import UInt8Array
 from worker.in_hand import InHand
 from worker.politeness import Politeness
-from worker.replies import Ended
 from worker.sieve import Sieve
 
 HIGH, NORMAL, LOW, OPERATION = Priority

@@ -38,8 +38,11 @@ class Queue:
         del claim, reply, letter, size
         return Completion.PUBLISHED
 
-    def complete(self, ended: list[Any]) -> list[Completion]:
-        return [Completion.PUBLISHED for _ in ended]
+    def complete_and_renew(
+        self, ended: list[Any], claims: list[Any]
+    ) -> tuple[list[Completion], set[str]]:
+        del claims
+        return [Completion.PUBLISHED for _ in ended], set()
 
 
 class Nobody:

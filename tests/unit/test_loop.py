@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from despacho.job.v1.job_pb2 import Job, ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
+from dispatch.retiring import Ended
 from telemetry.metrics import Unwanted
 from worker import quickness
 from worker.batch_cost import BatchCost
@@ -18,7 +19,6 @@ from worker.engine import Float32Array, UInt8Array
 from worker.in_hand import InHand
 from worker.loop import Loop
 from worker.politeness import Politeness
-from worker.replies import Ended
 from worker.sieve import Sieve
 from worker.work_done import WorkDone
 
@@ -66,11 +66,15 @@ class Queue:
 
 
 class Publisher:
-    """Keeps what was published."""
+    """Keeps what was published, and asks the queue what is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue: Queue, in_hand: InHand) -> None:
+        self._queue = queue
+        self._in_hand = in_hand
         self.ended: list[Ended] = []
         self.waited_for: list[Ended] = []
+        self.together: list[tuple[int, bool]] = []
+        """Of each round trip of the loop: how many replies it had, and whether it looked."""
 
     def publish(self, ended: Sequence[Ended]) -> None:
         self.ended += ended
@@ -79,13 +83,21 @@ class Publisher:
         self.ended += ended
         self.waited_for += ended
 
+    def publish_and_look(self, ended: Sequence[Ended], *, looks: bool) -> None:
+        self.together.append((len(ended), looks))
+        self.ended += ended
+        self._in_hand.remove([claim for claim, _, _ in ended])
+        if looks and not self._queue.is_away:
+            self._in_hand.mark_lost(self._queue.renew(self._in_hand.snapshot()))
+
 
 class House:
     """A loop with everything around it in memory."""
 
     def __init__(self) -> None:
-        self.queue, self.publisher, self.engine = Queue(), Publisher(), Engine()
+        self.queue, self.engine = Queue(), Engine()
         self.in_hand = InHand(max_jobs=100, max_bytes=100)
+        self.publisher = Publisher(self.queue, self.in_hand)
         self.work_done = WorkDone()
         self.cost = BatchCost(8)
 
@@ -189,7 +201,7 @@ def test_a_lost_job_is_neither_run_nor_answered() -> None:
     assert house.run(item(1), item(2)) == {2: Outcome.COMPLETED}
     assert house.engine.batches == [[2]]
     assert avoided("cancelled") == before + 1
-    assert [claim.entry_id for claim in house.in_hand.snapshot()] == ["2-0"]
+    assert len(house.in_hand) == 0
 
 
 def test_a_job_that_others_retired_as_expired_counts_as_such() -> None:
@@ -210,7 +222,21 @@ def test_before_each_batch_there_is_a_look_at_all_that_is_in_hand() -> None:
     house.cost = BatchCost(1)
     house.run(item(1), item(2), item(3))
     assert house.engine.batches == [[1], [2], [3]]
-    assert house.queue.asked == [{"1-0", "2-0", "3-0"}] * 3
+    assert house.queue.asked == [{"1-0", "2-0", "3-0"}, {"2-0", "3-0"}, {"3-0"}]
+
+
+def test_answers_go_along_with_the_look_at_the_next_batch() -> None:
+    house = House()
+    house.cost = BatchCost(1)
+    house.run(item(1), item(2), item(3))
+    assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
+
+
+def test_answers_do_not_wait_for_operations() -> None:
+    house = House()
+    house.cost = BatchCost(1)
+    house.run(item(1), item(2, priority=Priority.OPERATION))
+    assert house.publisher.together == [(0, True), (1, False), (0, True), (1, False)]
 
 
 def test_a_single_image_is_not_copied_and_others_share_their_memory() -> None:

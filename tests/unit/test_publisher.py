@@ -8,11 +8,11 @@ from prometheus_client import REGISTRY
 from despacho.job.v1.job_pb2 import Job, Reply
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Outcome, Priority
+from dispatch.retiring import Ended
 from telemetry.metrics import Waste
 from worker import publisher
 from worker.in_hand import InHand
 from worker.publisher import Publisher
-from worker.replies import Ended
 
 
 class Store:
@@ -22,15 +22,20 @@ class Store:
 
     def __init__(self, *outcomes: Completion | None) -> None:
         self._outcomes = list(outcomes)
+        self.lost: set[str] = set()
+        self.asked: set[str] = set()
         self.publisher = Publisher(self, IN_HAND)  # type: ignore[arg-type]
 
-    def complete(self, ended: Sequence[Ended]) -> list[Completion]:
+    def complete_and_renew(
+        self, ended: Sequence[Ended], claims: Sequence[Claim]
+    ) -> tuple[list[Completion], set[str]]:
+        self.asked = {claim.entry_id for claim in claims}
         completion = self._outcomes.pop(0)
         if not self._outcomes:
             self.publisher.stop()
         if completion is None:
             raise BrokerUnavailable("away")
-        return [completion for _ in ended]
+        return [completion for _ in ended], self.lost & self.asked
 
 
 IN_HAND = InHand(max_jobs=4, max_bytes=100)
@@ -42,7 +47,11 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ended(outcome: Outcome = Outcome.COMPLETED) -> Ended:
-    return Claim(Job(), b"", Priority.NORMAL, "1-0", 1, 0, 10), Reply(), outcome
+    return claim("1-0"), Reply(), outcome
+
+
+def claim(entry_id: str) -> Claim:
+    return Claim(Job(), b"", Priority.NORMAL, entry_id, 1, 0, 10)
 
 
 def wasted() -> dict[Waste, float]:
@@ -90,3 +99,38 @@ def test_a_repeated_completion_may_be_too_late_because_of_the_first() -> None:
 
 def test_a_repeated_completion_that_is_orphaned_was_so_only_once() -> None:
     assert counted(None, None, Completion.ORPHANED) == {"orphaned"}
+
+
+def test_with_replies_it_is_asked_what_else_is_wanted() -> None:
+    store = Store(Completion.PUBLISHED)
+    store.lost = {"3-0"}
+    one, others = ended(), [claim("2-0"), claim("3-0")]
+    IN_HAND.add([one[0], *others])
+    store.publisher.publish_and_look([one])
+    # What is answered here is not lost.
+    assert store.asked == {"2-0", "3-0"}
+    assert [IN_HAND.is_lost(each) for each in others] == [False, True]
+    assert len(IN_HAND) == 2
+    IN_HAND.remove(others)
+
+
+def test_without_a_look_nothing_else_is_asked() -> None:
+    store = Store(Completion.PUBLISHED)
+    one, other = ended(), claim("2-0")
+    IN_HAND.add([one[0], other])
+    store.publisher.publish_and_look([one], looks=False)
+    assert store.asked == set()
+    IN_HAND.remove([other])
+
+
+def test_replies_that_cannot_be_sent_at_once_are_sent_later() -> None:
+    before = wasted()
+    store = Store(None, Completion.TOO_LATE)
+    one = ended()
+    IN_HAND.add([one[0]])
+    store.publisher.publish_and_look([one])
+    assert len(IN_HAND) == 1
+    store.publisher.run()
+    assert len(IN_HAND) == 0
+    # It may have been the first try that was taken.
+    assert wasted() == before

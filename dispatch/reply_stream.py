@@ -16,7 +16,7 @@ RENEW_S = 5.0
 READ_COUNT = 256
 START = b"0-0"
 TRIM_AFTER = 64
-"""So many replies that were read may stay: to trim costs Redis as much as to read."""
+"""So many replies that were read may stay until it is quiet: to trim costs as much as to read."""
 
 
 class ReplyStream:
@@ -32,6 +32,9 @@ class ReplyStream:
         self._renew_at = 0.0
         self._untrimmed = 0
         """Replies that were read and are still there."""
+
+        self._is_quiet = False
+        """Whether nothing came while the last read waited."""
 
         self.oldest_ms = 0
         """When the first of the replies that were read last came, by the clock of Redis."""
@@ -61,7 +64,7 @@ class ReplyStream:
         if time.monotonic() >= self._renew_at:
             await self.open()
         commands: list[Command] = []
-        trims = self._untrimmed >= TRIM_AFTER
+        trims = self._untrimmed >= (1 if self._is_quiet else TRIM_AFTER)
         if trims:
             ms, seq = _parsed(self._cursor)
             commands.append(("XTRIM", self._key, "MINID", "=", f"{ms}-{seq + 1}"))
@@ -78,6 +81,7 @@ class ReplyStream:
         if trims:
             self._untrimmed = 0
         streams = checked(replies[-1])
+        self._is_quiet = not streams
         if not streams:
             return []
         entries = streams[0][1]

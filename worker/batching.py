@@ -19,8 +19,9 @@ _OPERATIONS: Final = (Priority.OPERATION,)
 HOLD_MAX_S: Final = 0.05
 """A caller who is not back by then is not asking as fast as it is answered."""
 
-HOLDS_IN_A_ROW: Final = 3
-"""So operations get at least every fourth batch that no call is ready for."""
+HOLDS_IN_A_ROW: Final = 6
+"""So operations get at least every seventh batch that no call is ready for, and one caller who asks
+as fast as it is answered waits for them in one call of seven."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

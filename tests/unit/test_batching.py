@@ -216,7 +216,8 @@ def test_operations_are_held_only_so_often(monkeypatch: pytest.MonkeyPatch) -> N
         batches.append(ready.next_batch())
         late.join()
     batches.append(ready.next_batch())
-    assert [numbers(batch) for batch in batches] == [[0], [1], [2], [3], [100]]
+    calls = [[number] for number in range(HOLDS_IN_A_ROW + 1)]
+    assert [numbers(batch) for batch in batches] == [*calls, [100]]
 
 
 def test_operations_are_held_again_when_they_had_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ class AcceptingServer(grpc.aio.Server):
     async def start(self) -> None:
         """Begin to serve."""
         await self._server.start()
-        if grpc.__version__ not in KNOWN_VERSIONS:
+        if self._handlers and grpc.__version__ not in KNOWN_VERSIONS:
             log.warning("calls are taken in one by one", unknown_grpc_version=grpc.__version__)
             return
         for method, handler in self._handlers.items():
@@ -115,10 +115,12 @@ class AcceptingServer(grpc.aio.Server):
         # One that was destroyed must not be asked: that would end the process.
         while inner.is_running():
             try:
+                # Not cancelled while it runs: the core would write into memory that is free.
                 call = await inner._request_registered_call(name)  # noqa: SLF001
+            except cygrpc._RequestCallError:  # noqa: SLF001
+                continue  # refused, mostly because it stops
             except Exception:
-                if inner.is_running():
-                    log.exception("calls are taken in by one task less", method=method)
+                log.exception("calls are taken in by one task less", method=method)
                 return
             # From here on as grpc.aio does with the calls that it has asked for.
             answering = cygrpc._handle_rpc(  # noqa: SLF001

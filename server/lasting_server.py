@@ -1,6 +1,6 @@
 """A gRPC server that is there until it is stopped.
 
-gRPC for Python reads the path of each call in the one task that takes in all calls. A path
+gRPC for Python reads the paths of calls in the task that takes in all but busy methods. A path
 that is not UTF-8 ends this task, and gRPC then closes the port, for good and without telling
 anybody: a stranger needs one frame for it, and no key. Nothing can be put before that, so the
 server is replaced: calls in progress go on, and the port is closed for a moment.

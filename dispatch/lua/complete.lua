@@ -20,20 +20,21 @@
 -- Returns for each job:
 --          1  published
 --          0  somebody else retired it first; nothing was changed
---         -1  retired, but its front-end or its record is gone
---      error  nothing was changed for it: its job stream is no stream
--- Fails as a whole only before anything was changed.
+--         -1  retired, but its front-end or its record is gone, or is none
+--      error  nothing was changed for it: its job stream is none
+-- Fails as a whole only before anything was changed, such as on a replica.
 
 -- Keys that are not of their type fail here, while nothing is done yet.
 redis.call('HGET', KEYS[1], 'bytes')
 redis.call('HGET', KEYS[2], 'completed')
+redis.call('XLEN', KEYS[3])
 
 local now = redis.call('TIME')
 local now_ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 
 -- Gives the answer of an operation; returns whether there was somebody to give it to.
 local function record(key, entry, outcome, reply, id)
-  if redis.pcall('HGET', key, 'entry') ~= entry then return false end
+  if redis.call('HGET', key, 'entry') ~= entry then return false end
   redis.call('HSET', key, 'outcome', outcome, 'reply', reply, 'ended', now_ms)
   redis.call('PEXPIRE', key, redis.call('HGET', key, 'ttl'))
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'operation', id)
@@ -50,6 +51,10 @@ for i = 1, (#KEYS - 3) / 2 do
   -- because it is allowed when memory is full, and then so is all that follows.
   local acknowledged = redis.pcall('XACK', jobs, ARGV[1], entry)
   if type(acknowledged) == 'table' or acknowledged == 0 then
+    -- What is not the fault of the key is that of the server, and the same for all of them.
+    if type(acknowledged) == 'table' and not acknowledged.err:find('WRONGTYPE', 1, true) then
+      return acknowledged
+    end
     answers[i] = acknowledged
   else
     redis.call('XDEL', jobs, entry)
@@ -60,7 +65,8 @@ for i = 1, (#KEYS - 3) / 2 do
       published = type(added) == 'string'
     else
       freed.operation_bytes = (freed.operation_bytes or 0) + size
-      published = record(target, entry, outcome, reply, operation)
+      local is_record, given = pcall(record, target, entry, outcome, reply, operation)
+      published = is_record and given
     end
     -- Expired jobs cost no inference, so they are not counted as work for nobody.
     if not published and outcome ~= 'expired' then outcome = 'orphaned' end
@@ -69,9 +75,10 @@ for i = 1, (#KEYS - 3) / 2 do
   end
 end
 
+-- A count that somebody has made no number of is no reason to answer nobody.
 for field, size in pairs(freed) do
   -- Not a minus in front: Redis 7.0 takes -0 for no number.
-  redis.call('HINCRBY', KEYS[1], field, string.format('%.0f', 0 - size))
+  redis.pcall('HINCRBY', KEYS[1], field, string.format('%.0f', 0 - size))
 end
-for outcome, count in pairs(ended) do redis.call('HINCRBY', KEYS[2], outcome, count) end
+for outcome, count in pairs(ended) do redis.pcall('HINCRBY', KEYS[2], outcome, count) end
 return answers

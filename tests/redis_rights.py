@@ -7,8 +7,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "operations.md"
 
-WORKERS_DOOR: Final = "work_queue"
-"""The one module of `dispatch` that talks to Redis for workers; the others do for front-ends."""
+OF_WORKERS: Final = {"work_queue", "retiring"}
+"""The modules of `dispatch` that talk to Redis for workers; the others do for front-ends."""
 
 WITH_SUBCOMMANDS: Final = {"XINFO", "XGROUP"}
 
@@ -23,7 +23,7 @@ def asked_for(who: str) -> set[str]:
     """Return the commands that the code of a service sends, scripts included."""
     found = {"eval", "evalsha"}
     for path in (ROOT / "dispatch").glob("*.py"):
-        if (path.stem == WORKERS_DOOR) != (who == "worker"):
+        if (path.stem in OF_WORKERS) != (who == "worker"):
             continue
         text = path.read_text()
         found |= _commands(re.findall(r'\("([A-Z]{3,})"(?:, "([A-Z]+)")?', text))

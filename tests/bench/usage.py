@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -30,6 +31,9 @@ class Meter:
             for name, pids in groups.items()
         }
         self._before: dict[str, float] = {}
+        self._latest: dict[int, float] = {}
+        """Processor time by process id, as it was when it was last seen."""
+
         self._machine = psutil.cpu_times()
         self._began = 0.0
         self.seconds = 0.0
@@ -64,17 +68,21 @@ class Meter:
 
     def rss_mb(self) -> dict[str, float]:
         """Return the resident memory by name, MiB."""
-        return {
-            name: sum(each.memory_info().rss for each in processes) / MIB
-            for name, processes in self._groups.items()
-        }
+        return {name: sum(map(_rss, processes)) / MIB for name, processes in self._groups.items()}
 
     def _now(self) -> dict[str, float]:
-        used = {name: sum(map(_cpu_s, members)) for name, members in self._groups.items()}
+        used = {name: sum(map(self._cpu_s, members)) for name, members in self._groups.items()}
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = resource.getrusage(resource.RUSAGE_SELF)
         used[LOAD] = sum(each.ru_utime + each.ru_stime for each in (ended, own))
         return used
+
+    def _cpu_s(self, process: psutil.Process) -> float:
+        """Return its processor time; of one that has ended, as rewrites of Redis do, the last."""
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            self._latest[process.pid] = times.user + times.system
+        return self._latest.get(process.pid, 0.0)
 
     def _elsewhere(self) -> Disturbance:
         """Return what went to others, as shares of what the processors had to give."""
@@ -94,6 +102,8 @@ def family(pid: int) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

@@ -1,7 +1,11 @@
+import os
+import signal
+import subprocess
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.bench import h2load
@@ -20,6 +24,7 @@ from tests.bench.results import (
     Value,
     undisturbed,
 )
+from tests.bench.usage import Meter
 
 STOLEN = Disturbance(steal=0.2)
 
@@ -225,3 +230,18 @@ def test_whoever_has_no_h2load_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
     assert "apt-get install nghttp2-client" in h2load.missing("linux")
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert h2load.missing("linux") == ""
+
+
+def test_a_child_that_ends_meanwhile_does_not_end_the_measurement() -> None:
+    command = ["sh", "-c", "sleep 60 & echo $!; wait; exec sleep 60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            with Meter({"both": [parent.pid]}) as meter:
+                os.kill(child, signal.SIGKILL)
+                psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 10)
+            assert meter.cpu_s["both"] >= 0
+            assert meter.rss_mb()["both"] > 0
+        finally:
+            parent.kill()

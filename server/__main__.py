@@ -22,7 +22,7 @@ from server.processes import serve_in_processes
 from server.settings import ServerSettings
 from server.tls import BadCertificate
 from supervision.lifeline import Lifeline
-from supervision.memory import keep_trimmed
+from supervision.memory import govern_memory
 from supervision.stop_requests import StopRequests
 from supervision.supervisor import REFUSED
 from telemetry import logs, tracing
@@ -100,7 +100,7 @@ def main() -> int:
         except CannotListen as error:
             return complain(str(error))
     code = 0
-    keep_trimmed()
+    govern_memory()
     try:
         with tracing.recorded("server", instance=f"{socket.gethostname()}-{os.getpid()}"):
             uvloop.run(run(settings, lifeline))

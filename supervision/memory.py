@@ -1,7 +1,10 @@
-"""Gives memory back to the system that the C library holds on to.
+"""When memory that is free goes back to the system: not after each image, and not never.
 
-After a burst of large images glibc keeps most of what was freed, as something small
-that is still in use lies above it, and other processes of the machine lack it for ever.
+glibc gives back what lies at the end of its heap as soon as that is 128 KiB, unless much larger
+pieces were freed before, and the next image must get it again, page by page: nineteen page faults
+for a call of 100 KB. And after a burst of large images it keeps most of what was freed, as
+something small that is still in use lies above it, and other processes of the machine lack it for
+ever. Both are in `man 3 mallopt`.
 """
 
 import ctypes
@@ -19,6 +22,12 @@ PERIOD_S: Final = 30.0
 GROWTH_BYTES: Final = 64 * 1024 * 1024
 """How much more than after the last time must be held: looking through it stops all that
 allocate, for some hundredths of a second."""
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
+MMAP_BYTES: Final = 4 * 1024 * 1024
+"""What is larger is got from the system and given back each time: for so much that is cheap."""
 
 _STATM: Final = Path("/proc/self/statm")
 
@@ -57,11 +66,15 @@ class Trimmer:
             self._last_bytes = min(self._last_bytes, held)
 
 
-def keep_trimmed() -> None:
-    """Look again and again, in a thread of its own; does nothing without glibc."""
+def govern_memory() -> None:
+    """Keep what is free for the next image, up to `GROWTH_BYTES`; look every `PERIOD_S` for more.
+
+    Looks in a thread of its own; does nothing without glibc.
+    """
     trim = _malloc_trim()
     if trim is None:
         return
+    _keep_free()
     trimmer = Trimmer(trim, held_bytes)
 
     def run() -> None:
@@ -83,3 +96,10 @@ def _malloc_trim() -> Callable[[], object] | None:
         return None
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
     return None if trim is None else lambda: trim(0)
+
+
+def _keep_free() -> None:
+    # Both: to set one alone ends that glibc adapts the other.
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_TRIM_THRESHOLD, GROWTH_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)

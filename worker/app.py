@@ -13,7 +13,7 @@ from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
-from supervision.memory import keep_trimmed
+from supervision.memory import govern_memory
 from telemetry import metrics
 from telemetry.absence import Absence
 from worker import worker_metrics
@@ -123,7 +123,7 @@ class Worker:
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
         """
-        keep_trimmed()
+        govern_memory()
         with (
             worker_metrics.shown(self._served.card.name, self._in_hand),
             metrics.served(self._settings.metrics_address),

@@ -33,6 +33,40 @@ def test_what_a_burst_leaves_is_given_back() -> None:
     subprocess.run([sys.executable, "-c", BURST], check=True, timeout=50)
 
 
+FAULTS = """
+import resource, sys
+from supervision.memory import govern_memory
+
+if sys.argv[1] == "governed":
+    govern_memory()
+
+
+def images():
+    for _ in range(10):
+        yield bytearray(100_000)
+
+
+for turn in range(60):
+    if turn == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    list(images())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there glibc is told")
+def test_what_is_free_is_kept_for_the_next_images() -> None:
+    def faults(how: str) -> int:
+        said = subprocess.run(
+            [sys.executable, "-c", FAULTS, how], check=True, timeout=50, capture_output=True
+        )
+        return int(said.stdout)
+
+    # 500 images of 25 pages each.
+    assert faults("as it comes") > 5000
+    assert faults("governed") < 500
+
+
 class Memory:
     """Held by a process; half of what was added can be given back."""
 

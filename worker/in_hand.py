@@ -1,7 +1,7 @@
 """The jobs this worker has claimed and not yet ended, shared by its threads."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from dispatch.jobs import Claim, Room
@@ -29,6 +29,7 @@ class InHand:
         self._most = Room(max_jobs, max_bytes)
         self._claims: dict[str, Claim] = {}
         self._lost: set[str] = set()
+        self._answered: set[str] = set()
         self._changed = threading.Condition()
 
     def allow(self, max_jobs: int) -> None:
@@ -56,6 +57,13 @@ class InHand:
             for claim in claims:
                 if self._claims.pop(claim.entry_id, None) is not None:
                     self._lost.discard(claim.entry_id)
+                    self._answered.discard(claim.entry_id)
+            self._changed.notify_all()
+
+    def note_answered(self, claims: Iterable[Claim]) -> None:
+        """Say which jobs only wait for their answers to be sent: others find room beside them."""
+        with self._changed:
+            self._answered.update(self._claims.keys() & {claim.entry_id for claim in claims})
             self._changed.notify_all()
 
     def mark_lost(self, entry_ids: Iterable[str]) -> None:
@@ -111,12 +119,18 @@ class InHand:
     def _call_room(self) -> Room:
         if self._holds_suspect():
             return _NO_ROOM
-        return self._most.without([one for one in self._claims.values() if not one.is_operation])
+        return self._without([one for one in self._claims.values() if not one.is_operation])
 
     def _operation_room(self) -> Room:
         if self._holds_suspect():
             return _NO_ROOM
-        return self._most.without(list(self._claims.values()))
+        return self._without(list(self._claims.values()))
+
+    def _without(self, claims: Sequence[Claim]) -> Room:
+        """Return the room that these leave; their bytes are held until they are gone."""
+        room = self._most.without(claims)
+        answered = sum(claim.entry_id in self._answered for claim in claims)
+        return Room(room.jobs + answered, room.size_bytes)
 
     def _holds_suspect(self) -> bool:
         return any(claim.is_suspect for claim in self._claims.values())

@@ -19,6 +19,7 @@ from worker.batching import Prepared, ReadyQueue
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.in_hand import InHand
 from worker.job_fields import fields_of_all
+from worker.outbox import Outbox, patience_s
 from worker.politeness import Politeness
 from worker.publisher import Publisher
 from worker.quickness import Quickness
@@ -60,6 +61,7 @@ class Loop:
         self._rows = np.empty((0, 0, 0, 3), np.uint8)
         self._running_since: float | None = None
         self._quick = Quickness()
+        self._outbox = Outbox()
         self._turn = threading.Lock()
 
     def running_for_s(self) -> float:
@@ -71,12 +73,11 @@ class Loop:
         """Answer batches until the ready queue is closed."""
         while (batch := self._ready.next_batch()) is not None:
             with self._turn:
-                answers: list[Ended] = []
                 while batch:
-                    answers = self._answered(batch, answers)
-                    # What is ready anyway: the answers go along with the look at it.
+                    self._take_on(batch)
+                    # What is ready anyway: the answers go along with the look at it, or later.
                     batch = self._ready.complete_calls()
-                self._publish(answers, looks=False)
+                self._publish(looks=False)
 
     def run_ready(self) -> None:
         """Answer the calls that are ready in the caller's thread, if that takes no time.
@@ -87,21 +88,31 @@ class Loop:
             try:
                 # Asked each time: the caller has other things to do than to wait for a model.
                 while self._quick and (batch := self._ready.calls_now()):
-                    self._publish(self._answered(batch, []), looks=False)
+                    self._take_on(batch)
+                    self._publish(looks=False)
             finally:
                 self._turn.release()
         self._ready.nudge()
 
-    def _answered(self, batch: Sequence[Prepared], before: Sequence[Ended]) -> list[Ended]:
-        """Return the answers to a batch, once those of the batch before are on their way."""
-        # The last look before the expensive part. The keeper looks once a second; a call may have
-        # been cancelled since, or this process may have slept. All that is in hand: it costs no
-        # more. If Redis is away, it is computed, perhaps for nobody.
-        self._publish(before, looks=True)
+    def _take_on(self, batch: Sequence[Prepared]) -> None:
+        """Put the answers to a batch into the outbox, once those before are on their way."""
+        if self._outbox.may_wait(self._cost.seconds(len(batch))):
+            self._in_hand.note_answered(self._outbox.claims())
+        else:
+            # The last look before the expensive part. The keeper looks once a second; a call may
+            # have been cancelled since, or this process may have slept. All that is in hand: it
+            # costs no more. If Redis is away, it is computed, perhaps for nobody.
+            self._publish(looks=True)
         wanted = [item for item in batch if self._sieve.passes(item.claim, "inference")]
-        return self._answers(wanted) if wanted else []
+        if wanted:
+            self._outbox.add(self._answers(wanted), min(map(self._patience_s, wanted)))
 
-    def _publish(self, answers: Sequence[Ended], *, looks: bool) -> None:
+    def _patience_s(self, item: Prepared) -> float:
+        left_ms = item.claim.deadline_ms - self._queue.now_ms()
+        return patience_s(item.queue_us / 1e6, left_ms / 1e3)
+
+    def _publish(self, *, looks: bool) -> None:
+        answers = self._outbox.take()
         if self._quick:
             self._publisher.publish_now(answers)
         elif answers or looks:

@@ -27,6 +27,18 @@ def test_room_shrinks_with_what_is_held() -> None:
     assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(3, 90)
 
 
+def test_what_is_answered_leaves_room_for_jobs_and_none_for_bytes() -> None:
+    hand = InHand(max_jobs=2, max_bytes=100)
+    hand.add([claim(1), claim(2)])
+    hand.note_answered([claim(1), claim(7)])
+    assert hand.wait_for_call_room(0) == NONE  # it is not worth to ask for one
+    hand.note_answered([claim(2)])
+    assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(2, 80)
+    hand.remove([claim(1), claim(2)])
+    hand.add([claim(1), claim(2)])
+    assert hand.wait_for_call_room(0) == NONE  # given back, and claimed again
+
+
 @pytest.mark.parametrize("held", [[claim(1), claim(2)], [claim(1, size=100)]])
 def test_there_is_no_room_beyond_the_jobs_or_the_bytes(held: list[Claim]) -> None:
     hand = InHand(max_jobs=2, max_bytes=100)

@@ -1,5 +1,6 @@
 """One bad image fails alone; nobody computes for nobody."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Outcome, Priority
 from dispatch.retiring import Ended
 from telemetry.metrics import Unwanted
-from worker import quickness
+from worker import outbox, quickness
 from worker.batch_cost import BatchCost
 from worker.batching import Prepared, ReadyQueue
 from worker.engine import Float32Array, UInt8Array
@@ -142,10 +143,16 @@ class House:
         return ready, loop
 
 
-def item(value: int, *, deadline_ms: int = 5000, priority: Priority = Priority.NORMAL) -> Prepared:
+def item(
+    value: int,
+    *,
+    deadline_ms: int = 5000,
+    priority: Priority = Priority.NORMAL,
+    queue_us: int = 5,
+) -> Prepared:
     job = Job(id=str(value), top_k=1)
     claim = Claim(job, b"", priority, f"{value}-0", 1, deadline_ms, 1)
-    return Prepared(claim, np.full((2, 2, 3), value, np.uint8), 5, 6)
+    return Prepared(claim, np.full((2, 2, 3), value, np.uint8), queue_us, 6)
 
 
 def avoided(cause: Unwanted) -> float:
@@ -230,6 +237,54 @@ def test_answers_go_along_with_the_look_at_the_next_batch() -> None:
     house.cost = BatchCost(1)
     house.run(item(1), item(2), item(3))
     assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
+
+
+def cost_of_one(seconds: float) -> BatchCost:
+    cost = BatchCost(1)
+    ticks = itertools.count()
+    cost.measure(lambda _: None, lambda: next(ticks) * seconds)
+    return cost
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let answers wait as long as the test takes, and no model be so quick that none has to."""
+    monkeypatch.setattr(outbox, "MOST_S", 1e6)
+    monkeypatch.setattr(quickness, "HANDOVER_S", 0)
+
+
+def long_queued(count: int) -> list[Prepared]:
+    return [item(1 + number, deadline_ms=10**12, queue_us=10**12) for number in range(count)]
+
+
+@pytest.mark.usefixtures("patient")
+def test_answers_to_images_that_waited_longer_wait_for_the_next_ones() -> None:
+    house = House()
+    house.cost = cost_of_one(0.001)
+    assert len(house.run(*long_queued(10))) == 10
+    assert house.publisher.together == [(0, True), (8, True), (2, False)]
+
+
+def test_they_do_not_where_the_next_batch_takes_too_long() -> None:
+    house = House()
+    house.cost = cost_of_one(1000)
+    house.run(*long_queued(3))
+    assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
+
+
+@pytest.mark.usefixtures("patient")
+def test_others_find_room_beside_answers_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    house.cost = cost_of_one(0.001)
+    predict, rooms = house.engine.predict, []
+
+    def seen(images: UInt8Array) -> Float32Array:
+        rooms.append(house.in_hand.wait_for_call_room(0).jobs)
+        return predict(images)
+
+    monkeypatch.setattr(house.engine, "predict", seen)
+    house.run(*long_queued(3))
+    assert rooms == [97, 98, 99]
 
 
 def test_answers_do_not_wait_for_operations() -> None:

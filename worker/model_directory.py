@@ -61,13 +61,17 @@ def decoder(spec: ModelSpec, *, max_pixels: int) -> Callable[[bytes], UInt8Array
     return partial(decode, rule=spec.input, max_pixels=max_pixels)
 
 
-def load_engine(spec: ModelSpec, *, threads: int, cache_dir: Path = DEFAULT_CACHE) -> Engine:
+def load_engine(
+    spec: ModelSpec, *, threads: int, alone_threads: int = 0, cache_dir: Path = DEFAULT_CACHE
+) -> Engine:
     """Load a model: takes seconds, and blocks; the first time longer, if it has to be converted.
 
     Args:
         spec: what `open_model` returned.
         threads: threads that one inference may use; 0: the engine's own choice. With TensorFlow it
             counts for the whole process, so the first engine that is loaded decides.
+        alone_threads: threads for one image while no other worker of this machine computes, if they
+            are more, and `threads` is not 0; not with TensorFlow.
         cache_dir: where converted models are kept.
 
     Raises:
@@ -78,4 +82,6 @@ def load_engine(spec: ModelSpec, *, threads: int, cache_dir: Path = DEFAULT_CACH
     # Importing an engine takes up to some seconds: only whoever loads a model pays for it.
     from worker.engines.loading import load  # noqa: PLC0415
 
-    return load(spec, threads=threads, cache_dir=cache_dir.expanduser())
+    return load(
+        spec, threads=threads, alone_threads=alone_threads, cache_dir=cache_dir.expanduser()
+    )

@@ -71,10 +71,12 @@ def environment_of_children(
         count: how many processes there are.
     """
     share = max(1, cores // count)
+    alone = settings.alone_threads or settings.inference_threads or cores
     return {
         **environment,
         "WORKER_PROCESSES": "1",
         "WORKER_INFERENCE_THREADS": str(settings.inference_threads or share),
+        "WORKER_ALONE_THREADS": str(alone),
         "WORKER_DECODE_THREADS": str(settings.decode_threads or share),
     }
 

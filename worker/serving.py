@@ -40,7 +40,13 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
     served = Served(
         card=spec.card(settings.max_batch_size),
         decode=decoder(spec, max_pixels=settings.max_image_pixels),
-        load=partial(load_engine, spec, threads=settings.inference_threads, cache_dir=cache_dir),
+        load=partial(
+            load_engine,
+            spec,
+            threads=settings.inference_threads,
+            alone_threads=settings.alone_threads,
+            cache_dir=cache_dir,
+        ),
     )
     worker = Worker(settings, served, name=name)
     if lifeline is not None:

@@ -15,7 +15,7 @@ from prediction.v1 import prediction_pb2_grpc
 from tests.bench.bench import Bench, added_p50_ms, compared, rate_ratio, system_side
 from tests.bench.figures import significant
 from tests.bench.h2load import LoadFailed
-from tests.bench.limit import InProcess, Pool, trials
+from tests.bench.limit import InProcess, Pool, quickest_alone, trials
 from tests.bench.loads import Side, Unary
 from tests.bench.payloads import request, write_body
 from tests.bench.results import Bound, Table
@@ -127,7 +127,7 @@ async def model(bench: Bench, engine: str) -> None:
             name = engine if engine == system.engine else f"{engine}: {system.engine}"
             what = f"EfficientNet-Lite0, {name}, c=32, of decode and model in process"
             bench.must(what, Bound.AT_LEAST, 0.95, " x", compared(rounds, rate_ratio))
-            alone = InProcess(pools[0], LABEL, batch=1, processes=1)
+            alone = quickest_alone(pools, LABEL)
             rounds = bench.interleave([Unary(system.side, LABEL, body, 1), alone])
             check_best(system, alone)
             what = f"EfficientNet-Lite0, {name}, c=1, p50 added to decode and model in process"

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from worker.computing import Computing
 from worker.engine import UInt8Array
 from worker.engines import conversion
+from worker.engines.all_cores import AllCores
 from worker.engines.conversion import Target
 from worker.engines.installed import version_of
 from worker.engines.runtime import keras, tf
@@ -100,6 +102,22 @@ def test_a_converted_model_scores_as_tensorflow_does(
         scores = loaded.predict(IMAGES[:size])
         assert scores.dtype == np.float32
         assert scores == pytest.approx(expected(model, IMAGES[:size]), abs=1e-5)
+
+
+def test_one_image_on_all_cores_has_the_same_scores(
+    folder: Path, model: Any, engine: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(folder / "model.keras", engine)
+    cache_dir = folder / "cache"
+    loaded = load_engine(spec, threads=1, alone_threads=2, cache_dir=cache_dir)
+    assert isinstance(loaded, AllCores)
+    few = load_engine(spec, threads=2, alone_threads=2, cache_dir=cache_dir)
+    assert not isinstance(few, AllCores)
+    for is_alone in (True, False):
+        monkeypatch.setattr(Computing, "begin", lambda _, alone=is_alone: alone)
+        for size in (1, 3):
+            scores = loaded.predict(IMAGES[:size])
+            assert scores == pytest.approx(expected(model, IMAGES[:size]), abs=1e-5)
 
 
 def test_an_answer_stays_when_the_images_and_the_engine_go_on(folder: Path, engine: Target) -> None:

@@ -35,6 +35,7 @@ def test_each_process_gets_its_share_of_the_cores(count: int, threads: str) -> N
         "HOME": "/",
         "WORKER_PROCESSES": "1",
         "WORKER_INFERENCE_THREADS": threads,
+        "WORKER_ALONE_THREADS": "8",
         "WORKER_DECODE_THREADS": threads,
     }
 
@@ -43,6 +44,10 @@ def test_threads_that_were_set_are_kept() -> None:
     settings = WorkerSettings(inference_threads=5, decode_threads=7)
     mine = environment_of_children({}, settings, cores=8, count=8)
     assert (mine["WORKER_INFERENCE_THREADS"], mine["WORKER_DECODE_THREADS"]) == ("5", "7")
+    assert mine["WORKER_ALONE_THREADS"] == "5"
+    settings = WorkerSettings(inference_threads=5, alone_threads=6)
+    mine = environment_of_children({}, settings, cores=8, count=8)
+    assert mine["WORKER_ALONE_THREADS"] == "6"
 
 
 @pytest.mark.parametrize(

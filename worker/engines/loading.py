@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from worker.agreement import Agreement, agreement, photos, scores_of
+from worker.computing import Computing
 from worker.engine import Engine, Float32Array
+from worker.engines.all_cores import AllCores
 from worker.engines.conversion import Converted, converted
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
@@ -30,8 +33,12 @@ class Loaded:
     """Returns TensorFlow's scores of the photos; None: there are none, as this is the model's own
     engine."""
 
+    with_threads: Callable[[int], Engine] | None
+    """Returns another engine of the same file, with so many threads; None: there cannot be one, as
+    all engines of a process share their threads."""
 
-def load(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Engine:
+
+def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) -> Engine:
     """Return the engine of a model; see `worker.model_directory.load_engine`.
 
     Raises:
@@ -51,6 +58,8 @@ def load(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Engine:
             precision=spec.precision,
             agreement=str(found),
         )
+    if alone_threads > threads > 0 and loaded.with_threads is not None:
+        return AllCores(loaded.engine, loaded.with_threads(alone_threads), Computing())
     return loaded.engine
 
 
@@ -77,13 +86,15 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
     match spec.engine:
         case "tensorflow":
             require("tensorflow")
-            return Loaded(_tensorflow(spec, threads), None)
+            return Loaded(_tensorflow(spec, threads), None, None)
         case "litert" | "openvino" as target:
             require(target)
             if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
-                return Loaded(_other(spec, spec.origin.path, threads), None)
+                path = spec.origin.path
+                return Loaded(_other(spec, path, threads), None, partial(_other, spec, path))
             model: Converted = converted(spec, target, cache_dir)
-            return Loaded(_other(model.spec, model.path, threads), model.reference)
+            spec, path = model.spec, model.path
+            return Loaded(_other(spec, path, threads), model.reference, partial(_other, spec, path))
         case _:
             raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
 

@@ -26,8 +26,8 @@ allocate, for some hundredths of a second."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 
-MMAP_BYTES: Final = 4 * 1024 * 1024
-"""What is larger is got from the system and given back each time: for so much that is cheap."""
+MMAP_BYTES: Final = 32 * 1024 * 1024
+"""What is larger is got from the system and given back each time; no more can be set."""
 
 _STATM: Final = Path("/proc/self/statm")
 

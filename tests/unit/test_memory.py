@@ -1,11 +1,12 @@
 """Memory that is free goes back to the system."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from supervision.memory import Trimmer
+from supervision.memory import Trimmer, _malloc_trim
 
 BURST = """
 from supervision.memory import Trimmer, _malloc_trim, held_bytes
@@ -39,11 +40,12 @@ from supervision.memory import govern_memory
 
 if sys.argv[1] == "governed":
     govern_memory()
+size, count = int(sys.argv[2]), int(sys.argv[3])
 
 
 def images():
-    for _ in range(10):
-        yield bytearray(100_000)
+    for _ in range(count):
+        yield bytearray(size)
 
 
 for turn in range(60):
@@ -54,17 +56,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there glibc is told")
-def test_what_is_free_is_kept_for_the_next_images() -> None:
-    def faults(how: str) -> int:
-        said = subprocess.run(
-            [sys.executable, "-c", FAULTS, how], check=True, timeout=50, capture_output=True
-        )
-        return int(said.stdout)
+def faults(how: str, *, size: int, count: int) -> int:
+    command = [sys.executable, "-c", FAULTS, how, str(size), str(count)]
+    without = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(without)}
+    said = subprocess.run(command, check=True, timeout=50, capture_output=True, env=environment)
+    return int(said.stdout)
 
+
+@pytest.mark.skipif(_malloc_trim() is None, reason="only glibc is told")
+def test_what_is_free_is_kept_for_the_next_images() -> None:
     # 500 images of 25 pages each.
-    assert faults("as it comes") > 5000
-    assert faults("governed") < 500
+    assert faults("governed", size=100_000, count=10) < 500
+    assert faults("as it comes", size=100_000, count=10) > 5000
+
+
+@pytest.mark.skipif(_malloc_trim() is None, reason="only glibc is told")
+def test_that_goes_for_large_images_too() -> None:
+    # 50 images of 2,441 pages each.
+    assert faults("governed", size=10_000_000, count=1) < 5000
 
 
 class Memory:

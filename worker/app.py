@@ -166,7 +166,7 @@ class Worker:
 
         self._keeper.set_ready(tell)
         self._watch(loop)
-        self._finish()
+        self._finish(loop)
         return self._exit_code()
 
     def _exit_code(self) -> int:
@@ -207,6 +207,8 @@ class Worker:
     def _watch(self, loop: Loop) -> None:
         """Wait until stopped; end a worker whose model hangs, which its heartbeat hides."""
         while not self._stop.wait(LOOK_S):
+            if loop.running_for_s() > LOOK_S:
+                loop.relieve()
             if loop.running_for_s() > self._settings.max_inference_s:
                 held = fields_of_all(self._in_hand.snapshot())
                 log.error("an inference hangs; stopping", seconds=loop.running_for_s(), **held)
@@ -227,7 +229,7 @@ class Worker:
         thread.start()
         self._threads[name] = thread
 
-    def _finish(self) -> None:
+    def _finish(self, loop: Loop) -> None:
         """Finish what is in hand within the grace; give back the rest."""
         log.info("worker stopping", in_hand=len(self._in_hand))
         give_up_at = time.monotonic() + self._settings.stop_grace_s
@@ -237,6 +239,7 @@ class Worker:
         self._join("intake", "operations")
         if not self._has_crashed:
             self._in_hand.wait_until_empty(give_up_at - time.monotonic())
+        loop.relieve()  # what is answered need not be given back
         self._decoders.close()
         self._leave()
         self._ready.close()

@@ -12,9 +12,9 @@ _NO_ROOM: Final = Room(jobs=0, size_bytes=0)
 class InHand:
     """Bounded by images and bytes; a suspect is alone in it.
 
-    Calls find room whatever operations are held, and operations fill what calls leave.
-    So there may be twice as many as the limits say, and for a while thrice when others have
-    given operations back.
+    Jobs that are answered count with their bytes only, until they are gone. Calls find room
+    whatever operations are held, and operations fill what calls leave. So there may be twice as
+    many as the limits say, and for a while thrice when others have given operations back.
     """
 
     def __init__(self, *, max_jobs: int, max_bytes: int) -> None:
@@ -65,6 +65,11 @@ class InHand:
         with self._changed:
             self._answered.update(self._claims.keys() & {claim.entry_id for claim in claims})
             self._changed.notify_all()
+
+    def note_unsent(self, entry_ids: Iterable[str]) -> None:
+        """Say whose answers could not be sent: nobody knows for how long, so they leave no room."""
+        with self._changed:
+            self._answered.difference_update(entry_ids)
 
     def mark_lost(self, entry_ids: Iterable[str]) -> None:
         """Say which jobs were retired or taken over by others."""

@@ -1,6 +1,7 @@
 """Answers that wait for others, to go to Redis together."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,11 +17,11 @@ MOST_S: Final = 0.05
 """A model that takes longer for an image gains nothing that can be seen."""
 
 MOST_ANSWERS: Final = 8
-"""More hardly make each of them any cheaper."""
+"""So many do not wait for more, which would hardly make each of them any cheaper."""
 
 
 class Outbox:
-    """Of the thread of the model alone.
+    """Filled by whoever runs the model, emptied by any thread.
 
     An answer costs Redis, the front-end and its caller less when others come with it, and on a busy
     machine that is time for the model. Where images wait for each other anyway, all are answered
@@ -34,16 +35,18 @@ class Outbox:
             clock: seconds.
         """
         self._clock = clock
+        self._lock = threading.Lock()
         self._answers: list[Ended] = []
         self._due_at = math.inf
 
     def add(self, answers: Sequence[Ended], patience_s: float) -> None:
         """Keep answers that may wait for so long."""
-        self._answers += answers
-        self._due_at = min(self._due_at, self._clock() + patience_s)
+        with self._lock:
+            self._answers += answers
+            self._due_at = min(self._due_at, self._clock() + patience_s)
 
     def may_wait(self, seconds: float | None) -> bool:
-        """Return whether there are answers, and all of them can wait so long; None: unknown."""
+        """Return whether there are answers, few enough, and all can wait so long; None: unknown."""
         if not self._answers or len(self._answers) >= MOST_ANSWERS or seconds is None:
             return False
         return self._clock() + seconds <= self._due_at
@@ -54,8 +57,9 @@ class Outbox:
 
     def take(self) -> list[Ended]:
         """Return all there are, and be empty."""
-        answers, self._answers = self._answers, []
-        self._due_at = math.inf
+        with self._lock:
+            answers, self._answers = self._answers, []
+            self._due_at = math.inf
         return answers
 
 

@@ -98,6 +98,7 @@ class Publisher:
                 REDIS_BROKEN.add("complete")
                 self._absence.noticed(error, kept=len(ended))
                 self._tried |= over
+                self._in_hand.note_unsent(over)
             return False
         self._in_hand.mark_lost(lost)
         if ended:

@@ -240,7 +240,16 @@ def test_answers_go_along_with_the_look_at_the_next_batch() -> None:
 
 
 def cost_of_one(seconds: float) -> BatchCost:
-    cost = BatchCost(1)
+    return cost_of(1, seconds)
+
+
+def cost_of_two(seconds: float) -> BatchCost:
+    """The second image costs nothing, so that batches have two."""
+    return cost_of(2, seconds)
+
+
+def cost_of(size: int, seconds: float) -> BatchCost:
+    cost = BatchCost(size)
     ticks = itertools.count()
     cost.measure(lambda _: None, lambda: next(ticks) * seconds)
     return cost
@@ -270,6 +279,42 @@ def test_they_do_not_where_the_next_batch_takes_too_long() -> None:
     house.cost = cost_of_one(1000)
     house.run(*long_queued(3))
     assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(("deadline_ms", "queue_us"), [(10**12, 0), (1001, 10**12)])
+def test_one_in_a_hurry_is_answered_before_the_next_batch_with_all_of_its_own(
+    deadline_ms: int, queue_us: int
+) -> None:
+    house = House()
+    house.cost = cost_of_two(1.0)
+    first, second, third, fourth = long_queued(4)
+    hurried = item(99, deadline_ms=deadline_ms, queue_us=queue_us)
+    house.run(first, second, hurried, third, fourth)
+    assert house.engine.batches == [[1, 2], [99, 3], [4]]
+    assert house.publisher.together == [(0, True), (4, True), (1, False)]
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_waits_for_a_batch_that_takes_too_long_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    house.cost = cost_of_one(0.001)
+    ready, loop = house.parts()
+    house.put(ready, *long_queued(3))
+    ready.close()
+    predict = house.engine.predict
+
+    def slow(images: UInt8Array) -> Float32Array:
+        if len(house.engine.batches) == 2:
+            loop.relieve()
+            loop.relieve()
+        return predict(images)
+
+    monkeypatch.setattr(house.engine, "predict", slow)
+    loop.run()
+    assert house.publisher.together == [(0, True), (2, False), (1, False)]
 
 
 @pytest.mark.usefixtures("patient")

@@ -134,3 +134,16 @@ def test_replies_that_cannot_be_sent_at_once_are_sent_later() -> None:
     assert len(IN_HAND) == 0
     # It may have been the first try that was taken.
     assert wasted() == before
+
+
+def test_a_job_whose_answer_cannot_be_sent_leaves_no_room_for_others() -> None:
+    store = Store(None, Completion.PUBLISHED, Completion.PUBLISHED)
+    jobs = [claim(f"{number}-0") for number in range(4)]
+    IN_HAND.add(jobs)
+    IN_HAND.note_answered(jobs)
+    assert IN_HAND.wait_for_call_room(0).jobs == 4
+    ended_ones: list[Ended] = [(each, Reply(), Outcome.COMPLETED) for each in jobs]
+    store.publisher.publish_and_look(ended_ones, looks=False)
+    assert not IN_HAND.wait_for_call_room(0)
+    store.publisher.publish_now(ended_ones)
+    assert IN_HAND.wait_for_call_room(0).jobs == 4

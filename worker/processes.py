@@ -14,6 +14,9 @@ from worker.settings import WorkerSettings
 MEMORY_SHARE: Final = 0.8
 """Of what is available when the first process serves; the others may take no more."""
 
+ALONE_THREADS_MOST: Final = 8
+"""Unless more are wanted: few models run one image quicker on more, and each process has them."""
+
 STOP_MARGIN_S: Final = 20.0
 """How much longer than `WORKER_STOP_GRACE_S` a process may take to stop, as threads have to end."""
 
@@ -71,7 +74,7 @@ def environment_of_children(
         count: how many processes there are.
     """
     share = max(1, cores // count)
-    alone = settings.alone_threads or settings.inference_threads or cores
+    alone = settings.alone_threads or settings.inference_threads or min(cores, ALONE_THREADS_MOST)
     return {
         **environment,
         "WORKER_PROCESSES": "1",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.engine import Float32Array, UInt8Array
-from worker.engines.all_cores import AllCores
+from worker.engines.all_cores import AllCores, if_quicker
 
 
 class Engine:
@@ -37,6 +37,7 @@ class Computing:
 
 
 FEW, MANY = 1.0, 2.0
+IMAGE: UInt8Array = np.zeros((1, 1, 1, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,47 @@ def test_a_failure_leaves_nothing_behind() -> None:
     assert computing.now == 0
 
 
+def test_an_engine_without_threads_to_add_says_that_it_computes() -> None:
+    computing = Computing(is_alone=True)
+    seen: list[int] = []
+
+    class Seeing(Engine):
+        def predict(self, images: UInt8Array) -> Float32Array:
+            seen.append(computing.now)
+            return super().predict(images)
+
+    AllCores(Seeing(FEW), None, computing).predict(IMAGE)  # type: ignore[arg-type]
+    assert (seen, computing.now) == ([1], 0)
+
+
 def test_batches_are_measured_as_they_run_under_load() -> None:
     few, many = Engine(FEW), Engine(MANY)
     AllCores(few, many, Computing(is_alone=True)).warm_up([1, 2])  # type: ignore[arg-type]
     assert few.warmed == [1, 2]
-    assert many.warmed == [1]
+    assert many.warmed == []
+
+
+class Clocked(Engine):
+    """Takes its score as seconds, on a clock of its own."""
+
+    now = 0.0
+
+    def predict(self, images: UInt8Array) -> Float32Array:
+        Clocked.now += self.score
+        return super().predict(images)
+
+
+@pytest.mark.parametrize(("seconds", "is_used"), [(0.5, True), (0.85, True), (0.95, False)])
+def test_many_threads_are_used_where_they_are_quicker(
+    monkeypatch: pytest.MonkeyPatch, *, seconds: float, is_used: bool
+) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: Clocked.now)
+    wide = Clocked(seconds)
+    assert if_quicker(Clocked(1.0), lambda: wide, IMAGE) is (wide if is_used else None)
+
+
+def test_one_that_cannot_be_had_is_done_without() -> None:
+    def broken() -> Engine:
+        raise ValueError("no such threads")
+
+    assert if_quicker(Engine(FEW), broken, IMAGE) is None

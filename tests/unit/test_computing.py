@@ -1,5 +1,7 @@
 """Processes that compute know of each other, and those that are gone are forgotten."""
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -98,6 +100,27 @@ def test_one_without_the_file_is_never_alone_and_disturbs_nobody(
     assert not computing.begin()
     assert second.begin()
     computing.end()
+
+
+def test_what_goes_wrong_with_the_locks_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> Any:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    computing = Computing(tmp_path / "computing")
+    assert computing.begin()
+    monkeypatch.setattr("fcntl.lockf", no_locks)
+    computing.end()
+    assert not computing.begin()
+
+
+def test_the_file_does_not_look_old(tmp_path: Path) -> None:
+    path = tmp_path / "computing"
+    computing = Computing(path)
+    os.utime(path, (0, 0))
+    computing.begin()
+    assert path.stat().st_mtime > 0
 
 
 def test_there_may_be_no_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,8 @@ def test_threads_that_were_set_are_kept() -> None:
     settings = WorkerSettings(inference_threads=5, alone_threads=6)
     mine = environment_of_children({}, settings, cores=8, count=8)
     assert mine["WORKER_ALONE_THREADS"] == "6"
+    mine = environment_of_children({}, WorkerSettings(), cores=64, count=64)
+    assert mine["WORKER_ALONE_THREADS"] == "8"
 
 
 @pytest.mark.parametrize(

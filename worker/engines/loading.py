@@ -11,7 +11,8 @@ import structlog
 from worker.agreement import Agreement, agreement, photos, scores_of
 from worker.computing import Computing
 from worker.engine import Engine, Float32Array
-from worker.engines.all_cores import AllCores
+from worker.engines.all_cores import AllCores, if_quicker
+from worker.engines.checks import empty_images
 from worker.engines.conversion import Converted, converted
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
@@ -58,9 +59,11 @@ def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) 
             precision=spec.precision,
             agreement=str(found),
         )
+    wide = None
     if alone_threads > threads > 0 and loaded.with_threads is not None:
-        return AllCores(loaded.engine, loaded.with_threads(alone_threads), Computing())
-    return loaded.engine
+        make_wide = partial(loaded.with_threads, alone_threads)
+        wide = if_quicker(loaded.engine, make_wide, empty_images(spec, 1))
+    return AllCores(loaded.engine, wide, Computing())
 
 
 def compared(loaded: Loaded, spec: ModelSpec, count: int | None = None) -> Agreement | None:

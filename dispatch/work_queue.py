@@ -8,13 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
-from google.protobuf.message import DecodeError
 from redis import exceptions
 
-from despacho.job.v1.job_pb2 import DeadLetter, Job, ModelCard, Reply, WorkerCard
-from dispatch import keys, retiring, scripts
+from despacho.job.v1.job_pb2 import DeadLetter, ModelCard, Reply, WorkerCard
+from dispatch import claiming, keys, retiring, scripts
 from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine, raise_first, says
 from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
@@ -163,25 +162,40 @@ class WorkQueue:
             claims, is_all = self._waiting(streams, room)
             self._note(key, is_all=is_all)
         if not claims and block and room:
-            step = min(self._step.jobs(room), at_once)
-            claims = self._read([(streams, step)], BLOCK_MS)
-            self._note(key, is_all=len(claims) < step)
+            claims, is_all = self._first(streams, self._step.jobs(room), at_once)
+            self._note(key, is_all=is_all)
         return claims
+
+    def _first(self, streams: Sequence[str], most: int, at_once: int) -> tuple[list[Claim], bool]:
+        """Wait for jobs, and take the first that come; return also whether nothing is left."""
+        step = min(most, at_once)
+        # Where what was taken says nothing about what is left, it is asked along with it.
+        asks = [claiming.counting(streams)] if step < most else []
+        replies = self._line.call(
+            claiming.reading(self.worker, streams, step, BLOCK_MS),
+            *asks,
+            timeout_s=REPLY_TIMEOUT_S + BLOCK_MS / 1000,
+        )
+        claims = self._claims_in(replies[:1])
+        if not asks:
+            return claims, len(claims) < step
+        counts = replies[1]
+        return claims, isinstance(counts, list) and not any(map(int, counts))
 
     def _waiting(self, streams: Sequence[str], room: Room) -> tuple[list[Claim], bool]:
         """Take what is in the first streams first; return also whether nothing is left."""
         counts = dict(zip(streams, self._counts(streams) if room else (), strict=False))
         claims: list[Claim] = []
         while any(counts.values()) and (left := room.without(claims)):
-            reads: list[tuple[Sequence[str], int]] = []
+            reads: list[Command] = []
             step = self._step.jobs(left)
             for stream, count in counts.items():
                 if wanted := min(count, step):
-                    reads.append(([stream], wanted))
+                    reads.append(claiming.reading(self.worker, [stream], wanted))
                     counts[stream] -= wanted
                     step -= wanted
             try:
-                claims += self._read(reads, None)
+                claims += self._claims_in(self._line.call(*reads))
             except BrokerUnavailable:
                 if claims:
                     # They are ours; left behind, they would count as those of a lost worker.
@@ -190,7 +204,7 @@ class WorkQueue:
         return claims, bool(room) and not any(counts.values())
 
     def _counts(self, streams: Sequence[str]) -> list[int]:
-        command = scripts.COUNT_WAITING.call(streams, (keys.GROUP,))
+        command = claiming.counting(streams)
         (counts,) = self._line.call(command)
         if says(counts, "NOGROUP"):
             # Somebody emptied Redis, or a part of it.
@@ -202,21 +216,8 @@ class WorkQueue:
     def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
         self._all_at[priorities] = time.monotonic() if is_all else -math.inf
 
-    def _read(
-        self, reads: Sequence[tuple[Sequence[str], int]], block_ms: int | None
-    ) -> list[Claim]:
-        """Take up to so many of each of some streams, and so on, in one round trip."""
-        block = () if block_ms is None else ("BLOCK", block_ms)
-        replies = self._line.call(
-            *(
-                (
-                    *("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", count, *block),
-                    *("STREAMS", *streams, *(">" for _ in streams)),
-                )
-                for streams, count in reads
-            ),
-            timeout_s=REPLY_TIMEOUT_S + (block_ms or 0) / 1000,
-        )
+    def _claims_in(self, replies: Sequence[Any]) -> list[Claim]:
+        """Return what was taken."""
         good = [reply for reply in replies if not isinstance(reply, exceptions.ResponseError)]
         claims = []
         for name, entries in chain.from_iterable(reply or () for reply in good):
@@ -237,22 +238,12 @@ class WorkQueue:
     def _parsed(
         self, priority: Priority, entry_id: bytes, fields: Sequence[bytes], *, attempt: int
     ) -> Claim | None:
-        values = dict(zip(fields[::2], fields[1::2], strict=True))
-        try:
-            return Claim(
-                job=Job.FromString(values[b"job"]),
-                image=values[b"image"],
-                priority=priority,
-                entry_id=entry_id.decode(),
-                attempt=attempt,
-                deadline_ms=int(values[b"deadline"]),
-                size_bytes=int(values[b"size"]),
-            )
-        except (KeyError, ValueError, DecodeError):
-            # Not written by `enqueue`: nobody waits for it, and it would come back for ever.
+        claim = claiming.claim_of(priority, entry_id, fields, attempt=attempt)
+        if claim is None:
+            # Nobody waits for it, and it would come back for ever.
             stream = keys.jobs(self.model, priority)
             self._line.call(("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id))
-            return None
+        return claim
 
     def complete(self, ended: Sequence[Ended]) -> list[Completion]:
         """Publish replies and retire their jobs; harmless when repeated.

@@ -7,7 +7,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "operations.md"
 
-OF_WORKERS: Final = {"work_queue", "retiring"}
+OF_WORKERS: Final = {"work_queue", "claiming", "retiring"}
 """The modules of `dispatch` that talk to Redis for workers; the others do for front-ends."""
 
 WITH_SUBCOMMANDS: Final = {"XINFO", "XGROUP"}

@@ -86,6 +86,23 @@ async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
     assert len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=3)) == 5
 
 
+async def test_who_took_the_only_job_knows_it_and_waits_for_the_next_without_asking(
+    store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_queue, "FRESH_S", 60)
+    room = Room(16, 1 << 30)
+    assert queue.claim(CALL_PRIORITIES, room, block=True) == []
+
+    def asked(*_: object) -> None:
+        raise AssertionError("it was known that nothing is left")
+
+    monkeypatch.setattr(queue, "_waiting", asked)
+    for _ in range(2):
+        await enqueue(store, submission())
+        assert len(queue.claim(CALL_PRIORITIES, room, block=True, at_once=1)) == 1
+    assert queue.claim(CALL_PRIORITIES, room, block=True, at_once=1) == []
+
+
 @pytest.mark.parametrize("fresh_s", [0, 60])
 async def test_the_order_of_priorities_holds_after_a_claim_that_took_all(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch, fresh_s: float

@@ -14,7 +14,7 @@ import pytest
 
 from worker.computing import Computing
 from worker.engine import Engine, UInt8Array
-from worker.engines import conversion, loading
+from worker.engines import all_cores, conversion, loading
 from worker.engines.conversion import Target
 from worker.engines.installed import version_of
 from worker.engines.runtime import keras, tf
@@ -108,16 +108,16 @@ def test_one_image_on_all_cores_has_the_same_scores(
 ) -> None:
     spec = spec_of(folder / "model.keras", engine)
     cache_dir = folder / "cache"
-    made: list[Engine] = []
+    made: list[Engine | None] = []
 
-    def used(engine: Engine, make_wide: Callable[[], Engine], image: UInt8Array) -> Engine:
-        del engine, image  # this model is too small to be any quicker
-        made.append(make_wide())
-        return made[0]
+    def noted(make: Callable[[], Engine]) -> Engine | None:
+        made.append(all_cores.wide_engine(make))
+        return made[-1]
 
-    monkeypatch.setattr(loading, "if_quicker", used)
+    monkeypatch.setattr(loading, "wide_engine", noted)
     loaded = load_engine(spec, threads=1, alone_threads=2, cache_dir=cache_dir)
     assert len(made) == 1
+    assert made[0] is not None
     load_engine(spec, threads=2, alone_threads=2, cache_dir=cache_dir)
     assert len(made) == 1  # that would be the same engine once more
     for is_alone in (True, False):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.engine import Float32Array, UInt8Array
-from worker.engines.all_cores import AllCores, if_quicker
+from worker.engines.all_cores import RUNS, AllCores, wide_engine
 
 
 class Engine:
@@ -79,27 +79,55 @@ def test_batches_are_measured_as_they_run_under_load() -> None:
     assert many.warmed == []
 
 
-class Clocked(Engine):
-    """Takes its score as seconds, on a clock of its own."""
+class Clock:
+    """Goes on while an engine runs."""
 
     now = 0.0
 
+    def __call__(self) -> float:
+        return self.now
+
+
+class Timed(Engine):
+    """Takes its score as seconds, the first time much longer."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        super().__init__(seconds)
+        self._clock = clock
+        self.runs = 0
+
     def predict(self, images: UInt8Array) -> Float32Array:
-        Clocked.now += self.score
+        self.runs += 1
+        self._clock.now += self.score if self.runs > 1 else 10
         return super().predict(images)
 
 
 @pytest.mark.parametrize(("seconds", "is_used"), [(0.5, True), (0.85, True), (0.95, False)])
-def test_many_threads_are_used_where_they_are_quicker(
-    monkeypatch: pytest.MonkeyPatch, *, seconds: float, is_used: bool
+def test_the_first_images_that_are_alone_find_out_what_is_quicker(
+    *, seconds: float, is_used: bool
 ) -> None:
-    monkeypatch.setattr("time.perf_counter", lambda: Clocked.now)
-    wide = Clocked(seconds)
-    assert if_quicker(Clocked(1.0), lambda: wide, IMAGE) is (wide if is_used else None)
+    clock, computing = Clock(), Computing(is_alone=True)
+    few, many = Timed(1.0, clock), Timed(seconds, clock)
+    engine = AllCores(few, many, computing, clock)  # type: ignore[arg-type]
+    for _ in range(2 * RUNS):
+        engine.predict(IMAGE)
+    assert (few.runs, many.runs) == (RUNS, RUNS)
+    computing.is_alone = False
+    engine.predict(IMAGE)
+    assert (few.runs, many.runs) == (RUNS + 1, RUNS)
+    computing.is_alone = True
+    engine.predict(IMAGE)
+    assert many.runs - RUNS == is_used
 
 
-def test_one_that_cannot_be_had_is_done_without() -> None:
+def test_an_engine_that_cannot_be_had_is_done_without() -> None:
     def broken() -> Engine:
         raise ValueError("no such threads")
 
-    assert if_quicker(Engine(FEW), broken, IMAGE) is None
+    assert wide_engine(broken) is None
+
+
+def test_one_that_can_be_had_is_warm() -> None:
+    many = Engine(MANY)
+    assert wide_engine(lambda: many) is many
+    assert many.warmed == [1]

@@ -11,8 +11,9 @@ from worker.engine import Engine, Float32Array, UInt8Array
 
 log = structlog.get_logger()
 
-RUNS: Final = 3
-"""Of one image, to see how long it takes; the fastest counts, as it was disturbed least."""
+RUNS: Final = 4
+"""Images that are alone and run with few threads, and as many with all, before one way is chosen;
+the fastest run counts, as it was disturbed least."""
 
 WORTH: Final = 0.9
 """Of the time that one image takes with few threads: with more than this, many are no gain."""
@@ -21,17 +22,30 @@ WORTH: Final = 0.9
 class AllCores:
     """An engine with few threads and, for an image that is alone on the machine, one with many.
 
+    The first such images find out whether that is quicker. While a worker starts, nobody could: the
+    other processes start at the same time.
+
     Args:
         engine: for everything else.
         wide: of the same model, with more threads; None: there is none, but others may have one
             and should know when this engine computes.
         computing: tells whether others compute.
+        clock: seconds.
     """
 
-    def __init__(self, engine: Engine, wide: Engine | None, computing: Computing) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        wide: Engine | None,
+        computing: Computing,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._engine = engine
         self._wide = wide
         self._computing = computing
+        self._clock = clock
+        self._few_s: list[float] = []
+        self._many_s: list[float] = []
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run an empty batch of each size with few threads: that is what there is under load."""
@@ -39,43 +53,48 @@ class AllCores:
 
     def predict(self, images: UInt8Array) -> Float32Array:
         """Score a batch; see `worker.engine.Engine`."""
-        engine = self._engine
-        if self._computing.begin() and self._wide is not None and len(images) == 1:
-            engine = self._wide
+        is_alone = self._computing.begin()
         try:
-            return engine.predict(images)
+            if is_alone and self._wide is not None and len(images) == 1:
+                return self._alone(self._wide, images)
+            return self._engine.predict(images)
         finally:
             self._computing.end()
 
+    def _alone(self, wide: Engine, images: UInt8Array) -> Float32Array:
+        if len(self._few_s) == RUNS:
+            return wide.predict(images)
+        is_wide = len(self._many_s) == len(self._few_s)
+        began = self._clock()
+        scores = (wide if is_wide else self._engine).predict(images)
+        (self._many_s if is_wide else self._few_s).append(self._clock() - began)
+        if len(self._few_s) == RUNS:
+            self._choose()
+        return scores
 
-def if_quicker(engine: Engine, make_wide: Callable[[], Engine], image: UInt8Array) -> Engine | None:
-    """Return an engine with many threads; None if it runs one image hardly quicker, or not at all.
+    def _choose(self) -> None:
+        few_s, many_s = min(self._few_s), min(self._many_s)
+        is_used = many_s <= WORTH * few_s
+        if not is_used:
+            self._wide = None
+        log.info(
+            "one image on all cores",
+            is_used=is_used,
+            milliseconds=round(many_s * 1000, 1),
+            with_few_threads=round(few_s * 1000, 1),
+        )
+
+
+def wide_engine(make: Callable[[], Engine]) -> Engine | None:
+    """Return an engine with many threads, warm; None if it cannot be had.
 
     Args:
-        engine: with few threads.
-        make_wide: loads it.
-        image: a batch of one.
+        make: loads it.
     """
     try:
-        wide = make_wide()
-        few_s, many_s = (_quickest_s(each, image) for each in (engine, wide))
+        wide = make()
+        wide.warm_up([1])
     except Exception:
         log.exception("one image does not get all cores")
         return None
-    log.info(
-        "one image on all cores",
-        is_used=many_s <= WORTH * few_s,
-        milliseconds=round(many_s * 1000, 1),
-        with_few_threads=round(few_s * 1000, 1),
-    )
-    return wide if many_s <= WORTH * few_s else None
-
-
-def _quickest_s(engine: Engine, image: UInt8Array) -> float:
-    engine.predict(image)  # the first is slower
-    taken_s = []
-    for _ in range(RUNS):
-        began = time.perf_counter()
-        engine.predict(image)
-        taken_s.append(time.perf_counter() - began)
-    return min(taken_s)
+    return wide

@@ -11,8 +11,7 @@ import structlog
 from worker.agreement import Agreement, agreement, photos, scores_of
 from worker.computing import Computing
 from worker.engine import Engine, Float32Array
-from worker.engines.all_cores import AllCores, if_quicker
-from worker.engines.checks import empty_images
+from worker.engines.all_cores import AllCores, wide_engine
 from worker.engines.conversion import Converted, converted
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
@@ -61,8 +60,7 @@ def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) 
         )
     wide = None
     if alone_threads > threads > 0 and loaded.with_threads is not None:
-        make_wide = partial(loaded.with_threads, alone_threads)
-        wide = if_quicker(loaded.engine, make_wide, empty_images(spec, 1))
+        wide = wide_engine(partial(loaded.with_threads, alone_threads))
     return AllCores(loaded.engine, wide, Computing())
 
 

@@ -25,12 +25,16 @@ class Engine:
 
 class Computing:
     def __init__(self, *, is_alone: bool) -> None:
-        self.is_alone = is_alone
+        self.alone = is_alone
+        self.stays_alone = True
         self.now = 0
 
     def begin(self) -> bool:
         self.now += 1
-        return self.is_alone
+        return self.alone
+
+    def is_alone(self) -> bool:
+        return self.alone and self.stays_alone
 
     def end(self) -> None:
         self.now -= 1
@@ -112,12 +116,29 @@ def test_the_first_images_that_are_alone_find_out_what_is_quicker(
     for _ in range(2 * RUNS):
         engine.predict(IMAGE)
     assert (few.runs, many.runs) == (RUNS, RUNS)
-    computing.is_alone = False
+    computing.alone = False
     engine.predict(IMAGE)
     assert (few.runs, many.runs) == (RUNS + 1, RUNS)
-    computing.is_alone = True
+    computing.alone = True
     engine.predict(IMAGE)
     assert many.runs - RUNS == is_used
+
+
+def test_images_that_did_not_stay_alone_say_nothing() -> None:
+    clock, computing = Clock(), Computing(is_alone=True)
+    few, many = Timed(1.0, clock), Timed(0.5, clock)
+    engine = AllCores(few, many, computing, clock)  # type: ignore[arg-type]
+    computing.stays_alone = False
+    many.score = 3.0  # as others need the cores
+    for _ in range(4 * RUNS):
+        engine.predict(IMAGE)
+    computing.stays_alone = True
+    many.score = 0.5
+    for _ in range(2 * RUNS):
+        engine.predict(IMAGE)
+    before = few.runs
+    engine.predict(IMAGE)
+    assert few.runs == before
 
 
 def test_an_engine_that_cannot_be_had_is_done_without() -> None:

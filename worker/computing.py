@@ -57,22 +57,13 @@ class Computing:
         """Say that this process computes, until `end`; return whether it is the only one."""
         if self._file is None:
             return False
+        asked = struct.pack(_FLOCK, *_whole_file(fcntl.F_WRLCK))
         try:
             self._touch(self._file)
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._at)
-        except OSError:
-            # Whatever is wrong with the file, what hangs on it is speed.
-            return False
-        return self.is_alone()
-
-    def is_alone(self) -> bool:
-        """Return whether no other process computes."""
-        if self._file is None:
-            return False
-        asked = struct.pack(_FLOCK, *_whole_file(fcntl.F_WRLCK))
-        try:
             found = struct.unpack(_FLOCK, fcntl.fcntl(self._file, fcntl.F_GETLK, asked))
         except OSError:
+            # Whatever is wrong with the file, what hangs on it is speed.
             return False
         return _type_in(found) == fcntl.F_UNLCK
 

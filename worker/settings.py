@@ -68,10 +68,10 @@ class WorkerSettings(BaseSettings):
     otherwise the engine's own choice."""
 
     alone_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads for one image while no other worker of this machine computes, where LiteRT or
-    OpenVINO run it quicker so; each process then holds the model once more. Counts if
-    `WORKER_INFERENCE_THREADS` is smaller and not 0. 0: with several processes all cores, at most 8,
-    unless `WORKER_INFERENCE_THREADS` is set."""
+    """Threads for one image while no other worker of this machine computes, with LiteRT and
+    OpenVINO; each process then holds the model once more. Counts if `WORKER_INFERENCE_THREADS` is
+    smaller and not 0. 0: with several processes all cores, at most 8, unless
+    `WORKER_INFERENCE_THREADS` is set."""
 
     max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     """Largest image, width x height, read from its header before decoding."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.engine import Float32Array, UInt8Array
-from worker.engines.all_cores import RUNS, AllCores, wide_engine
+from worker.engines.all_cores import AllCores, wide_engine
 
 
 class Engine:
@@ -25,16 +25,12 @@ class Engine:
 
 class Computing:
     def __init__(self, *, is_alone: bool) -> None:
-        self.alone = is_alone
-        self.stays_alone = True
+        self.is_alone = is_alone
         self.now = 0
 
     def begin(self) -> bool:
         self.now += 1
-        return self.alone
-
-    def is_alone(self) -> bool:
-        return self.alone and self.stays_alone
+        return self.is_alone
 
     def end(self) -> None:
         self.now -= 1
@@ -81,64 +77,6 @@ def test_batches_are_measured_as_they_run_under_load() -> None:
     AllCores(few, many, Computing(is_alone=True)).warm_up([1, 2])  # type: ignore[arg-type]
     assert few.warmed == [1, 2]
     assert many.warmed == []
-
-
-class Clock:
-    """Goes on while an engine runs."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Timed(Engine):
-    """Takes its score as seconds, the first time much longer."""
-
-    def __init__(self, seconds: float, clock: Clock) -> None:
-        super().__init__(seconds)
-        self._clock = clock
-        self.runs = 0
-
-    def predict(self, images: UInt8Array) -> Float32Array:
-        self.runs += 1
-        self._clock.now += self.score if self.runs > 1 else 10
-        return super().predict(images)
-
-
-@pytest.mark.parametrize(("seconds", "is_used"), [(0.5, True), (0.85, True), (0.95, False)])
-def test_the_first_images_that_are_alone_find_out_what_is_quicker(
-    *, seconds: float, is_used: bool
-) -> None:
-    clock, computing = Clock(), Computing(is_alone=True)
-    few, many = Timed(1.0, clock), Timed(seconds, clock)
-    engine = AllCores(few, many, computing, clock)  # type: ignore[arg-type]
-    for _ in range(2 * RUNS):
-        engine.predict(IMAGE)
-    assert (few.runs, many.runs) == (RUNS, RUNS)
-    computing.alone = False
-    engine.predict(IMAGE)
-    assert (few.runs, many.runs) == (RUNS + 1, RUNS)
-    computing.alone = True
-    engine.predict(IMAGE)
-    assert many.runs - RUNS == is_used
-
-
-def test_images_that_did_not_stay_alone_say_nothing() -> None:
-    clock, computing = Clock(), Computing(is_alone=True)
-    few, many = Timed(1.0, clock), Timed(0.5, clock)
-    engine = AllCores(few, many, computing, clock)  # type: ignore[arg-type]
-    computing.stays_alone = False
-    many.score = 3.0  # as others need the cores
-    for _ in range(4 * RUNS):
-        engine.predict(IMAGE)
-    computing.stays_alone = True
-    many.score = 0.5
-    for _ in range(2 * RUNS):
-        engine.predict(IMAGE)
-    before = few.runs
-    engine.predict(IMAGE)
-    assert few.runs == before
 
 
 def test_an_engine_that_cannot_be_had_is_done_without() -> None:

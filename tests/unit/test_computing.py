@@ -35,9 +35,6 @@ class Other:
     def begin(self) -> bool:
         return self._asked("begin") == "True"
 
-    def is_alone(self) -> bool:
-        return self._asked("is_alone") == "True"
-
     def end(self) -> None:
         assert self._asked("end") == "None"
 
@@ -70,7 +67,6 @@ def test_one_is_alone_until_another_computes(other: Callable[[], Other]) -> None
     first, second = other(), other()
     assert first.begin()
     assert not second.begin()
-    assert not first.is_alone()  # any more
     first.end()
     # Whoever began while it was not alone counts as well.
     assert not first.begin()

@@ -100,7 +100,7 @@ def main() -> int:
         except CannotListen as error:
             return complain(str(error))
     code = 0
-    govern_memory()
+    govern_memory(keeps_free=True)
     try:
         with tracing.recorded("server", instance=f"{socket.gethostname()}-{os.getpid()}"):
             uvloop.run(run(settings, lifeline))

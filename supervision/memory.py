@@ -66,15 +66,18 @@ class Trimmer:
             self._last_bytes = min(self._last_bytes, held)
 
 
-def govern_memory() -> None:
-    """Keep what is free for the next image, up to `GROWTH_BYTES`; look every `PERIOD_S` for more.
+def govern_memory(*, keeps_free: bool) -> None:
+    """Look every `PERIOD_S` for what can be given back, in a thread; does nothing without glibc.
 
-    Looks in a thread of its own; does nothing without glibc.
+    Args:
+        keeps_free: whether to keep up to `GROWTH_BYTES` of what is free for the next image. Each
+            thread may hold so much: not for a process whose threads all have large images.
     """
     trim = _malloc_trim()
     if trim is None:
         return
-    _keep_free()
+    if keeps_free:
+        _keep_free()
     trimmer = Trimmer(trim, held_bytes)
 
     def run() -> None:

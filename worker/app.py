@@ -123,7 +123,7 @@ class Worker:
         Raises:
             CannotServeMetrics: their address is in use, or not ours.
         """
-        govern_memory()
+        govern_memory(keeps_free=False)
         with (
             worker_metrics.shown(self._served.card.name, self._in_hand),
             metrics.served(self._settings.metrics_address),

@@ -39,7 +39,7 @@ import resource, sys
 from supervision.memory import govern_memory
 
 if sys.argv[1] == "governed":
-    govern_memory()
+    govern_memory(keeps_free=True)
 size, count = int(sys.argv[2]), int(sys.argv[3])
 
 

@@ -15,7 +15,7 @@ MEMORY_SHARE: Final = 0.8
 """Of what is available when the first process serves; the others may take no more."""
 
 ALONE_THREADS_MOST: Final = 8
-"""Unless more are wanted: few models run one image quicker on more, and each process has them."""
+"""Unless more are wanted: each process has so many, and what more are good for was not measured."""
 
 STOP_MARGIN_S: Final = 20.0
 """How much longer than `WORKER_STOP_GRACE_S` a process may take to stop, as threads have to end."""

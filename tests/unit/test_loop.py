@@ -239,16 +239,8 @@ def test_answers_go_along_with_the_look_at_the_next_batch() -> None:
     assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
 
 
-def cost_of_one(seconds: float) -> BatchCost:
-    return cost_of(1, seconds)
-
-
-def cost_of_two(seconds: float) -> BatchCost:
-    """The second image costs nothing, so that batches have two."""
-    return cost_of(2, seconds)
-
-
 def cost_of(size: int, seconds: float) -> BatchCost:
+    """Batches of up to so many images, all of which take so long."""
     cost = BatchCost(size)
     ticks = itertools.count()
     cost.measure(lambda _: None, lambda: next(ticks) * seconds)
@@ -269,14 +261,14 @@ def long_queued(count: int) -> list[Prepared]:
 @pytest.mark.usefixtures("patient")
 def test_answers_to_images_that_waited_longer_wait_for_the_next_ones() -> None:
     house = House()
-    house.cost = cost_of_one(0.001)
+    house.cost = cost_of(1, 0.001)
     assert len(house.run(*long_queued(10))) == 10
     assert house.publisher.together == [(0, True), (8, True), (2, False)]
 
 
 def test_they_do_not_where_the_next_batch_takes_too_long() -> None:
     house = House()
-    house.cost = cost_of_one(1000)
+    house.cost = cost_of(1, 1000)
     house.run(*long_queued(3))
     assert house.publisher.together == [(0, True), (1, True), (1, True), (1, False)]
 
@@ -287,7 +279,7 @@ def test_one_in_a_hurry_is_answered_before_the_next_batch_with_all_of_its_own(
     deadline_ms: int, queue_us: int
 ) -> None:
     house = House()
-    house.cost = cost_of_two(1.0)
+    house.cost = cost_of(2, 1.0)
     first, second, third, fourth = long_queued(4)
     hurried = item(99, deadline_ms=deadline_ms, queue_us=queue_us)
     house.run(first, second, hurried, third, fourth)
@@ -300,7 +292,7 @@ def test_what_waits_for_a_batch_that_takes_too_long_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     house = House()
-    house.cost = cost_of_one(0.001)
+    house.cost = cost_of(1, 0.001)
     ready, loop = house.parts()
     house.put(ready, *long_queued(3))
     ready.close()
@@ -320,7 +312,7 @@ def test_what_waits_for_a_batch_that_takes_too_long_is_sent(
 @pytest.mark.usefixtures("patient")
 def test_others_find_room_beside_answers_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House()
-    house.cost = cost_of_one(0.001)
+    house.cost = cost_of(1, 0.001)
     predict, rooms = house.engine.predict, []
 
     def seen(images: UInt8Array) -> Float32Array:

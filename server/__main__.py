@@ -25,6 +25,7 @@ from supervision.lifeline import Lifeline
 from supervision.memory import govern_memory
 from supervision.stop_requests import StopRequests
 from supervision.supervisor import REFUSED
+from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
 from telemetry.refusal import explained
 from telemetry.tracing import CannotTrace
@@ -100,6 +101,8 @@ def main() -> int:
         except CannotListen as error:
             return complain(str(error))
     code = 0
+    # Before there are other threads, as those inherit it.
+    take_turns()
     govern_memory(keeps_free=True)
     try:
         with tracing.recorded("server", instance=f"{socket.gethostname()}-{os.getpid()}"):

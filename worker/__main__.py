@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from supervision.lifeline import Lifeline
 from supervision.supervisor import REFUSED
+from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
 from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
@@ -35,6 +36,8 @@ def main() -> int:
     try:
         if lifeline is None and process_count(settings) > 1:
             return serve_in_processes(settings, [sys.executable, "-m", "worker"])
+        # Before libraries start threads, as those inherit it.
+        take_turns()
         # What this imports takes half a second and 50 MB, which the parent of others can do
         # without.
         from worker.serving import serve  # noqa: PLC0415

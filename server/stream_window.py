@@ -3,10 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+UNTAKEN: Final = 4
+"""Responses that wait for the consumer: with so many, nobody is in a hurry for more."""
+
+TOGETHER: Final = 8
+"""Requests that are begun at once then. gRPC hands them over one by one, which would become a job
+in Redis, a claim and an answer each; more at once made no difference."""
 
 
 class StreamWindow(Generic[Request, Response]):
@@ -32,6 +39,9 @@ class StreamWindow(Generic[Request, Response]):
         self._answer = answer
         self._closing = closing
         self._places = asyncio.Semaphore(size)
+        self._held: list[Request] = []
+        """Those that were read and wait for others, while responses wait as well."""
+
         self._in_work: set[asyncio.Task[None]] = set()
         # None: there will be no more.
         self._ready: asyncio.Queue[Response | None] = asyncio.Queue()
@@ -56,11 +66,13 @@ class StreamWindow(Generic[Request, Response]):
             while (response := await self._ready.get()) is not None:
                 yield response
                 self._places.release()
+                self._begin_wanted(reader)
             if self._fault is not None:
                 raise self._fault
             if not self.was_cut:
                 reader.result()
         finally:
+            self._held.clear()
             try:
                 await _cancelled(reader, cutter, *self._in_work)
             finally:
@@ -75,15 +87,26 @@ class StreamWindow(Generic[Request, Response]):
                     request = await anext(requests)
                 except StopAsyncIteration:
                     return
-                work = asyncio.create_task(self._work(request))
-                self._in_work.add(work)
-                work.add_done_callback(partial(self._finish, reader=me))
+                self._held.append(request)
                 # It may be long until the next one comes, and this one large.
-                del request, work
+                del request
+                self._begin_wanted(me)
         finally:
+            self._begin(me)
             # The task knows this frame when it is cancelled. If this frame knew it, too, all of
             # the stream would stay until the next collection of garbage.
             del me
+
+    def _begin_wanted(self, reader: "asyncio.Task[None] | None") -> None:
+        if self._ready.qsize() < UNTAKEN or len(self._held) >= TOGETHER:
+            self._begin(reader)
+
+    def _begin(self, reader: "asyncio.Task[None] | None") -> None:
+        for request in self._held:
+            work = asyncio.create_task(self._work(request))
+            self._in_work.add(work)
+            work.add_done_callback(partial(self._finish, reader=reader))
+        self._held.clear()
 
     async def _work(self, request: Request) -> None:
         try:

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from server.stream_window import StreamWindow
+from server.stream_window import TOGETHER, UNTAKEN, StreamWindow
 from tests.front_end import LIMIT_S, Notice
 
 
@@ -137,3 +137,90 @@ async def test_an_answer_that_raises_ends_the_stream_with_its_error() -> None:
     window = StreamWindow(broken, size=5, closing=asyncio.Event())
     with pytest.raises(KeyError):
         await anext(window.responses(Sender(3, is_endless=True)))
+
+
+class Backlog:
+    """A stream of which `UNTAKEN` answers wait to be taken, and the consumer has another one."""
+
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+        self.begun: list[int] = []
+        self._sent: asyncio.Queue[int | None] = asyncio.Queue()
+        window = StreamWindow(self._answer, size=64, closing=self.closing)
+        self.responses = window.responses(self._requests())
+
+    @classmethod
+    @asynccontextmanager
+    async def built_up(cls) -> "AsyncIterator[Backlog]":
+        backlog = cls()
+        async with asyncio.timeout(LIMIT_S), aclosing(backlog.responses):
+            backlog.send(*range(1 + UNTAKEN))
+            assert await anext(backlog.responses) == 0
+            await backlog.settled()
+            assert backlog.begun == list(range(1 + UNTAKEN))
+            backlog.begun.clear()
+            yield backlog
+
+    def send(self, *numbers: int | None) -> None:
+        """Send requests; None: the end."""
+        for number in numbers:
+            self._sent.put_nowait(number)
+
+    async def settled(self) -> None:
+        """Let all happen that can."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def _requests(self) -> AsyncIterator[int]:
+        while (number := await self._sent.get()) is not None:
+            yield number
+
+    async def _answer(self, request: int) -> int:
+        self.begun.append(request)
+        return request
+
+
+async def test_while_answers_wait_requests_wait_for_each_other() -> None:
+    async with Backlog.built_up() as backlog:
+        *first, last = range(100, 100 + TOGETHER)
+        backlog.send(*first)
+        await backlog.settled()
+        assert backlog.begun == []
+        backlog.send(last)
+        await backlog.settled()
+        assert backlog.begun == [*first, last]
+
+
+async def test_they_wait_no_longer_once_answers_are_taken() -> None:
+    async with Backlog.built_up() as backlog:
+        backlog.send(100, 101)
+        await backlog.settled()
+        assert backlog.begun == []
+        await anext(backlog.responses)
+        # The consumer is done with one when it asks for the next.
+        await anext(backlog.responses)
+        await backlog.settled()
+        assert backlog.begun == [100, 101]
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+async def test_those_that_wait_are_answered_when_reading_ends(*, is_cut: bool) -> None:
+    async with Backlog.built_up() as backlog:
+        backlog.send(100, 101)
+        await backlog.settled()
+        if is_cut:
+            backlog.closing.set()
+        else:
+            backlog.send(None)
+        received = [response async for response in backlog.responses]
+        assert received == [*range(1, 1 + UNTAKEN), 100, 101]
+
+
+async def test_those_that_wait_are_not_begun_when_the_consumer_leaves() -> None:
+    tasks = asyncio.all_tasks()
+    async with Backlog.built_up() as backlog:
+        backlog.send(100, 101)
+        await backlog.settled()
+    await backlog.settled()
+    assert backlog.begun == []
+    assert asyncio.all_tasks() == tasks

@@ -9,11 +9,11 @@ from typing import Final
 from dispatch.jobs import Claim
 from dispatch.retiring import Ended
 
-SHARE: Final = 0.25
+SHARE: Final = 0.5
 """How much longer an answer may take for it, of the time that its image was in the queue and of the
 time that its caller has left."""
 
-MOST_S: Final = 0.05
+MOST_S: Final = 0.1
 """A model that takes longer for an image gains nothing that can be seen."""
 
 MOST_ANSWERS: Final = 8

@@ -25,7 +25,7 @@ def answers(count: int, *, first: int = 0) -> list[Ended]:
 
 @pytest.mark.parametrize(
     ("queued_s", "left_s", "expected"),
-    [(0, 10, 0), (0.04, 10, 0.01), (0.04, 0.02, 0.005), (0.04, -1, -0.25), (100, 100, MOST_S)],
+    [(0, 10, 0), (0.04, 10, 0.02), (0.04, 0.02, 0.01), (0.04, -1, -0.5), (100, 100, MOST_S)],
 )
 def test_patience_is_a_share_of_what_was_waited_and_of_what_is_left(
     queued_s: float, left_s: float, expected: float

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis import Connection, ConnectionPool, exceptions
+from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dispatch.blocking_connection import BlockingConnection
 from dispatch.errors import BrokerUnavailable
 from dispatch.scripts import Command, in_full
 
@@ -21,6 +22,8 @@ ABSENCE_S: Final = 0.5
 
 IDLE_S: Final = 1.0
 """A connection that was not used for so long is looked at first: Redis may have closed it."""
+
+_BROKEN: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse)
 
 
 class BlockingLine:
@@ -81,7 +84,7 @@ class BlockingLine:
                 again = self._exchange([in_full(commands[i]) for i in forgotten], timeout_s)
                 for position, reply in zip(forgotten, again, strict=True):
                     replies[position] = reply
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        except (*_BROKEN, OSError) as error:
             if self._away_since is None:
                 self._away_since = begun
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
@@ -102,36 +105,27 @@ class BlockingLine:
     def _exchange(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         connection = self._connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(timeout=timeout_s))
-                except exceptions.ReadOnlyError as error:
-                    # The server was demoted: the next connection may find its successor.
-                    raise exceptions.ConnectionError("the broker is a replica") from error
-                except exceptions.ResponseError as error:
-                    replies.append(error)
+            return connection.exchange(commands, timeout_s)
         except BaseException:
-            connection.disconnect()
+            connection.inner.disconnect()
             self._give_back(connection)
             raise
-        return replies
 
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._kept, "connection", None)
+    def _connection(self) -> BlockingConnection:
+        connection: BlockingConnection | None = getattr(self._kept, "connection", None)
         now = time.monotonic()
         if connection is not None and now - self._kept.used_at > IDLE_S:
             self._give_back(connection)
             connection = None
         if connection is None:
-            connection = self._kept.connection = self._pool.get_connection()
+            connection = BlockingConnection(self._pool.get_connection())
+            self._kept.connection = connection
         self._kept.used_at = now
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: BlockingConnection) -> None:
         self._kept.connection = None
-        self._pool.release(connection)
+        self._pool.release(connection.inner)
 
 
 def says(reply: Any, word: str) -> bool:

@@ -7,9 +7,9 @@ not needed. A task, a lock and a time-out for each reply cost more than the repl
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import hiredis
 from redis import exceptions
@@ -17,23 +17,12 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from dispatch.packing import packed
+from dispatch.resp_errors import error_of
 from dispatch.scripts import Command
-
-_ERRORS: Final[dict[str, Callable[[str], Exception]]] = {
-    "LOADING": exceptions.BusyLoadingError,
-    "NOSCRIPT": exceptions.NoScriptError,
-    "OOM": exceptions.OutOfMemoryError,
-    "READONLY": exceptions.ReadOnlyError,
-}
-"""Errors that somebody tells from others, by the first word of their text."""
 
 
 class ConnectionBroke(Exception):
     """It is closed; what was sent and not answered may have happened."""
-
-
-def _error_of(text: str) -> Exception:
-    return _ERRORS.get(text.partition(" ")[0], exceptions.ResponseError)(text)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,9 +44,7 @@ class RespConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = hiredis.Reader(
-            protocolError=exceptions.InvalidResponse, replyError=_error_of
-        )
+        self._parser = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=error_of)
         self._exchanges: deque[_Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None

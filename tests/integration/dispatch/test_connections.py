@@ -1,12 +1,13 @@
 """Each thread of a worker keeps a connection as long as it is good."""
 
+import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from dispatch import blocking_line
-from dispatch.blocking_line import BlockingLine
+from dispatch.blocking_line import BlockingLine, says
 from dispatch.errors import BrokerUnavailable
 from tests.redis_server import RedisServer
 
@@ -75,3 +76,41 @@ def test_closing_closes_those_of_threads_that_have_ended(
     assert len(connections(redis_server) & set(ended)) == 3
     line.close()
     assert not connections(redis_server) & set(ended)
+
+
+def test_replies_of_any_size_come_whole_and_in_order(line: BlockingLine) -> None:
+    large = bytes(range(256)) * 10_000  # far more than is read at once
+    replies = line.call(("ECHO", large), ("ECHO", b""), ("ECHO", large[::-1]), ("NONSENSE",))
+    assert replies[:3] == [large, b"", large[::-1]]
+    assert says(replies[3], "unknown command")
+    assert line.call(("ECHO", b"next")) == [b"next"]
+
+
+def test_each_call_says_how_long_it_waits(line: BlockingLine) -> None:
+    first = connection_of(line)
+    assert line.call(("BLPOP", "no-such-list", "0.3"), timeout_s=5) == [None]
+    assert connection_of(line) == first
+    with pytest.raises(BrokerUnavailable):
+        line.call(("BLPOP", "no-such-list", "5"), timeout_s=0.1)
+    # What it answers later must not be taken for the answer to something else.
+    assert connection_of(line) != first
+
+
+def test_nonsense_in_the_place_of_a_reply_is_a_broken_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = BlockingLine(f"redis://127.0.0.1:{server.getsockname()[1]}")
+        answering = threading.Thread(target=answer_nonsense, args=[server])
+        answering.start()
+        with pytest.raises(BrokerUnavailable):
+            line.call(("PING",))
+        answering.join()
+        line.close()
+
+
+def answer_nonsense(server: socket.socket) -> None:
+    """Introduce itself as Redis does, and then answer what no Redis would."""
+    connection, _ = server.accept()
+    with connection:
+        while request := connection.recv(4096):
+            count = request.count(b"SETINFO")
+            connection.sendall(b"+OK\r\n" * count if count else b"?!\r\n")

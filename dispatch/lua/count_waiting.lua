@@ -5,17 +5,29 @@
 --
 -- Returns one count for each stream, 1 for a key that is none: reading it tells why. Too low
 -- after somebody has deleted claimed jobs by hand; who then waits for jobs is given them anyway.
--- NOGROUP where there is no queue.
+-- NOGROUP where there are jobs and nobody may claim them. A stream that is missing has none.
+
+-- Not from XPENDING, which also counts the jobs of each worker there is.
+local function claimed(key)
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local fields = {}
+    for i = 1, #group, 2 do fields[group[i]] = group[i + 1] end
+    if fields.name == ARGV[1] then return fields.pending end
+  end
+end
 
 local counts = {}
-for index = 1, #KEYS do
-  local all = redis.pcall('XLEN', KEYS[index])
+for index, key in ipairs(KEYS) do
+  local all = redis.pcall('XLEN', key)
   if type(all) == 'table' then
     counts[index] = 1
+  elseif all == 0 then
+    counts[index] = 0
   else
+    local of_others = claimed(key)
+    if not of_others then return redis.error_reply('NOGROUP ' .. key .. ' has no group ' .. ARGV[1]) end
     -- A job leaves the stream and the list of what is claimed together.
-    local claimed = redis.call('XPENDING', KEYS[index], ARGV[1])[1]
-    counts[index] = math.max(0, all - claimed)
+    counts[index] = math.max(0, all - of_others)
   end
 end
 return counts

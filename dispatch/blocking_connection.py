@@ -7,7 +7,7 @@ write and to read them, and a worker of a quick model does little else.
 
 import socket
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import hiredis
 from redis import Connection, exceptions
@@ -25,12 +25,18 @@ class BlockingConnection:
 
     Args:
         inner: that redis-py has connected. Nobody else may use it meanwhile.
+
+    Raises:
+        ConnectionError: of redis-py: it is closed already.
     """
 
     def __init__(self, inner: Connection) -> None:
         self.inner = inner
-        # None only while it is not connected. There is no public name for it.
-        self._socket = cast("socket.socket", inner._sock)  # noqa: SLF001
+        # There is no public name for it.
+        connected: socket.socket | None = inner._sock  # noqa: SLF001
+        if connected is None:
+            raise exceptions.ConnectionError("another thread has closed the connection")
+        self._socket = connected
         self._reader = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=error_of)
         self._buffer = bytearray(BUFFER_BYTES)
         self._timeout_s = 0.0
@@ -60,7 +66,7 @@ class BlockingConnection:
                 # The server was demoted: the next connection may find its successor.
                 raise exceptions.ConnectionError("the broker is a replica")
             elif isinstance(reply, exceptions.ConnectionError):
-                raise reply
+                raise reply  # it is loading, or wants to be told again who we are
             else:
                 replies.append(reply)
         return replies

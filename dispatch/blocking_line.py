@@ -118,7 +118,12 @@ class BlockingLine:
             self._give_back(connection)
             connection = None
         if connection is None:
-            connection = BlockingConnection(self._pool.get_connection())
+            inner = self._pool.get_connection()
+            try:
+                connection = BlockingConnection(inner)
+            except exceptions.ConnectionError:
+                self._pool.release(inner)
+                raise
             self._kept.connection = connection
         self._kept.used_at = now
         return connection

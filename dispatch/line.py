@@ -18,6 +18,13 @@ from dispatch.scripts import Command, in_full
 CONNECT_TIMEOUT_S: Final = 0.9
 """A broker that does not accept a connection by then is away: callers hear within 1 s."""
 
+_FOR_THE_NEXT: Final = (
+    exceptions.ReadOnlyError,
+    exceptions.BusyLoadingError,
+    exceptions.AuthenticationError,
+)
+"""Errors that say nothing of a command, but that another connection is needed."""
+
 
 class Line:
     """Commands and replies in order, over one connection.
@@ -85,10 +92,11 @@ class Line:
             connection.abort()
             raise BrokerUnavailable("the broker is starting") from replies[0]
         for reply in replies:
-            # It was demoted, or follows another: the next connection may find its successor.
-            if isinstance(reply, (exceptions.ReadOnlyError, exceptions.BusyLoadingError)):
+            # It was demoted, or follows another: the next connection may find its successor. Or
+            # something between us connected to it anew: the next one introduces itself again.
+            if isinstance(reply, _FOR_THE_NEXT):
                 connection.abort()
-                raise OutcomeUnknown("the broker is a replica") from reply
+                raise OutcomeUnknown("the broker is a replica, or does not know us") from reply
         return replies
 
     async def _open(self) -> RespConnection:

@@ -7,9 +7,11 @@ from redis import exceptions
 
 _ERRORS: Final[dict[str, Callable[[str], Exception]]] = {
     "LOADING": exceptions.BusyLoadingError,
+    "NOAUTH": exceptions.AuthenticationError,
     "NOSCRIPT": exceptions.NoScriptError,
     "OOM": exceptions.OutOfMemoryError,
     "READONLY": exceptions.ReadOnlyError,
+    "WRONGPASS": exceptions.AuthenticationError,
 }
 """Errors that somebody tells from others, by the first word of their text."""
 

@@ -70,6 +70,9 @@ class Batch:
 
     async def _labels(self, item: pb.BatchImage, request_id: str) -> pb.PredictResponse:
         validation.check_request_id(item.request_id)
+        if self._has_been_given_up.is_set():
+            # The window has kept it until now, and nobody would give up what it begins.
+            raise Draining("this server stopped before this image was begun")
         try:
             return await self._labelling.label(
                 item.image,

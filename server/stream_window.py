@@ -15,6 +15,9 @@ TOGETHER: Final = 8
 """Requests that are begun at once then. gRPC hands them over one by one, which would become a job
 in Redis, a claim and an answer each; more at once made no difference."""
 
+HELD_S: Final = 0.005
+"""How long a request waits for others at most, however slowly the consumer takes responses."""
+
 
 class StreamWindow(Generic[Request, Response]):
     """Answers the requests of one stream in the order in which the work finishes.
@@ -42,6 +45,7 @@ class StreamWindow(Generic[Request, Response]):
         self._held: list[Request] = []
         """Those that were read and wait for others, while responses wait as well."""
 
+        self._timer: asyncio.TimerHandle | None = None
         self._in_work: set[asyncio.Task[None]] = set()
         # None: there will be no more.
         self._ready: asyncio.Queue[Response | None] = asyncio.Queue()
@@ -73,6 +77,7 @@ class StreamWindow(Generic[Request, Response]):
                 reader.result()
         finally:
             self._held.clear()
+            self._begin(reader)  # nothing, and no more by the timer
             try:
                 await _cancelled(reader, cutter, *self._in_work)
             finally:
@@ -100,8 +105,14 @@ class StreamWindow(Generic[Request, Response]):
     def _begin_wanted(self, reader: "asyncio.Task[None] | None") -> None:
         if self._ready.qsize() < UNTAKEN or len(self._held) >= TOGETHER:
             self._begin(reader)
+        elif self._held and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(HELD_S, self._begin, reader)
 
     def _begin(self, reader: "asyncio.Task[None] | None") -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for request in self._held:
             work = asyncio.create_task(self._work(request))
             self._in_work.add(work)

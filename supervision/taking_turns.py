@@ -16,9 +16,10 @@ from contextlib import suppress
 def take_turns() -> None:
     """Let no thread that is started from here on interrupt another one, nor the calling one.
 
-    Child processes inherit it. Does nothing where there is no such policy, or where it may not be
-    chosen.
+    Child processes inherit it. Does nothing where there is no such policy, where it may not be
+    chosen, or where somebody has chosen another one than the usual, such as with `chrt`.
     """
     if sys.platform == "linux":
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -6,8 +6,15 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from server import stream_window
 from server.stream_window import TOGETHER, UNTAKEN, StreamWindow
 from tests.front_end import LIMIT_S, Notice
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait for each other for longer than a test takes."""
+    monkeypatch.setattr(stream_window, "HELD_S", 600)
 
 
 class Sender:
@@ -145,6 +152,7 @@ class Backlog:
     def __init__(self) -> None:
         self.closing = asyncio.Event()
         self.begun: list[int] = []
+        self.notice = Notice()
         self._sent: asyncio.Queue[int | None] = asyncio.Queue()
         window = StreamWindow(self._answer, size=64, closing=self.closing)
         self.responses = window.responses(self._requests())
@@ -177,9 +185,11 @@ class Backlog:
 
     async def _answer(self, request: int) -> int:
         self.begun.append(request)
+        self.notice.announce()
         return request
 
 
+@pytest.mark.usefixtures("patient")
 async def test_while_answers_wait_requests_wait_for_each_other() -> None:
     async with Backlog.built_up() as backlog:
         *first, last = range(100, 100 + TOGETHER)
@@ -191,6 +201,7 @@ async def test_while_answers_wait_requests_wait_for_each_other() -> None:
         assert backlog.begun == [*first, last]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_they_wait_no_longer_once_answers_are_taken() -> None:
     async with Backlog.built_up() as backlog:
         backlog.send(100, 101)
@@ -203,6 +214,13 @@ async def test_they_wait_no_longer_once_answers_are_taken() -> None:
         assert backlog.begun == [100, 101]
 
 
+async def test_they_do_not_wait_for_ever_for_a_consumer_that_takes_nothing() -> None:
+    async with Backlog.built_up() as backlog:
+        backlog.send(100, 101)
+        await backlog.notice.until(lambda: backlog.begun == [100, 101])
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_cut", [True, False])
 async def test_those_that_wait_are_answered_when_reading_ends(*, is_cut: bool) -> None:
     async with Backlog.built_up() as backlog:
@@ -216,6 +234,7 @@ async def test_those_that_wait_are_answered_when_reading_ends(*, is_cut: bool) -
         assert received == [*range(1, 1 + UNTAKEN), 100, 101]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_those_that_wait_are_not_begun_when_the_consumer_leaves() -> None:
     tasks = asyncio.all_tasks()
     async with Backlog.built_up() as backlog:

@@ -35,6 +35,15 @@ def test_threads_and_children_from_then_on_take_turns() -> None:
     assert after == [os.SCHED_BATCH] * 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
+def test_another_policy_that_somebody_chose_stays() -> None:
+    chosen = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+    said = subprocess.run(
+        [sys.executable, "-c", chosen + POLICIES], check=True, capture_output=True, timeout=50
+    )
+    assert set(map(int, said.stdout.split())) == {os.SCHED_IDLE}
+
+
 def test_nothing_happens_where_it_may_not_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

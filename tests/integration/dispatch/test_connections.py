@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -97,20 +98,34 @@ def test_each_call_says_how_long_it_waits(line: BlockingLine) -> None:
 
 
 def test_nonsense_in_the_place_of_a_reply_is_a_broken_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        line = BlockingLine(f"redis://127.0.0.1:{server.getsockname()[1]}")
-        answering = threading.Thread(target=answer_nonsense, args=[server])
-        answering.start()
+    with answering(b"?!") as line, pytest.raises(BrokerUnavailable):
+        line.call(("PING",))
+
+
+def test_one_that_has_forgotten_who_we_are_is_replaced() -> None:
+    # Such as behind a proxy that has connected to Redis anew.
+    with answering(b"-NOAUTH Authentication required.", b"+PONG") as line:
         with pytest.raises(BrokerUnavailable):
             line.call(("PING",))
-        answering.join()
+        assert line.call(("PING",)) == [b"PONG"]
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[BlockingLine]:
+    """Yield a line to one that introduces itself as Redis, and gives each connection one answer."""
+
+    def answer(server: socket.socket) -> None:
+        for each in answers:
+            connection, _ = server.accept()
+            with connection:
+                while request := connection.recv(4096):
+                    count = request.count(b"SETINFO")
+                    connection.sendall(b"+OK\r\n" * count or each + b"\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = BlockingLine(f"redis://127.0.0.1:{server.getsockname()[1]}")
+        thread = threading.Thread(target=answer, args=[server])
+        thread.start()
+        yield line
         line.close()
-
-
-def answer_nonsense(server: socket.socket) -> None:
-    """Introduce itself as Redis does, and then answer what no Redis would."""
-    connection, _ = server.accept()
-    with connection:
-        while request := connection.recv(4096):
-            count = request.count(b"SETINFO")
-            connection.sendall(b"+OK\r\n" * count if count else b"?!\r\n")
+        thread.join()

@@ -23,7 +23,13 @@ ABSENCE_S: Final = 0.5
 IDLE_S: Final = 1.0
 """A connection that was not used for so long is looked at first: Redis may have closed it."""
 
-_BROKEN: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse)
+_BROKEN: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+    OSError,
+)
+"""What ends a connection, of redis-py and of the system."""
 
 
 class BlockingLine:
@@ -84,7 +90,7 @@ class BlockingLine:
                 again = self._exchange([in_full(commands[i]) for i in forgotten], timeout_s)
                 for position, reply in zip(forgotten, again, strict=True):
                     replies[position] = reply
-        except (*_BROKEN, OSError) as error:
+        except _BROKEN as error:
             if self._away_since is None:
                 self._away_since = begun
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error

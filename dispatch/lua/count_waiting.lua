@@ -7,6 +7,7 @@
 -- after somebody has deleted claimed jobs by hand; who then waits for jobs is given them anyway.
 -- NOGROUP where there are jobs and nobody may claim them. A stream that is missing has none.
 
+-- Returns how many jobs of a stream workers have; nil where there is no group.
 -- Not from XPENDING, which also counts the jobs of each worker there is.
 local function claimed(key)
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
@@ -24,10 +25,12 @@ for index, key in ipairs(KEYS) do
   elseif all == 0 then
     counts[index] = 0
   else
-    local of_others = claimed(key)
-    if not of_others then return redis.error_reply('NOGROUP ' .. key .. ' has no group ' .. ARGV[1]) end
+    local taken = claimed(key)
+    if not taken then
+      return redis.error_reply('NOGROUP ' .. key .. ' has no group ' .. ARGV[1])
+    end
     -- A job leaves the stream and the list of what is claimed together.
-    counts[index] = math.max(0, all - of_others)
+    counts[index] = math.max(0, all - taken)
   end
 end
 return counts

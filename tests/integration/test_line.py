@@ -170,6 +170,7 @@ async def test_a_broker_that_is_starting_has_done_nothing() -> None:
     "answer",
     [
         b"+OK\r\n-READONLY You can't write against a read only replica.\r\n",
+        b"-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n",
         b"+OK\r\n-LOADING it began to load between two commands\r\n",
         b"this is not RESP\r\n",
     ],

@@ -68,6 +68,12 @@ FULL = Refusal(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "the queue is full", retry_after_s=2.5
 )
 NO_CHUNK = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "no chunk", field="chunk")
+CUT_SHORT = Refusal(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "INVALID_ARGUMENT",
+    "other than announced",
+    field="total_bytes",
+)
 CRASH = Refusal(grpc.StatusCode.INTERNAL, "INFERENCE_FAILED", "the model raised")
 NO_MODEL = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model named 'nope'")
 NO_WORKER = Refusal(
@@ -225,6 +231,9 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
                 self.chunk_sizes.append(len(part.chunk))
                 if request.image.startswith(b"bad"):
                     raise BAD
+            # A call that was given up may look like one that ended, for a moment.
+            if options.total_bytes and len(request.image) != options.total_bytes:
+                raise CUT_SHORT
             self.requests.append(request)
             self._wait_if_slow(request)
             return prediction_pb2.PredictUploadResponse(response=answer(request))

@@ -35,7 +35,8 @@ def python_of(requirements: Path) -> Path:
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
+    # A link: a copy could still be open for writing in a child that another thread just forked.
+    venv.create(folder, symlinks=True, with_pip=True)
     ended = subprocess.run(
         [
             *(str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),

@@ -103,7 +103,7 @@ class Environment:
         """Install the wheel; what it needs only the first time."""
         complete = self.folder / "complete"
         if not complete.exists():
-            venv.create(self.folder, clear=True)
+            venv.create(self.folder, clear=True, symlinks=True)
             self._pip("install", *options, str(wheel))
             complete.touch()
         else:

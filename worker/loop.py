@@ -140,7 +140,7 @@ class Loop:
         self._trace(batch, inference_s)
         self._quick.note(inference_s)
         self._politeness.note(len(batch), inference_s)
-        self._note_cost(len(batch), inference_s)
+        self._cost.note(len(batch), inference_s)
         self._work_done.add(len(batch), inference_s)
         INFERENCE_SECONDS.observe(inference_s, self._card.name)
         BATCH_IMAGES.observe(len(batch), self._card.name)
@@ -174,12 +174,6 @@ class Loop:
         if scores.shape != (len(batch), len(self._labels)):
             raise ValueError(f"scores of shape {scores.shape} for {len(batch)} images")
         return scores
-
-    def _note_cost(self, size: int, seconds: float) -> None:
-        before = self._cost.best_size
-        self._cost.note(size, seconds)
-        if self._cost.best_size != before:
-            self._in_hand.allow(most_in_hand(self._cost.best_size))
 
     def _together(self, batch: Sequence[Prepared]) -> UInt8Array:
         """Return the images in one piece; one alone is that where it was decoded."""

@@ -29,8 +29,19 @@ def measured(most: int, seconds: Callable[[int], float]) -> BatchCost:
     return cost
 
 
-def test_where_each_image_takes_its_time_small_batches_are_as_good() -> None:
-    assert measured(16, lambda size: 0.01 * size).best_size == 1
+def test_where_each_image_takes_its_time_a_few_are_as_good() -> None:
+    assert measured(16, lambda size: 0.01 * size).best_size == 4
+    assert measured(3, lambda size: 0.01 * size).best_size == 3
+    assert measured(1, lambda size: 0.01 * size).best_size == 1
+
+
+def test_nobody_waits_long_for_others_where_that_saves_nothing() -> None:
+    assert measured(16, lambda size: 0.03 * size).best_size == 1
+    assert measured(16, lambda size: 0.3 * size).best_size == 1
+
+
+def test_a_few_that_take_longer_each_are_not_better_than_one() -> None:
+    assert measured(16, lambda size: 0.01 * size**1.5).best_size == 1
 
 
 def test_where_larger_batches_take_no_longer_they_are_filled() -> None:
@@ -64,15 +75,13 @@ def test_an_engine_without_a_warm_up_gets_full_batches() -> None:
     assert cost.best_size == 16
 
 
-def test_the_best_size_follows_what_batches_take() -> None:
-    cost = measured(2, lambda size: 0.01 * size)
-    assert cost.best_size == 1
-    for _ in range(50):
-        cost.note(1, 0.02)  # another one runs on the same core now
-    assert cost.best_size == 2
-    for _ in range(50):
-        cost.note(2, 0.04)
-    assert cost.best_size == 1
+def test_one_size_that_is_slow_tells_of_all_others() -> None:
+    cost = measured(16, lambda size: 0.01 * size)
+    for _ in range(100):
+        cost.note(3, 0.06)  # another process runs on the same core now
+    assert cost.seconds(1) == pytest.approx(0.02, rel=0.01)
+    assert cost.seconds(8) == pytest.approx(0.16, rel=0.01)
+    assert cost.best_size == 4
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(1, 0.02), (2, 0.03), (3, 0.04), (8, 0.1)])

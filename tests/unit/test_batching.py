@@ -317,7 +317,7 @@ def measured(most: int, seconds: Callable[[int], float]) -> BatchCost:
 
 
 def test_a_batch_is_as_large_as_is_worth_filling() -> None:
-    ready = ready_queue(8, max_wait_s=LIMIT_S, cost=measured(8, lambda size: 0.01 * size))
+    ready = ready_queue(8, max_wait_s=LIMIT_S, cost=measured(8, lambda size: 0.3 * size))
     put(ready, 1, 2)
     assert numbers(ready.next_batch()) == [1]
     assert numbers(ready.next_batch()) == [2]

@@ -83,6 +83,9 @@ class ReplyReader:
             replies = await stream.read()
             for reply in replies:
                 self._pending.deliver(reply)
+            if replies:
+                # Who waited for them goes first: those are late, and the next read is early.
+                await asyncio.sleep(0)
         except (BrokerUnavailable, OutcomeUnknown) as error:
             REDIS_BROKEN.add("replies")
             # A broken read is often the first sign of a lost broker.

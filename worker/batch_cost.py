@@ -24,7 +24,7 @@ cannot be told from chance in so short a time."""
 FEW: Final = 4
 """So many are taken where they are no worse than one. A model is measured while it has the machine
 for itself; beside decoding, each batch brings the weights into the caches again, and has its turn
-to wait for. At 32 calls in flight 1.05 to 1.08 times as many images per second, with each engine;
+to wait for. At 32 calls in flight 1.03 to 1.08 times as many images per second, with each engine;
 two bring most of that, and eight no more."""
 
 FEW_S: Final = 0.1

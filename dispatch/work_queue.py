@@ -73,12 +73,17 @@ class WorkQueue:
         return (time.monotonic() * 1e6 + (self._offset_us or 0.0)) / 1000
 
     def open(self) -> None:
-        """Create the job streams and their group where they are missing.
+        """Create the job streams and their group where they are missing, and try what takes jobs.
+
+        A worker without the rights for that must not announce itself: calls would wait for it.
 
         Raises:
             BrokerUnavailable: try again.
         """
         raise_first(self._line.call(scripts.OPEN.call(self._streams, (keys.GROUP,))))
+        stream = self._streams[0]
+        own_jobs = ("XREADGROUP", "GROUP", keys.GROUP, self.worker, "COUNT", 1, "STREAMS", stream)
+        raise_first(self._line.call(("XINFO", "GROUPS", stream), (*own_jobs, "0")))
 
     def announce(
         self,

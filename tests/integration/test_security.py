@@ -314,7 +314,7 @@ async def fail_until_told(stack: Stack, process: Process, rule: str) -> None:
                 await client.predict(image_of((1, 1, 1)), model=MODEL, timeout_s=1)
 
 
-@pytest.mark.parametrize("rule", ["+xreadgroup", "+xack", "+sadd"])
+@pytest.mark.parametrize("rule", ["+xreadgroup", "+xack", "+sadd", "+xinfo|groups"])
 async def test_without_a_right_of_the_worker_its_log_says_why(
     stack: Stack, guarded: GuardedRedis, keys: Keys, rule: str
 ) -> None:
@@ -322,6 +322,12 @@ async def test_without_a_right_of_the_worker_its_log_says_why(
     start_server(stack, guarded.url_of("front-end"))
     worker = start_worker(stack, guarded.url_of("worker"))
     await fail_until_told(stack, worker, rule)
+    async with AsyncClient(stack.address) as client:
+        with pytest.raises(DespachoError) as caught:
+            await client.predict(image_of((1, 1, 1)), model=MODEL, timeout_s=1)
+    # One that cannot even take jobs is not waited for.
+    takes_jobs = rule == "+xack"
+    assert caught.value.reason == ("EXPIRED_IN_QUEUE" if takes_jobs else "MODEL_NOT_FOUND")
     assert_no_secrets(worker.log, keys)
 
 

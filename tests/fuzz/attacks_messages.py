@@ -230,7 +230,9 @@ def endless(arena: Arena, stream: Endless) -> None:
             if stream.pause_s:
                 time.sleep(stream.pause_s)
 
-    answer, _ = call(arena.channel, stream.path, sent(), Manners(timeout_s=stream.seconds))
+    # More than can be answered until then: it is the deadline that has to end it.
+    manners = Manners(timeout_s=stream.seconds, most_responses=1_000_000)
+    answer, _ = call(arena.channel, stream.path, sent(), manners)
     arena.accept(answer, also=HASTE, within_s=stream.seconds + IN_TIME)
     if answer.name not in HASTE and not answer.reason:
         raise Wrong(f"a stream that goes on ended with {answer.name}")

@@ -31,6 +31,10 @@ FEW_S: Final = 0.1
 """Unless they take longer than that, seconds: such costs are no matter then, and the first image
 would wait for the last."""
 
+GROWTH: Final = 1.2
+"""How many times as good as the best until now a size must be for a larger one to be tried. Less
+may be chance, and a network that is built for four images is slower under load than two pairs."""
+
 NOTHING_S: Final = 1e-4
 """A warm-up that is over sooner has not run a model, and says nothing about its batches."""
 
@@ -103,7 +107,7 @@ class BatchCost:
                 return
             self._measured[size] = seconds
             rate = _rate(size, seconds)
-            if rate <= best * (1 + TOLERANCE):
+            if rate < best * GROWTH:
                 break  # larger ones are no better, either, and each delays the first job
             best = rate
         self._choose()

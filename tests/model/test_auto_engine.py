@@ -89,7 +89,7 @@ def test_of_two_workers_one_measures_and_both_choose_the_same(
     assert said[0] == said[1]
     engine, batch_size, has_tensorflow = said[0].split()
     assert engine in {"tensorflow", "litert", "openvino"}
-    assert batch_size in {"1", "4"}
+    assert batch_size == "16"  # a limit: each worker measures for itself
     assert has_tensorflow == "False"
     assert chosen(auto(cache), threads=0, max_batch_size=0, cache_dir=cache).engine == engine
 

@@ -19,7 +19,9 @@ ENGINES: tuple[EngineName, ...] = ("tensorflow", "litert", "openvino")
 
 
 def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Path) -> ModelSpec:
-    """Return the model with its engine chosen, and the size of batch that suits it.
+    """Return the model with its engine chosen.
+
+    How many images are taken at a time is found out when it is loaded, as with any engine.
 
     Takes milliseconds unless the engines have to be measured, which is half a minute or more. If
     that fails it is TensorFlow.
@@ -35,14 +37,14 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
     candidates = candidates_of(spec)
     if len(candidates) == 1:
         log.info("engine chosen", engine=candidates[0].engine, reason="no other is installed")
-        return _with(spec, candidates[0])
+        return spec.with_engine(candidates[0].engine, candidates[0].precision)
     mode = mode_of(threads)
     try:
         table = tuned(spec, [mode], cache_dir)
     except OSError as error:
         reason = f"the cache cannot be written: {error.strerror or error}"
         log.warning("engines not measured; the first is used", reason=reason)
-        return _with(spec, candidates[0])
+        return spec.with_engine(candidates[0].engine, candidates[0].precision)
     for failure in table.failures:
         log.warning(
             "engine rejected; `despacho tune --force` tries again",
@@ -53,9 +55,10 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
     choice = choose(table, mode, max_batch_size=limit, precision=spec.precision)
     if choice is None:
         log.error("no engine can be used; trying the first")
-        return _with(spec, candidates[0])
+        return spec.with_engine(candidates[0].engine, candidates[0].precision)
     _tell(table, mode, choice)
-    return _with(spec, choice.row.candidate, batch_size=choice.row.batch_size)
+    found = choice.row.candidate
+    return spec.with_engine(found.engine, found.precision)
 
 
 def tuned(
@@ -116,12 +119,6 @@ def candidates_of(spec: ModelSpec) -> list[Candidate]:
 
 def _missing(table: Table, candidates: Sequence[Candidate], modes: Sequence[Mode]) -> list[Mode]:
     return [mode for mode in modes if not all(table.has(one, mode) for one in candidates)]
-
-
-def _with(spec: ModelSpec, candidate: Candidate, batch_size: int | None = None) -> ModelSpec:
-    changed = spec.with_engine(candidate.engine, candidate.precision)
-    size = batch_size or spec.default_batch_size
-    return changed.model_copy(update={"default_batch_size": size})
 
 
 def _tell(table: Table, mode: Mode, choice: Choice) -> None:

@@ -108,7 +108,7 @@ class BatchCost:
             self._measured[size] = seconds
             rate = _rate(size, seconds)
             if rate < best * GROWTH:
-                break  # larger ones are no better, either, and each delays the first job
+                break  # larger ones are hardly better, either, and each delays the first job
             best = rate
         self._choose()
         log.info(

@@ -33,7 +33,7 @@ class InHand:
         self._changed = threading.Condition()
 
     def allow(self, max_jobs: int) -> None:
-        """Change how many calls may be held, as the batches have become larger or smaller."""
+        """Change how many calls may be held, once it is known how large batches are."""
         with self._changed:
             self._most = Room(max_jobs, self._most.size_bytes)
             self._changed.notify_all()

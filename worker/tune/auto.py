@@ -37,14 +37,14 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
     candidates = candidates_of(spec)
     if len(candidates) == 1:
         log.info("engine chosen", engine=candidates[0].engine, reason="no other is installed")
-        return spec.with_engine(candidates[0].engine, candidates[0].precision)
+        return _run_by(spec, candidates[0])
     mode = mode_of(threads)
     try:
         table = tuned(spec, [mode], cache_dir)
     except OSError as error:
         reason = f"the cache cannot be written: {error.strerror or error}"
         log.warning("engines not measured; the first is used", reason=reason)
-        return spec.with_engine(candidates[0].engine, candidates[0].precision)
+        return _run_by(spec, candidates[0])
     for failure in table.failures:
         log.warning(
             "engine rejected; `despacho tune --force` tries again",
@@ -55,10 +55,9 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
     choice = choose(table, mode, max_batch_size=limit, precision=spec.precision)
     if choice is None:
         log.error("no engine can be used; trying the first")
-        return spec.with_engine(candidates[0].engine, candidates[0].precision)
+        return _run_by(spec, candidates[0])
     _tell(table, mode, choice)
-    found = choice.row.candidate
-    return spec.with_engine(found.engine, found.precision)
+    return _run_by(spec, choice.row.candidate)
 
 
 def tuned(
@@ -119,6 +118,10 @@ def candidates_of(spec: ModelSpec) -> list[Candidate]:
 
 def _missing(table: Table, candidates: Sequence[Candidate], modes: Sequence[Mode]) -> list[Mode]:
     return [mode for mode in modes if not all(table.has(one, mode) for one in candidates)]
+
+
+def _run_by(spec: ModelSpec, candidate: Candidate) -> ModelSpec:
+    return spec.with_engine(candidate.engine, candidate.precision)
 
 
 def _tell(table: Table, mode: Mode, choice: Choice) -> None:

@@ -3,8 +3,8 @@
 Blocking, and safe to use from several threads.
 """
 
-import math
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,7 @@ from dispatch.blocking_line import REPLY_TIMEOUT_S, BlockingLine, raise_first, s
 from dispatch.claim_step import ClaimStep
 from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim, Completion, Priority, Room
+from dispatch.leftovers import Leftovers
 from dispatch.retiring import Ended
 from dispatch.scripts import Command
 
@@ -27,10 +28,6 @@ LEASE_S: Final = 3.0
 BLOCK_MS: Final = 500
 CLOCK_ROUND_TRIP_S: Final = 0.1
 """A slower announcement does not set the clock, which it could set wrong by half of this."""
-
-FRESH_S: Final = 0.005
-"""How long it is believed that there is no more than a claim took. For longer, jobs of all
-priorities may have come, of which the higher ones must be taken first."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -65,8 +62,7 @@ class WorkQueue:
         self._line = BlockingLine(url)
         self._offset_us: float | None = None
         self._step = ClaimStep()
-        self._all_at: dict[tuple[Priority, ...], float] = {}
-        """Of which priorities the last claim took all there were, and when, monotonic seconds."""
+        self._left = defaultdict[tuple[Priority, ...], Leftovers](Leftovers)
 
     def now_ms(self) -> float:
         """Return the Redis time, from announcements and the monotonic clock."""
@@ -160,32 +156,39 @@ class WorkQueue:
                 lease. Once it has heard of some, it returns those instead.
         """
         streams = [keys.jobs(self.model, priority) for priority in priorities]
-        key = tuple(priorities)
+        left = self._left[tuple(priorities)]
         claims: list[Claim] = []
         # If there was no more than was taken just now, it is likely so again.
-        if not block or time.monotonic() - self._all_at.get(key, -math.inf) >= FRESH_S:
+        if not block or not left.are_none():
             claims, is_all = self._waiting(streams, room)
-            self._note(key, is_all=is_all)
+            left.note(none=is_all)
         if not claims and block and room:
-            claims, is_all = self._first(streams, self._step.jobs(room), at_once)
-            self._note(key, is_all=is_all)
+            claims, is_all = self._first(streams, self._step.jobs(room), at_once, left)
+            left.note(none=is_all)
         return claims
 
-    def _first(self, streams: Sequence[str], most: int, at_once: int) -> tuple[list[Claim], bool]:
+    def _first(
+        self, streams: Sequence[str], most: int, at_once: int, left: Leftovers
+    ) -> tuple[list[Claim], bool]:
         """Wait for jobs, and take the first that come; return also whether nothing is left."""
         step = min(most, at_once)
         # Where what was taken says nothing about what is left, it is asked along with it.
-        asks = [claiming.counting(streams)] if step < most else []
+        asks = [claiming.counting(streams)] if step < most and left.are_in_doubt() else []
         replies = self._line.call(
             claiming.reading(self.worker, streams, step, BLOCK_MS),
             *asks,
             timeout_s=REPLY_TIMEOUT_S + BLOCK_MS / 1000,
         )
         claims = self._claims_in(replies[:1])
-        if not asks:
+        if not claims or step == most:
             return claims, len(claims) < step
+        if not asks:
+            left.note_unasked()
+            return claims, True
         counts = replies[1]
-        return claims, isinstance(counts, list) and not any(map(int, counts))
+        is_all = isinstance(counts, list) and not any(map(int, counts))
+        left.note_asked(none=is_all)
+        return claims, is_all
 
     def _waiting(self, streams: Sequence[str], room: Room) -> tuple[list[Claim], bool]:
         """Take what is in the first streams first; return also whether nothing is left."""
@@ -217,9 +220,6 @@ class WorkQueue:
             (counts,) = self._line.call(command)
         raise_first([counts])
         return [int(count) for count in counts]
-
-    def _note(self, priorities: tuple[Priority, ...], *, is_all: bool) -> None:
-        self._all_at[priorities] = time.monotonic() if is_all else -math.inf
 
     def _claims_in(self, replies: Sequence[Any]) -> list[Claim]:
         """Return what was taken."""

@@ -1,10 +1,12 @@
 """From the queue to the reply, each once."""
 
+import time
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import pytest
 
-from dispatch import keys, work_queue
+from dispatch import claiming, keys, leftovers
 from dispatch.job_store import JobStore, size_bytes
 from dispatch.jobs import (
     CALL_PRIORITIES,
@@ -12,7 +14,8 @@ from dispatch.jobs import (
     Priority,
     Room,
 )
-from dispatch.work_queue import WorkQueue
+from dispatch.scripts import Command
+from dispatch.work_queue import BLOCK_MS, WorkQueue
 from tests.dispatch_steps import MODEL, answer, assert_drained, enqueue, submission, take, totals
 from tests.redis_server import RedisServer
 
@@ -60,7 +63,7 @@ async def test_who_waits_takes_many_small_jobs_at_a_time_and_few_large_ones(
     queue: WorkQueue,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work_queue, "FRESH_S", 60)
+    monkeypatch.setattr(leftovers, "FRESH_S", 60)
     room = Room(10, 20_000)
     found = [len(queue.claim(CALL_PRIORITIES, room, block=True))]
     for image in (b"x", b"x", b"x" * 5000, b"x" * 5000):
@@ -77,7 +80,7 @@ async def test_who_waits_takes_many_small_jobs_at_a_time_and_few_large_ones(
 async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_queue, "FRESH_S", 60)
+    monkeypatch.setattr(leftovers, "FRESH_S", 60)
     room = Room(16, 1 << 30)
     assert queue.claim(CALL_PRIORITIES, room, block=True) == []
     await enqueue(store, *(submission() for _ in range(8)))
@@ -89,7 +92,7 @@ async def test_who_waits_takes_no_more_at_once_than_was_asked_for(
 async def test_who_took_the_only_job_knows_it_and_waits_for_the_next_without_asking(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_queue, "FRESH_S", 60)
+    monkeypatch.setattr(leftovers, "FRESH_S", 60)
     room = Room(16, 1 << 30)
     assert queue.claim(CALL_PRIORITIES, room, block=True) == []
 
@@ -103,11 +106,36 @@ async def test_who_took_the_only_job_knows_it_and_waits_for_the_next_without_ask
     assert queue.claim(CALL_PRIORITIES, room, block=True, at_once=1) == []
 
 
+async def test_what_is_left_against_expectation_is_taken_without_waiting(
+    store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "FRESH_S", 60)
+    room, asked, counting = Room(16, 1 << 30), [], claiming.counting
+
+    def counted(streams: Sequence[str]) -> Command:
+        asked.append(streams)
+        return counting(streams)
+
+    monkeypatch.setattr(claiming, "counting", counted)
+    for _ in range(12):
+        await enqueue(store, submission())
+        (claim,) = queue.claim(CALL_PRIORITIES, room, block=True)
+        queue.complete([answer(claim)])
+    # Before the first one, and then after none, one, two and three that nobody asked about.
+    assert len(asked) == 5
+    await enqueue(store, *(submission() for _ in range(10)))
+    began = time.monotonic()
+    found = [len(queue.claim(CALL_PRIORITIES, room, block=True)) for _ in range(5)]
+    assert time.monotonic() - began < BLOCK_MS / 1000
+    # Three more that nobody asks about, one that is asked about, and then all there are.
+    assert found == [1, 1, 1, 1, 6]
+
+
 @pytest.mark.parametrize("fresh_s", [0, 60])
 async def test_the_order_of_priorities_holds_after_a_claim_that_took_all(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch, fresh_s: float
 ) -> None:
-    monkeypatch.setattr(work_queue, "FRESH_S", fresh_s)
+    monkeypatch.setattr(leftovers, "FRESH_S", fresh_s)
     room = Room(1, 1 << 30)
     await enqueue(store, submission())
     assert len(queue.claim(CALL_PRIORITIES, Room(2, 1 << 30), block=True, at_once=2)) == 1

@@ -7,13 +7,17 @@
 --
 -- Returns the entry ids that were retired (cancelled, expired) or taken over.
 
+-- A lease younger than this, milliseconds, stays as it is: to renew it costs more than to look at
+-- it, and is written to the append-only file.
+local FRESH_MS = 100
+
 local lost = {}
 for i = 3, #ARGV, 2 do
   local stream, entry = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
   local mine = redis.pcall('XPENDING', stream, ARGV[1], entry, entry, 1, ARGV[2])
   if mine.err or #mine == 0 then
     lost[#lost + 1] = entry
-  else
+  elseif mine[1][3] >= FRESH_MS then
     redis.call('XCLAIM', stream, ARGV[1], ARGV[2], 0, entry, 'JUSTID')
   end
 end

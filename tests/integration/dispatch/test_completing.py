@@ -108,11 +108,16 @@ async def test_a_key_of_a_wrong_type_fails_the_job_that_needs_it(
 
 @pytest.mark.parametrize("key", [keys.load(MODEL), keys.totals(MODEL), keys.done(MODEL)])
 async def test_a_count_of_a_wrong_type_fails_all_before_anything_is_changed(
-    redis_server: RedisServer, store: JobStore, queue: WorkQueue, key: str
+    redis_server: RedisServer,
+    store: JobStore,
+    operations: OperationStore,
+    queue: WorkQueue,
+    key: str,
 ) -> None:
+    await operation_steps.submit(operations, operation_steps.new())
     async with aclosing(await listening(store)):
-        await enqueue(store, submission(), submission())
-        ended = [answer(each) for each in take(queue)]
+        await enqueue(store, submission())
+        ended = [answer(each) for each in operation_steps.take(queue)]
         with redis_server.client() as client:
             if client.exists(key):
                 client.rename(key, "aside")

@@ -1,5 +1,6 @@
 """Claims of workers that are lost, stopped or late."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +74,31 @@ async def test_a_live_claim_is_not_reclaimed(
     claims = take(queue)
     assert reclaim_as_settled(other) == []
     assert queue.renew(claims) == set()
+
+
+async def test_a_lease_is_renewed_once_it_is_no_longer_fresh(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission())
+    (claim,) = take(queue)
+    assert idle_after_renewal(redis_server, queue, claim, idle_ms=1000)[0] < 1000
+    # How much time passes meanwhile is not in the hands of the test.
+    while (took := idle_after_renewal(redis_server, queue, claim, idle_ms=50))[1] > 40:
+        pass
+    assert took[0] >= 50
+
+
+def idle_after_renewal(
+    server: RedisServer, queue: WorkQueue, claim: Claim, *, idle_ms: int
+) -> tuple[int, float]:
+    """Return how old the lease of a claim is once it was renewed, and how long that took, ms."""
+    stream, began = keys.jobs(MODEL, claim.priority), time.monotonic()
+    with server.client() as client:
+        names = (stream, keys.GROUP, queue.worker)
+        client.xclaim(*names, 0, [claim.entry_id], idle=idle_ms, justid=True)
+        assert queue.renew([claim]) == set()
+        (pending,) = client.xpending_range(stream, keys.GROUP, "-", "+", 1)
+    return pending["time_since_delivered"], (time.monotonic() - began) * 1000
 
 
 async def test_nothing_is_judged_within_a_lease_of_connecting(

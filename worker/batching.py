@@ -83,17 +83,11 @@ class ReadyQueue:
         self._calls_taken_at: float | None = None
         self._holds = 0
 
-    def expect(self, claim: Claim, *, quietly: bool = False) -> None:
-        """Say that an image is being decoded; `put` or `give_up` follows.
-
-        Args:
-            claim: whose image it is.
-            quietly: leave the model asleep, even if it holds operations for a call.
-        """
+    def expect(self, claim: Claim) -> None:
+        """Say that an image is being decoded; `put` or `give_up` follows."""
         with self._changed:
+            # The model stays asleep: there is nothing for it yet.
             self._coming[claim.priority] += 1
-            if not quietly:
-                self._changed.notify()
 
     def put(self, items: Iterable[Prepared], *, quietly: bool = False) -> None:
         """Add images that were expected.

@@ -68,9 +68,8 @@ class Decoders:
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """Decode these soon, or at once as long as that usually takes no time."""
-        was_quick = bool(self._quick)
         for claim in claims:
-            self._ready.expect(claim, quietly=was_quick)
+            self._ready.expect(claim)
         items: list[Prepared] = []
         for claim in claims:
             # Asked each time: among small images there may be large ones, which are for many

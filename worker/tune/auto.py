@@ -140,7 +140,7 @@ def _tell(table: Table, mode: Mode, choice: Choice) -> None:
         engine=str(row.candidate),
         processes=mode.processes,
         threads=mode.threads,
-        batch_size=row.batch_size,
+        measured_batch_size=row.batch_size,
         images_per_s=round(row.images_per_s, 1),
         reason=choice.reason,
     )

@@ -25,6 +25,10 @@ from dispatch.scripts import Command
 LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
 
+FRESH_LEASE_MS: Final = 100
+"""A look at jobs on the way of an image renews no lease that is younger: that costs Redis as much
+again, and a line in its file."""
+
 BLOCK_MS: Final = 500
 CLOCK_ROUND_TRIP_S: Final = 0.1
 """A slower announcement does not set the clock, which it could set wrong by half of this."""
@@ -184,7 +188,8 @@ class WorkQueue:
             return claims, len(claims) < step
         if not asks:
             left.note_unasked()
-            return claims, True
+            # Where priorities are mixed, the higher ones are to be taken first.
+            return claims, len({claim.priority for claim in claims}) == 1
         counts = replies[1]
         is_all = isinstance(counts, list) and not any(map(int, counts))
         left.note_asked(none=is_all)
@@ -268,6 +273,8 @@ class WorkQueue:
     ) -> tuple[list[Completion], set[str]]:
         """Do what `complete` does and then what `renew` does, in one round trip.
 
+        Leases younger than `FRESH_LEASE_MS` are not renewed.
+
         Returns:
             What became of each reply, and which of the claims were lost.
 
@@ -280,7 +287,7 @@ class WorkQueue:
         parts = [ended[at : at + size] for at in range(0, len(ended), size)]
         replies = self._line.call(
             *(retiring.completing(self.model, part) for part in parts),
-            *([self._renewing(claims)] if claims else []),
+            *([self._renewing(claims, fresh_ms=FRESH_LEASE_MS)] if claims else []),
         )
         raise_first(replies)
         lost = replies.pop() if claims else ()
@@ -320,12 +327,13 @@ class WorkQueue:
         Raises:
             BrokerUnavailable: try again before the lease ends.
         """
-        (lost,) = self._line.call(self._renewing(claims))
+        (lost,) = self._line.call(self._renewing(claims, fresh_ms=0))
         raise_first([lost])
         return {entry_id.decode() for entry_id in lost}
 
-    def _renewing(self, claims: Sequence[Claim]) -> Command:
-        return scripts.RENEW.call(self._streams, (keys.GROUP, self.worker, *_places(claims)))
+    def _renewing(self, claims: Sequence[Claim], *, fresh_ms: int) -> Command:
+        arguments = (keys.GROUP, self.worker, fresh_ms, *_places(claims))
+        return scripts.RENEW.call(self._streams, arguments)
 
     def give_back(self, claims: Sequence[Claim]) -> int:
         """Let any worker take these jobs at once, without counting an attempt.

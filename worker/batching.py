@@ -129,8 +129,10 @@ class ReadyQueue:
         """
         with self._changed:
             while True:
+                has_none = not self._ready(Priority)
                 self._hold_operations()
-                was_idle = not self._ready(Priority)
+                # A call that has ended the hold came to an idle model.
+                was_idle = has_none and (self._ready(CALL_PRIORITIES) or not self._ready(Priority))
                 self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
                 if not was_idle:
                     self._changed.wait_for(self._is_worth_running, self._wait_s())
@@ -160,8 +162,9 @@ class ReadyQueue:
             return
         self._holds += 1
         took_s = self._clock() - self._calls_taken_at
+        # One that is being decoded is awaited, too.
         self._changed.wait_for(
-            lambda: self._has_calls() or self._is_closed, min(took_s, HOLD_MAX_S)
+            lambda: self._ready(CALL_PRIORITIES) or self._is_closed, min(took_s, HOLD_MAX_S)
         )
 
     def _next_calls(self) -> list[Prepared]:

@@ -27,9 +27,12 @@
 -- Keys that are not of their type fail here, while nothing is done yet.
 redis.call('HGET', KEYS[1], 'bytes')
 redis.call('HGET', KEYS[2], 'completed')
+local now_ms
 for i = 8, #ARGV, 5 do
   if ARGV[i] ~= '' then
     redis.call('XLEN', KEYS[3])
+    local now = redis.call('TIME')
+    now_ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
     break
   end
 end
@@ -37,8 +40,6 @@ end
 -- Gives the answer of an operation; returns whether there was somebody to give it to.
 local function record(key, entry, outcome, reply, id)
   if redis.call('HGET', key, 'entry') ~= entry then return false end
-  local now = redis.call('TIME')
-  local now_ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
   redis.call('HSET', key, 'outcome', outcome, 'reply', reply, 'ended', now_ms)
   redis.call('PEXPIRE', key, redis.call('HGET', key, 'ttl'))
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'operation', id)

@@ -3,21 +3,20 @@
 -- KEYS[1..]   despacho:{m}:jobs:<p>   job streams, highest priority first
 -- ARGV[1]     consumer group
 -- ARGV[2]     this worker
--- ARGV[3..]   pairs: index of the job stream, entry id
+-- ARGV[3]     a lease younger than this stays as it is, milliseconds
+-- ARGV[4..]   pairs: index of the job stream, entry id
 --
 -- Returns the entry ids that were retired (cancelled, expired) or taken over.
 
--- A lease younger than this, milliseconds, stays as it is: to renew it costs more than to look at
--- it, and is written to the append-only file.
-local FRESH_MS = 100
+local fresh_ms = tonumber(ARGV[3])
 
 local lost = {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local stream, entry = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
   local mine = redis.pcall('XPENDING', stream, ARGV[1], entry, entry, 1, ARGV[2])
   if mine.err or #mine == 0 then
     lost[#lost + 1] = entry
-  elseif mine[1][3] >= FRESH_MS then
+  elseif mine[1][3] >= fresh_ms then
     redis.call('XCLAIM', stream, ARGV[1], ARGV[2], 0, entry, 'JUSTID')
   end
 end

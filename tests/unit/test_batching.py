@@ -192,6 +192,50 @@ def test_after_a_call_operations_are_held_for_the_next_one(
     late.join()
 
 
+def test_a_call_that_is_being_decoded_is_awaited_whatever_operations_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "HOLD_MAX_S", LIMIT_S)
+    clock = Clock(60)
+    ready = queue_with(clock)
+    put(ready, 1)
+    put(ready, 2, priority=OPERATION)
+    assert numbers(ready.next_batch()) == [1]
+
+    def come() -> None:
+        ready.expect(claim(3))
+        put(ready, 4, priority=OPERATION)
+        time.sleep(0.05)  # for the model to look at what has come
+        ready.put([prepared(3)])
+
+    late = clock.when_next_asked(come)
+    assert numbers(ready.next_batch()) == [3]
+    late.join()
+
+
+def test_an_idle_model_that_holds_operations_runs_the_first_call_as_soon_as_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def waits() -> None:
+        raise AssertionError("it waits for another image")
+
+    monkeypatch.setattr(batching, "HOLD_MAX_S", LIMIT_S)
+    clock, cost = Clock(60), BatchCost(8)
+    ready = ready_queue(8, max_wait_s=LIMIT_S, cost=cost, clock=clock)
+    put(ready, 1)
+    assert numbers(ready.next_batch()) == [1]
+    monkeypatch.setattr(cost, "saved_s", waits)
+
+    def come() -> None:
+        ready.expect(claim(2))
+        ready.expect(claim(3))
+        ready.put([prepared(2)])
+
+    late = clock.when_next_asked(come)
+    assert numbers(ready.next_batch()) == [2]
+    late.join()
+
+
 @pytest.mark.parametrize(("took_s", "most_s"), [(0.001, 60), (60, 0.001)])
 def test_operations_are_held_as_long_as_the_batch_before_took_and_no_longer_than_they_may(
     monkeypatch: pytest.MonkeyPatch, took_s: float, most_s: float

@@ -19,10 +19,14 @@ def unasked_in_a_row(left: Leftovers) -> int:
 
 def test_it_is_asked_more_and_more_rarely_while_nothing_is_left() -> None:
     left, rows = Leftovers(), []
-    for _ in range(MOST_UNASKED + 3):
+    for _ in range(200):
         rows.append(unasked_in_a_row(left))
         left.note_asked(none=True)
-    assert rows == [*range(MOST_UNASKED + 1), MOST_UNASKED, MOST_UNASKED]
+    for number, row in enumerate(rows):
+        most = min(number, MOST_UNASKED)
+        assert most // 2 <= row <= most
+    # By chance, so that no number of jobs that always come together is the wrong one for ever.
+    assert len(set(rows[MOST_UNASKED:])) > 1
 
 
 def test_it_is_asked_each_time_once_something_was_left() -> None:
@@ -32,7 +36,7 @@ def test_it_is_asked_each_time_once_something_was_left() -> None:
     left.note_asked(none=False)
     assert unasked_in_a_row(left) == 0
     left.note_asked(none=True)
-    assert unasked_in_a_row(left) == 1
+    assert unasked_in_a_row(left) <= 1
 
 
 def test_that_nothing_is_left_is_believed_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,18 @@ async def test_a_count_of_a_wrong_type_fails_all_before_anything_is_changed(
     assert_drained(redis_server)
 
 
+async def test_calls_do_not_depend_on_what_only_operations_need(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    async with aclosing(await listening(store)):
+        await enqueue(store, submission())
+        with redis_server.client() as client:
+            client.set(keys.done(MODEL), "in the way")
+        assert queue.complete([answer(each) for each in take(queue)]) == [Completion.PUBLISHED]
+        with redis_server.client() as client:
+            client.delete(keys.done(MODEL))
+
+
 async def test_a_record_that_is_none_is_nobody_to_answer_and_hides_no_other(
     redis_server: RedisServer, store: JobStore, operations: OperationStore, queue: WorkQueue
 ) -> None:

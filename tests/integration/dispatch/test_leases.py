@@ -1,11 +1,12 @@
 """Claims of workers that are lost, stopped or late."""
 
-import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+import redis
 
-from dispatch import keys
+from dispatch import keys, work_queue
 from dispatch.job_store import JobStore
 from dispatch.jobs import (
     Claim,
@@ -76,29 +77,38 @@ async def test_a_live_claim_is_not_reclaimed(
     assert queue.renew(claims) == set()
 
 
-async def test_a_lease_is_renewed_once_it_is_no_longer_fresh(
-    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+async def test_a_look_renews_a_lease_once_it_is_no_longer_fresh_and_the_keeper_always(
+    redis_server: RedisServer,
+    store: JobStore,
+    queue: WorkQueue,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await enqueue(store, submission())
     (claim,) = take(queue)
-    assert idle_after_renewal(redis_server, queue, claim, idle_ms=1000)[0] < 1000
-    # How much time passes meanwhile is not in the hands of the test.
-    while (took := idle_after_renewal(redis_server, queue, claim, idle_ms=50))[1] > 40:
-        pass
-    assert took[0] >= 50
+    with redis_server.client() as client:
+        stale_ms = round(LEASE_S * 1000) - 1
+        for renew in (queue.renew, partial(queue.complete_and_renew, ())):
+            set_idle(client, claim, queue.worker, stale_ms)
+            renew([claim])
+            assert idle(client, claim) < stale_ms
+        # A look leaves a fresh one alone; how much time passes is not in the hands of the test.
+        monkeypatch.setattr(work_queue, "FRESH_LEASE_MS", stale_ms)
+        set_idle(client, claim, queue.worker, stale_ms // 2)
+        assert queue.complete_and_renew((), [claim]) == ([], set())
+        assert idle(client, claim) >= stale_ms // 2
+        queue.renew([claim])
+        assert idle(client, claim) < stale_ms // 2
 
 
-def idle_after_renewal(
-    server: RedisServer, queue: WorkQueue, claim: Claim, *, idle_ms: int
-) -> tuple[int, float]:
-    """Return how old the lease of a claim is once it was renewed, and how long that took, ms."""
-    stream, began = keys.jobs(MODEL, claim.priority), time.monotonic()
-    with server.client() as client:
-        names = (stream, keys.GROUP, queue.worker)
-        client.xclaim(*names, 0, [claim.entry_id], idle=idle_ms, justid=True)
-        assert queue.renew([claim]) == set()
-        (pending,) = client.xpending_range(stream, keys.GROUP, "-", "+", 1)
-    return pending["time_since_delivered"], (time.monotonic() - began) * 1000
+def set_idle(client: redis.Redis, claim: Claim, worker: str, idle_ms: int) -> None:
+    names = (keys.jobs(MODEL, claim.priority), keys.GROUP, worker)
+    client.xclaim(*names, 0, [claim.entry_id], idle=idle_ms, justid=True)
+
+
+def idle(client: redis.Redis, claim: Claim) -> int:
+    """Return how old the lease of a claim is, milliseconds."""
+    (pending,) = client.xpending_range(keys.jobs(MODEL, claim.priority), keys.GROUP, "-", "+", 1)
+    return int(pending["time_since_delivered"])
 
 
 async def test_nothing_is_judged_within_a_lease_of_connecting(

@@ -134,6 +134,7 @@ async def test_priorities_that_come_together_are_mixed_in_one_claim_only(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leftovers, "FRESH_S", 60)
+    monkeypatch.setattr(random, "randint", lambda _, most: most)
     room = Room(16, 1 << 30)
     for _ in range(12):
         await enqueue(store, submission())

@@ -106,11 +106,23 @@ async def test_who_took_the_only_job_knows_it_and_waits_for_the_next_without_ask
     assert queue.claim(CALL_PRIORITIES, room, block=True, at_once=1) == []
 
 
+def suppose_as_often_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "FRESH_S", 60)
+    monkeypatch.setattr(random, "randint", lambda _, most: most)
+
+
+async def take_one_by_one(store: JobStore, queue: WorkQueue, room: Room) -> None:
+    """Let a worker learn that nothing is left by those who took a job."""
+    for _ in range(12):
+        await enqueue(store, submission())
+        (claim,) = queue.claim(CALL_PRIORITIES, room, block=True)
+        queue.complete([answer(claim)])
+
+
 async def test_what_is_left_against_expectation_is_taken_without_waiting(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "FRESH_S", 60)
-    monkeypatch.setattr(random, "randint", lambda _, most: most)
+    suppose_as_often_as_may_be(monkeypatch)
     room, asked, counting = Room(16, 1 << 30), [], claiming.counting
 
     def counted(streams: Sequence[str]) -> Command:
@@ -118,10 +130,7 @@ async def test_what_is_left_against_expectation_is_taken_without_waiting(
         return counting(streams)
 
     monkeypatch.setattr(claiming, "counting", counted)
-    for _ in range(12):
-        await enqueue(store, submission())
-        (claim,) = queue.claim(CALL_PRIORITIES, room, block=True)
-        queue.complete([answer(claim)])
+    await take_one_by_one(store, queue, room)
     # Before the first one, and then after none, one, two and three that nobody asked about.
     assert len(asked) == 5
     await enqueue(store, *(submission() for _ in range(10)))
@@ -133,13 +142,9 @@ async def test_what_is_left_against_expectation_is_taken_without_waiting(
 async def test_priorities_that_come_together_are_mixed_in_one_claim_only(
     store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "FRESH_S", 60)
-    monkeypatch.setattr(random, "randint", lambda _, most: most)
+    suppose_as_often_as_may_be(monkeypatch)
     room = Room(16, 1 << 30)
-    for _ in range(12):
-        await enqueue(store, submission())
-        (claim,) = queue.claim(CALL_PRIORITIES, room, block=True)
-        queue.complete([answer(claim)])
+    await take_one_by_one(store, queue, room)
     await enqueue(store, *(submission(priority=each) for each in 3 * CALL_PRIORITIES))
     first, second = (queue.claim(CALL_PRIORITIES, room, block=True) for _ in range(2))
     assert [claim.priority for claim in first] == list(CALL_PRIORITIES)

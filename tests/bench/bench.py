@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench.figures import significant
+from tests.bench.figures import shown, significant
 from tests.bench.h2load import LoadFailed
 from tests.bench.loads import Driven, Side
 from tests.bench.machine import redis_version
-from tests.bench.results import Bound, Disturbance, Line, Run, Table, Value
+from tests.bench.results import Bound, Disturbance, Line, Run, Table, Value, counted
 from tests.bench.rig import Rig
 from tests.redis_server import RedisServer
 
@@ -137,6 +137,11 @@ def compared(
         )
         for runs in rounds
     ]
+
+
+def values_shown(values: Sequence[Value]) -> str:
+    """Return the spread of the rounds that count."""
+    return shown([each.value for each in counted(values)])
 
 
 def rate_ratio(ours: Run, theirs: Run) -> float:

@@ -39,7 +39,7 @@ def write_document(path: Path, plots: Path, results: Results) -> None:
 
 def drawn(results: Results) -> list[Outcome]:
     """Return the outcomes that are pictures."""
-    return [each for each in ordered(results) if not SCENARIOS[each.scenario].has_targets]
+    return [each for each in ordered(results) if SCENARIOS[each.scenario].is_curve]
 
 
 def ordered(results: Results) -> list[Outcome]:
@@ -66,7 +66,7 @@ def _parts(results: Results, plots: str) -> Iterator[str]:
     for outcome in outcomes:
         yield f"## {outcome.title}\n"
         yield conditions(outcome) + "\n"
-        if not SCENARIOS[outcome.scenario].has_targets:
+        if SCENARIOS[outcome.scenario].is_curve:
             yield f"![{outcome.title}]({plots}/{outcome.scenario}.png)\n"
         if outcome.runs:
             yield markdown_table(RUN_HEADS, run_rows(outcome.runs))

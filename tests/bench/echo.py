@@ -34,7 +34,7 @@ REQUEST_ID = "0123456789abcdef" * 2
 class Echo(PredictionServiceServicer):
     async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:  # noqa: N802
         del context
-        return answer(request, request.request_id or REQUEST_ID)
+        return answer(answer_to(request.image), request.request_id or REQUEST_ID)
 
     async def PredictStream(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PredictStreamRequest], context: Any
@@ -43,12 +43,12 @@ class Echo(PredictionServiceServicer):
         async for message in request_iterator:
             request_id = message.request.request_id
             yield pb.PredictStreamResponse(
-                request_id=request_id, response=answer(message.request, request_id)
+                request_id=request_id,
+                response=answer(answer_to(message.request.image), request_id),
             )
 
 
-def answer(request: pb.PredictRequest, request_id: str) -> pb.PredictResponse:
-    class_id = answer_to(request.image)
+def answer(class_id: int, request_id: str) -> pb.PredictResponse:
     return pb.PredictResponse(
         request_id=request_id,
         model=MODEL,
@@ -66,10 +66,8 @@ def answer(request: pb.PredictRequest, request_id: str) -> pb.PredictResponse:
     )
 
 
-async def serve(address: str) -> None:
+async def serve(address: str, servicer: PredictionServiceServicer) -> None:
     server = grpc.aio.server(options=OPTIONS)
-    # What it does not have is answered with UNIMPLEMENTED.
-    servicer = Echo()  # type: ignore[abstract]
     add_PredictionServiceServicer_to_server(servicer, server)
     server.add_insecure_port(address)
     await server.start()
@@ -79,4 +77,5 @@ async def serve(address: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    # What it does not have is answered with UNIMPLEMENTED.
+    uvloop.run(serve(sys.argv[1], Echo()))  # type: ignore[abstract]

@@ -19,6 +19,12 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(min(values), statistics.median(values), max(values))
 
 
+def shown(values: Sequence[float]) -> str:
+    """Return `median [least - most]` of at least one value."""
+    least, median, most = map(significant, spread(values))
+    return f"{median} [{least} - {most}]"
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """Return the value that a share of all does not exceed (nearest rank).
 

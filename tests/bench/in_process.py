@@ -40,16 +40,21 @@ def measured(
     }
 
 
-def main() -> None:
-    """Serve standard input."""
-    name, threads, path = sys.argv[1:]
+def loaded(name: str, threads: int) -> tuple[Any, Engine]:
+    """Return the worker's decoder, and an engine with the bundled model."""
     settings = WorkerSettings.model_validate({"engine": name})
     cache_dir = settings.cache_dir.expanduser()
     spec = open_model(settings.model, cache_dir).with_engine(settings.engine or None, None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
+    return decode, load_engine(spec, threads=threads, cache_dir=cache_dir)
+
+
+def main() -> None:
+    """Serve standard input."""
+    name, threads, path = sys.argv[1:]
     # To standard error: what is on standard output is for whoever asks.
     logs.configure("in process", level="WARNING")
-    engine = load_engine(spec, threads=int(threads), cache_dir=cache_dir)
+    decode, engine = loaded(name, int(threads))
     photo = Path(path).read_bytes()
     say("ready")
     for line in sys.stdin:

@@ -1,10 +1,12 @@
 """Loads: the same for the system and for its limits, each with its check that all was answered."""
 
 import json
+import shutil
 import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -79,8 +81,8 @@ class Paced(ABC):
     def _measured(self, requests: int, number: int) -> Run:
         with checked(self.side, requests), Meter(self.side.pids) as meter:
             load = self._driven(requests)
-        if load.data_bytes is not None and load.data_bytes < LEAST_ANSWER_BYTES * requests:
-            raise LoadFailed(f"{load.data_bytes} bytes are no {requests} answers")
+        if load.data_bytes is not None and load.data_bytes < LEAST_ANSWER_BYTES * load.requests:
+            raise LoadFailed(f"{load.data_bytes} bytes are no {load.requests} answers")
         run = to_run(
             load,
             meter,
@@ -114,6 +116,37 @@ class Unary(Paced):
             concurrency=self.concurrency,
             connections=self.connections,
         )
+
+
+@dataclass(slots=True)
+class Shared(Unary):
+    """Unary calls by several h2load at once, an address for each."""
+
+    addresses: Sequence[str] = ()
+
+    def _driven(self, requests: int) -> Load:
+        count = len(self.addresses)
+
+        def share(index: int) -> Load:
+            # h2load's log lies beside the body.
+            body = self.body.with_name(f"{self.body.name}-{index}")
+            shutil.copyfile(self.body, body)
+            return drive(
+                self.addresses[index],
+                body,
+                requests=requests // count,
+                concurrency=self.concurrency // count,
+                connections=self.connections // count,
+            )
+
+        with ThreadPoolExecutor(count) as threads:
+            shares = list(threads.map(share, range(count)))
+        made = sum(each.requests for each in shares)
+        # Each ends with its own last call, so each has a rate of its own.
+        rate = sum(each.requests / each.seconds for each in shares)
+        latencies = sorted(latency for each in shares for latency in each.latencies_ms)
+        data_bytes = sum(each.data_bytes or 0 for each in shares)
+        return Load(made, made / rate, latencies, data_bytes)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from tests.bench.figures import significant, spread
+from tests.bench.figures import shown, significant, spread
 from tests.bench.results import Line, Outcome, Results, Run
 
 RUN_HEADS: Final = (
@@ -26,14 +26,14 @@ Rows = Sequence[Sequence[str]]
 
 def line_cells(outcome: Outcome, line: Line) -> list[str]:
     """Return a thing that must hold, with the judgement that follows from its numbers."""
-    least, median, most = map(significant, line.seen)
+    values = [each.value for each in line.counted]
     verdict = "reached" if line.is_reached else "**not reached**"
     if line.is_disturbed:
         verdict += ", disturbed"
     return [
         line.what,
         f"{line.bound} {line.target:g}{line.unit}",
-        f"{median} [{least} - {most}]{line.unit}" if len(line.counted) > 1 else median + line.unit,
+        (shown(values) if len(values) > 1 else significant(values[0])) + line.unit,
         verdict,
         f"`{outcome.command}`",
     ]

@@ -104,6 +104,12 @@ class Value(Kept):
     disturbance: Disturbance = Disturbance()
 
 
+def counted(values: Sequence[Value]) -> list[Value]:
+    """Return what undisturbed rounds gave; all, if all were disturbed."""
+    calm = [each for each in values if not each.disturbance.is_too_much]
+    return calm or list(values)
+
+
 class Line(Kept):
     """One thing that must hold."""
 
@@ -118,9 +124,8 @@ class Line(Kept):
 
     @property
     def counted(self) -> list[Value]:
-        """The rounds that were not disturbed; all, if all were."""
-        calm = [each for each in self.values if not each.disturbance.is_too_much]
-        return calm or self.values
+        """The rounds that count."""
+        return counted(self.values)
 
     @property
     def is_disturbed(self) -> bool:

@@ -87,6 +87,13 @@ class Rig(WholeStack):
         process.wait_for_line("serving")
         return process, address
 
+    def bare_server(self, engine: str, threads: int) -> tuple[Process, str]:
+        """Start a bare server of the bundled model; return it with its address when it is ready."""
+        address = f"127.0.0.1:{free_port()}"
+        process = self.start(["-m", "tests.bench.bare_server", engine, str(threads), address], {})
+        process.wait_for_line("serving", READY_S)
+        return process, address
+
     async def until_served(self, workers: int = 1, model: str = MODEL) -> None:
         """Wait until the front-end knows that many workers, and has had an answer."""
         self.model = model

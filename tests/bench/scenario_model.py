@@ -1,8 +1,13 @@
 """The bundled model, beside decode and model in process with the same engine."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -53,12 +58,27 @@ class Served:
 
 
 @asynccontextmanager
-async def served(bench: Bench, rig: Rig, engine: str) -> AsyncIterator[Served]:
-    """Enter the system with a worker as it is by default, but for the engine."""
+async def served(
+    bench: Bench,
+    rig: Rig,
+    engine: str,
+    *,
+    around_worker: AbstractContextManager[None] | None = None,
+) -> AsyncIterator[Served]:
+    """Enter the system with a worker as it is by default, but for the engine.
+
+    Args:
+        bench: told what is not as by default.
+        rig: to start it in.
+        engine: of the worker.
+        around_worker: entered while the worker is started; None: nothing.
+    """
     front_end = rig.front_end()
-    worker = rig.worker(NAME, engine=engine)
+    with around_worker or nullcontext():
+        worker = rig.worker(NAME, engine=engine)
+        processes = process_count(WorkerSettings())
     # The other processes of a worker start when its first is ready.
-    await rig.until_served(process_count(WorkerSettings()), NAME)
+    await rig.until_served(processes, NAME)
     pids = {"front-end": [front_end.pid], "worker": [worker.pid]}
     bench.settings["WORKER_ENGINE"] = engine
     bench.settings["load"] = "h2load, 4 connections; " + LABEL
@@ -74,10 +94,15 @@ async def served(bench: Bench, rig: Rig, engine: str) -> AsyncIterator[Served]:
     yield Served(system_side(rig, pids), card.model.engine, best.class_id)
 
 
-def shapes() -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the two ways to use all cores: processes, and threads of each."""
+@contextmanager
+def pools_of(engine: str) -> Iterator[list[Pool]]:
+    """Enter the two ways to use all cores: many processes, and many threads."""
     cores = usable_cores()
-    return (cores, 1), (1, cores)
+    with (
+        Pool(engine, processes=cores, threads=1, photo=PHOTO) as of_processes,
+        Pool(engine, processes=1, threads=cores, photo=PHOTO) as of_threads,
+    ):
+        yield [of_processes, of_threads]
 
 
 def best_limit(bench: Bench, pools: list[Pool]) -> InProcess:
@@ -113,13 +138,7 @@ async def model(bench: Bench, engine: str) -> None:
     if engine == "auto":
         forget_choice()
     async with bench.rig() as rig, served(bench, rig, engine) as system:
-        with ExitStack() as stack:
-            pools = [
-                stack.enter_context(
-                    Pool(system.engine, processes=processes, threads=threads, photo=PHOTO)
-                )
-                for processes, threads in shapes()
-            ]
+        with pools_of(system.engine) as pools:
             body = write_body(rig.folder / "photo", request(PHOTO.read_bytes()))
             limit = best_limit(bench, pools)
             rounds = bench.interleave([Unary(system.side, LABEL, body, AT_LOAD), limit])
@@ -140,6 +159,11 @@ def can_serve(engine: str) -> bool:
         return True
     has_choice = "engine" in WorkerSettings.model_fields
     return has_choice and (engine == "auto" or find_spec(PACKAGES[engine]) is not None)
+
+
+def engines_here() -> list[str]:
+    """Return the engines that can be measured, by their own names."""
+    return [each for each in ENGINES if each != "auto" and can_serve(each)]
 
 
 def check_best(system: Served, limit: InProcess) -> None:
@@ -163,6 +187,7 @@ for each in ENGINES:
     "model-curve",
     "EfficientNet-Lite0: throughput and latency against calls in flight",
     has_targets=False,
+    is_curve=True,
 )
 async def model_curve(bench: Bench) -> None:
     seconds = min(CURVE_SECONDS, bench.options.seconds)

@@ -86,6 +86,7 @@ async def stream(bench: Bench) -> None:
     "relay-curve",
     "No model: throughput and latency against calls in flight",
     has_targets=False,
+    is_curve=True,
 )
 async def relay_curve(bench: Bench) -> None:
     async with bench.rig() as rig:

@@ -29,7 +29,10 @@ class Scenario:
 
     needs_h2load: bool
     has_targets: bool
-    """Whether it says what must hold; the others make plots."""
+    """Whether it says what must hold."""
+
+    is_curve: bool
+    """Whether its loads differ in the calls in flight, and are drawn."""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -42,6 +45,7 @@ def scenario(
     is_long: bool = False,
     needs_h2load: bool = True,
     has_targets: bool = True,
+    is_curve: bool = False,
 ) -> Callable[[Body], Body]:
     """Put a scenario on the list.
 
@@ -51,10 +55,11 @@ def scenario(
         is_long: whether it is run only when it is named.
         needs_h2load: whether that makes its load.
         has_targets: whether it says what must hold.
+        is_curve: whether it is drawn.
     """
 
     def add(body: Body) -> Body:
-        SCENARIOS[name] = Scenario(name, title, body, is_long, needs_h2load, has_targets)
+        SCENARIOS[name] = Scenario(name, title, body, is_long, needs_h2load, has_targets, is_curve)
         return body
 
     return add

@@ -1,6 +1,7 @@
 import os
 import signal
 import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.bench import h2load
-from tests.bench.bench import compared, rate_ratio
+from tests.bench import h2load, loads
+from tests.bench.bench import compared, rate_ratio, values_shown
 from tests.bench.figures import growth, percentile, significant, spread
+from tests.bench.h2load import Load
+from tests.bench.loads import Shared, Side
 from tests.bench.report import line_cells, markdown_table, run_rows, text_report
 from tests.bench.results import (
     Bound,
@@ -24,6 +27,7 @@ from tests.bench.results import (
     Value,
     undisturbed,
 )
+from tests.bench.scenario_apart import on_core
 from tests.bench.usage import Meter
 
 STOLEN = Disturbance(steal=0.2)
@@ -161,6 +165,43 @@ def test_ratios_are_taken_within_a_round_and_as_disturbed_as_the_worse_run() -> 
     found = compared(rounds, rate_ratio)
     assert [each.value for each in found] == [0.8, 1.0]
     assert [each.disturbance.is_too_much for each in found] == [True, False]
+
+
+def test_only_rounds_that_count_are_shown() -> None:
+    stolen = values(0.1, disturbance=STOLEN)
+    assert values_shown([*values(0.8, 0.6, 0.7), *stolen]) == "0.700 [0.600 - 0.800]"
+    assert values_shown(stolen) == "0.100 [0.100 - 0.100]"
+
+
+def test_a_load_is_shared_by_its_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, str, int, int, int]] = []
+
+    def drive(
+        address: str, body: Path, *, requests: int, concurrency: int, connections: int
+    ) -> Load:
+        asked.append((address, body.read_text(), requests, concurrency, connections))
+        seconds = {"one": 2.0, "two": 1.0}[address]
+        return Load(requests, seconds, [seconds], data_bytes=100 * requests)
+
+    monkeypatch.setattr(loads, "drive", drive)
+    body = tmp_path / "body"
+    body.write_text("an image")
+    side = Side("bare servers", "", {})
+    found = Shared(side, "10 KB", body, 32, addresses=["one", "two"]).run(0, 1)
+    # The warm-up has shown that 192 calls take a second.
+    assert sorted(asked[2:]) == [(name, "an image", 96, 16, 2) for name in ("one", "two")]
+    assert found.requests == 192
+    assert found.rate == pytest.approx(96 / 2 + 96 / 1, rel=0.001)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs can be kept on a core on Linux only")
+def test_what_is_started_on_a_core_stays_there() -> None:
+    before = os.sched_getaffinity(0)
+    core = min(before)
+    where = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+    with on_core(core):
+        assert subprocess.check_output(where, text=True).split() == [str(core)]
+    assert os.sched_getaffinity(0) == before
 
 
 def test_rounds_of_a_load_are_one_row() -> None:

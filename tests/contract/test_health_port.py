@@ -92,16 +92,19 @@ async def test_it_answers_while_the_server_drains() -> None:
         request = health_pb2.HealthCheckRequest(service="readiness")
         running = front_end(health_address=probed, drain_s=LIMIT_S, drain_notice_s=LIMIT_S)
         front = await running.__aenter__()
-        held: Any = front.stub.Predict(pb.PredictRequest(image=b"hold"), timeout=LIMIT_S)
-        await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
-        watch: Any = health.Watch(request, wait_for_ready=True, timeout=LIMIT_S)
-        assert (await watch.read()).status == SERVING
-        end = asyncio.create_task(running.__aexit__(None, None, None))
-        assert (await watch.read()).status == NOT_SERVING
-        assert (await health.Check(request, timeout=LIMIT_S)).status == NOT_SERVING
-        front.relay.release_all()
-        await asyncio.wait([end, asyncio.ensure_future(held)], timeout=LIMIT_S)
-        await end
+        # A channel of its own: that of the context ends first, and its calls with it.
+        async with grpc.aio.insecure_channel(front.address) as callers:
+            stub = PredictionServiceStub(callers)
+            held: Any = stub.Predict(pb.PredictRequest(image=b"hold"), timeout=LIMIT_S)
+            await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
+            watch: Any = health.Watch(request, wait_for_ready=True, timeout=LIMIT_S)
+            assert (await watch.read()).status == SERVING
+            end = asyncio.create_task(running.__aexit__(None, None, None))
+            assert (await watch.read()).status == NOT_SERVING
+            assert (await health.Check(request, timeout=LIMIT_S)).status == NOT_SERVING
+            front.relay.release_all()
+            assert (await held).predictions
+            await end
 
 
 async def test_a_taken_address_is_a_clear_error() -> None:

@@ -135,8 +135,8 @@ class Shared(Unary):
                 self.addresses[index],
                 body,
                 requests=requests // count,
-                concurrency=self.concurrency // count,
-                connections=self.connections // count,
+                concurrency=max(1, self.concurrency // count),
+                connections=max(1, self.connections // count),
             )
 
         with ThreadPoolExecutor(count) as threads:

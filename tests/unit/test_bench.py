@@ -192,6 +192,10 @@ def test_a_load_is_shared_by_its_addresses(monkeypatch: pytest.MonkeyPatch, tmp_
     assert sorted(asked[2:]) == [(name, "an image", 96, 16, 2) for name in ("one", "two")]
     assert found.requests == 192
     assert found.rate == pytest.approx(96 / 2 + 96 / 1, rel=0.001)
+    # As many addresses as there are cores may be more than there are connections.
+    asked.clear()
+    Shared(side, "10 KB", body, 2, addresses=["one", "two"] * 4).warm_up()
+    assert {one[3:] for one in asked} == {(1, 1)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="programs can be kept on a core on Linux only")

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
 
-from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
@@ -22,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from deploy.generated_page import in_one_line, run, table  # noqa: E402 - needs the path
 from gateway.settings import GatewaySettings  # noqa: E402 - needs the path
 from server.settings import ServerSettings  # noqa: E402 - needs the path
+from telemetry.setting_names import variable  # noqa: E402 - needs the path
 from worker.settings import WorkerSettings  # noqa: E402 - needs the path
 
 PAGE: Final = ROOT / "docs" / "operations.md"
@@ -55,14 +55,6 @@ def settings_table(settings: type[BaseSettings]) -> str:
             )
         )
     return table(("variable", "default", "allowed", "meaning"), rows)
-
-
-def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
-    """Name the environment variable of a field."""
-    if isinstance(field.validation_alias, AliasChoices):
-        # The other choices are for code, which uses the name of the field.
-        return str(field.validation_alias.choices[-1])
-    return f"{settings.model_config['env_prefix']}{name}".upper()
 
 
 def default(field: FieldInfo) -> str:

@@ -17,6 +17,7 @@ from gateway.stats_hub import StatsHub
 from telemetry import logs
 from telemetry.metrics import CannotServeMetrics, served
 from telemetry.refusal import explained
+from telemetry.setting_names import warn_of_unread
 
 
 def run(settings: GatewaySettings, stop: threading.Event) -> None:
@@ -58,6 +59,7 @@ def main() -> int:
     except ValidationError as error:
         return complain(explained(error))
     logs.configure("gateway", level=settings.log_level, log_format=settings.log_format)
+    warn_of_unread(GatewaySettings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

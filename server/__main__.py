@@ -28,6 +28,7 @@ from supervision.supervisor import REFUSED
 from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
 from telemetry.refusal import explained
+from telemetry.setting_names import warn_of_unread
 from telemetry.tracing import CannotTrace
 
 GC_THRESHOLDS: Final = (10_000, 10, 10)
@@ -95,6 +96,8 @@ def main() -> int:
     if lines is not None:
         access_log.write_quickly(lines, OUTPUT.info)
     access_log.warn_of_slow(settings.slow_call_s)
+    if lifeline is None:
+        warn_of_unread(ServerSettings)
     if lifeline is None and settings.processes > 1:
         try:
             return serve_in_processes(settings)

@@ -13,6 +13,7 @@ from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
 from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
+from telemetry.setting_names import warn_of_unread
 from telemetry.tracing import CannotTrace
 from worker.model_spec import ModelError
 from worker.name import worker_name
@@ -33,6 +34,8 @@ def main() -> int:
     name = worker_name()
     logs.configure("worker", level=settings.log_level, log_format=settings.log_format, worker=name)
     lifeline = Lifeline.inherited()
+    if lifeline is None:
+        warn_of_unread(WorkerSettings)
     try:
         if lifeline is None and process_count(settings) > 1:
             return serve_in_processes(settings, [sys.executable, "-m", "worker"])

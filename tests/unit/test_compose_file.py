@@ -9,11 +9,11 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S
-from deploy.settings_table import variable
 from gateway.settings import GatewaySettings
 from server import processes as server_processes
 from server.settings import ServerSettings
 from telemetry import tracing
+from telemetry.setting_names import variable
 from worker import processes as worker_processes
 from worker.settings import WorkerSettings
 

@@ -17,7 +17,7 @@ class NotMeasured(Exception):
     """Something that the scenario needs is not here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Something to measure."""
 
@@ -59,7 +59,15 @@ def scenario(
     """
 
     def add(body: Body) -> Body:
-        SCENARIOS[name] = Scenario(name, title, body, is_long, needs_h2load, has_targets, is_curve)
+        SCENARIOS[name] = Scenario(
+            name=name,
+            title=title,
+            body=body,
+            is_long=is_long,
+            needs_h2load=needs_h2load,
+            has_targets=has_targets,
+            is_curve=is_curve,
+        )
         return body
 
     return add

@@ -31,7 +31,7 @@ GRPCS_OWN: Final = (
     # Metadata that it cannot read.
     ("INTERNAL", "Error parsing '"),
     ("INTERNAL", "Illegal header key: "),
-    ("INTERNAL", "Duplicate ':"),
+    ("INTERNAL", "Duplicate '"),
     # A message that is said to be packed, but not how, or is not packed so, or has a flag of no
     # meaning.
     ("INTERNAL", "Compression bit set but no encoding configured"),

@@ -66,6 +66,7 @@ def test_what_a_caller_has_asked_for_is_accepted() -> None:
         (Answer("INTERNAL", text=LEAK), Lie(flag=1), False),
         (Answer("INTERNAL", text="Error parsing 'te' metadata"), Lie(), True),
         (Answer("INTERNAL", text="Duplicate ':authority' header received"), Lie(), True),
+        (Answer("INTERNAL", text="Duplicate 'host' header received"), Lie(), True),
         (Answer("INTERNAL", text="Decompression failed due to zlib error"), Lie(flag=1), True),
         (Answer("UNKNOWN", text="Error parsing 'te' metadata"), Lie(), False),
         (Answer("UNIMPLEMENTED", text="Method not found!"), Lie(path="/a/b/c"), True),

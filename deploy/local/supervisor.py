@@ -23,7 +23,6 @@ NOT_RUNNING: Final = 70
 ALREADY_STARTED: Final = 60
 
 # States of supervisord's processes.
-STARTED: Final = {"STARTING", "RUNNING"}
 ENDED: Final = {"STOPPED", "EXITED", "FATAL"}
 
 

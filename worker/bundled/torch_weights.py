@@ -39,9 +39,6 @@ STORAGE_TYPES: Final[Mapping[str, str]] = {
 }
 """Element type, as numpy spells it, of each storage class."""
 
-PERSISTENT_ID_FIELDS: Final = 6
-"""A storage is named by ("storage", class, key, device, element count, view)."""
-
 COUNT: Final = struct.Struct("<q")
 """The element count before the elements of a storage."""
 

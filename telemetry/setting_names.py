@@ -11,8 +11,11 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-_OF_KUBERNETES: Final = re.compile(r".*_SERVICE_(HOST|PORT(_\w+)?)|.*_PORT(_\d+_\w+)?")
-"""What it sets in each container for a Service: `SERVER_PORT_50051_TCP`, if that is its name."""
+_OF_KUBERNETES: Final = re.compile(
+    r".*_SERVICE_(HOST|PORT(_\w+)?)=.*|.*_PORT_\d+_\w+=.*|.*_PORT=\w+://.*"
+)
+"""What it sets in each container for a Service whose name is `server`: `SERVER_PORT=tcp://...` and
+more. `SERVER_PORT=50051` is somebody's guess at a setting."""
 
 
 def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
@@ -33,10 +36,11 @@ def warn_of_unread(
     """
     prefix = settings.model_config["env_prefix"]
     read = [variable(settings, *item) for item in settings.model_fields.items()]
-    # Settings are read in any case of letters.
-    unread = {name for name in environment if name.upper().startswith(prefix)}
-    for name in sorted(unread):
-        if name.upper() in read or _OF_KUBERNETES.fullmatch(name.upper()):
+    for name in sorted(environment):
+        # Settings are read in any case of letters.
+        upper = name.upper()
+        if not upper.startswith(prefix) or upper in read:
             continue
-        alike = difflib.get_close_matches(name.upper(), read, n=3)
-        structlog.get_logger().warning("unknown setting", variable=name, alike=alike)
+        if not _OF_KUBERNETES.fullmatch(f"{upper}={environment[name]}"):
+            alike = difflib.get_close_matches(upper, read, n=3)
+            structlog.get_logger().warning("unknown setting", variable=name, alike=alike)

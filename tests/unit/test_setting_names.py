@@ -29,17 +29,23 @@ def test_settings_are_known_in_any_case_and_without_the_prefix() -> None:
 
 
 def test_what_kubernetes_sets_for_services_is_no_setting() -> None:
-    names = (
-        "GATEWAY_SERVICE_HOST",
-        "GATEWAY_SERVICE_PORT",
-        "GATEWAY_SERVICE_PORT_HTTP",
-        "GATEWAY_PORT",
-        "GATEWAY_PORT_8080_TCP",
-        "GATEWAY_PORT_8080_TCP_ADDR",
-    )
+    environment = {
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_SERVICE_PORT": "8080",
+        "GATEWAY_SERVICE_PORT_HTTP": "8080",
+        "GATEWAY_PORT": "tcp://10.0.0.1:8080",
+        "GATEWAY_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "GATEWAY_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }
     with capture_logs() as lines:
-        warn_of_unread(GatewaySettings, dict.fromkeys(names, "tcp://10.0.0.1:8080"))
+        warn_of_unread(GatewaySettings, environment)
     assert lines == []
+
+
+def test_a_port_that_somebody_wanted_to_set_is_not_taken_for_one_of_kubernetes() -> None:
+    with capture_logs() as lines:
+        warn_of_unread(GatewaySettings, {"GATEWAY_PORT": "8080"})
+    assert [line["variable"] for line in lines] == ["GATEWAY_PORT"]
 
 
 @pytest.mark.parametrize("service", ["server", "worker", "gateway"])

@@ -160,9 +160,9 @@ docs: $(VENV)/.installed-dev  ## write the tables of settings, errors and metric
 constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
 	$(BIN)/python deploy/constraints.py
 
-clean:  ## remove .venv, .venv-audit, .venv-matrix, .venv-clients and caches; keeps .despacho, with what waits in Redis
+clean:  ## remove .venv, .venv-audit, .venv-matrix, .venv-clients, .venv-peers and caches; keeps .despacho, with what waits in Redis
 	@if [ -e .despacho/mode ]; then echo "It may be running: make down first." >&2; exit 1; fi
-	rm -rf $(VENV) .venv-audit .venv-matrix .venv-clients build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .venv-matrix .venv-clients .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Installing -------------------------------------------------------------

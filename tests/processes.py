@@ -24,6 +24,7 @@ class Process:
         environment: dict[str, str],
         *,
         log_file: Path | None = None,
+        python: str = sys.executable,
     ) -> None:
         """Start it.
 
@@ -32,11 +33,12 @@ class Process:
             environment: in addition to ours.
             log_file: where its log goes, so that this process need not keep up with it; None: it
                 is kept here.
+            python: the interpreter.
         """
         self._log_file = log_file
         with log_file.open("wb") if log_file else nullcontext(subprocess.PIPE) as log:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [python, *arguments],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=subprocess.DEVNULL,

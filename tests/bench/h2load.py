@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 METHOD: Final = "prediction.v1.PredictionService/Predict"
+GRPC_HEADERS: Final = ("content-type: application/grpc", "te: trailers")
 CONNECTIONS: Final = 4
 INSTALL: Final = {
     "darwin": "brew install nghttp2",
@@ -24,6 +25,23 @@ LIMIT_S: Final = 300
 
 class LoadFailed(Exception):
     """The load was not answered as it should be, so its figures mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked of a server."""
+
+    path: str = METHOD
+    """Without the slash in front."""
+
+    headers: Sequence[str] = GRPC_HEADERS
+
+    is_http1: bool = False
+    """Whether it is asked in HTTP/1.1, where a connection carries one call at a time."""
+
+
+PREDICT: Final = Target()
+"""Our own method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +66,28 @@ def missing(platform: str = sys.platform) -> str:
 
 
 def drive(
-    address: str, body: Path, *, requests: int, concurrency: int, connections: int = CONNECTIONS
+    address: str,
+    body: Path,
+    *,
+    requests: int,
+    concurrency: int,
+    connections: int = CONNECTIONS,
+    target: Target = PREDICT,
 ) -> Load:
     """Make calls until `requests` were answered.
 
     Args:
-        address: host and port of a gRPC server without TLS.
-        body: a file, as `payloads.write_body` writes it.
+        address: host and port of a server without TLS.
+        body: a file with what is posted; of a gRPC call as `payloads.write_body` writes it.
         requests: how many; at least `concurrency`.
         concurrency: calls in flight at any time.
         connections: how many carry them, evenly.
+        target: what is asked.
 
     Raises:
         LoadFailed: not each call was answered with HTTP status 200.
     """
-    clients = min(connections, concurrency)
+    clients = concurrency if target.is_http1 else min(connections, concurrency)
     log = body.with_suffix(".log")
     log.unlink(missing_ok=True)
     finished = subprocess.run(
@@ -70,8 +95,9 @@ def drive(
             *("h2load", "--threads=1", f"--requests={requests}", f"--clients={clients}"),
             f"--max-concurrent-streams={concurrency // clients}",
             *(f"--data={body}", f"--log-file={log}"),
-            *("--header=content-type: application/grpc", "--header=te: trailers"),
-            f"http://{address}/{METHOD}",
+            *(f"--header={header}" for header in target.headers),
+            *(("--h1",) if target.is_http1 else ()),
+            f"http://{address}/{target.path}",
         ],
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tests.bench.figures import percentile
-from tests.bench.h2load import CONNECTIONS, LIMIT_S, Load, LoadFailed, drive
+from tests.bench.h2load import CONNECTIONS, LIMIT_S, PREDICT, Load, LoadFailed, Target, drive
 from tests.bench.results import Run
 from tests.bench.usage import Meter
 from tests.processes import ROOT
@@ -102,6 +102,7 @@ class Unary(Paced):
     body: Path
     concurrency: int
     connections: int = CONNECTIONS
+    target: Target = PREDICT
 
     @property
     def in_flight(self) -> int:
@@ -115,6 +116,7 @@ class Unary(Paced):
             requests=requests,
             concurrency=self.concurrency,
             connections=self.connections,
+            target=self.target,
         )
 
 

@@ -4,6 +4,8 @@ import random
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import Message
+
 from prediction.v1 import prediction_pb2 as pb
 from worker.engines.null import class_of, sealed
 
@@ -45,8 +47,13 @@ def request(image: bytes, model: str = "", request_id: str = "") -> pb.PredictRe
     return pb.PredictRequest(model=model, image=image, top_k=1, request_id=request_id)
 
 
-def write_body(path: Path, message: pb.PredictRequest) -> Path:
-    """Write a unary call's body as HTTP/2 carries it: gRPC's five bytes and the message."""
+def framed(message: Message) -> bytes:
+    """Return a unary call's body as HTTP/2 carries it: gRPC's five bytes and the message."""
     encoded = message.SerializeToString()
-    path.write_bytes(b"\0" + len(encoded).to_bytes(4, "big") + encoded)
+    return b"\0" + len(encoded).to_bytes(4, "big") + encoded
+
+
+def write_body(path: Path, message: pb.PredictRequest) -> Path:
+    """Write a unary call's body into a file; return that."""
+    path.write_bytes(framed(message))
     return path

@@ -14,8 +14,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from inference import grpc_predict_v2_pb2
 from tests.compat.clients.cells import COLOURS, CONTRACT, RAISES, elements_of
-from tests.compat.environments import ROOT, python_of
 from tests.compat.guarded import start_guarded
+from tests.environments import ROOT, python_of
 from tests.redis_server import RedisServer
 from tests.stack import Stack, image_of
 

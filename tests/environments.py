@@ -1,6 +1,6 @@
-"""Environments of foreign clients, which pin other versions than we do.
+"""Environments of foreign programs, which pin other versions than we do.
 
-They also register the protobuf package `inference` for themselves, so none of them
+Clients also register the protobuf package `inference` for themselves, so none of them
 can share a process with our stubs.
 """
 
@@ -12,8 +12,8 @@ import venv
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
-FOLDER: Final = ROOT / ".venv-clients"
+ROOT: Final = Path(__file__).parents[1]
+CLIENTS: Final = ROOT / ".venv-clients"
 INSTALL_LIMIT_S: Final = 600
 
 
@@ -21,22 +21,26 @@ class CannotInstall(Exception):
     """The package index did not give what is pinned."""
 
 
-def python_of(requirements: Path) -> Path:
+def python_of(requirements: Path, folder: Path = CLIENTS) -> Path:
     """Return the Python of an environment with these packages; made if it is missing or stale.
+
+    Args:
+        requirements: a file with all of them, each pinned.
+        folder: where it is made, under the file's name.
 
     Raises:
         CannotInstall: pip failed.
     """
-    folder = FOLDER / requirements.stem
-    python = folder / "bin" / "python"
+    place = folder / requirements.stem
+    python = place / "bin" / "python"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     # Written last, so that an environment that was cut off is made again.
-    stamp = folder / "installed"
+    stamp = place / "installed"
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     # A link: a copy could still be open for writing in a child that another thread just forked.
-    venv.create(folder, symlinks=True, with_pip=True)
+    venv.create(place, symlinks=True, with_pip=True)
     ended = subprocess.run(
         [
             *(str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),

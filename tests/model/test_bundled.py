@@ -39,8 +39,8 @@ def spec(cache: Path) -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def engine(spec: ModelSpec) -> Engine:
-    return load_engine(spec, threads=0)
+def engine(spec: ModelSpec, cache: Path) -> Engine:
+    return load_engine(spec, threads=0, cache_dir=cache)
 
 
 def photos() -> Path:

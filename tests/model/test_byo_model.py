@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["colours-keras", "colours-saved-model"])
 def test_model_of_ones_own_knows_its_colours(folder: Path, name: str) -> None:
     spec = open_model(str(folder / name), folder / "cache")
-    engine = load_engine(spec, threads=0)
+    engine = load_engine(spec, threads=0, cache_dir=folder / "cache")
     engine.warm_up([1, spec.default_batch_size])
     assert spec.name == name
     for colour in ("red", "green", "blue"):

@@ -71,10 +71,9 @@ def test_application_is_downloaded_to_the_cache_or_says_why_not(tmp_path: Path) 
     program = f"""
 import pathlib
 from worker.model_directory import ModelError, load_engine, open_model
+cache = pathlib.Path({str(tmp_path)!r})
 try:
-    load_engine(
-        open_model("keras-applications:MobileNetV2", pathlib.Path({str(tmp_path)!r})), threads=0
-    )
+    load_engine(open_model("keras-applications:MobileNetV2", cache), threads=0, cache_dir=cache)
 except ModelError as error:
     print(error)
 """

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from worker.engines.keras_application import build_application, family
+from worker.engines.loading import in_python
 from worker.engines.runtime import keras, tf
 from worker.engines.tensorflow_engine import TensorflowEngine
 from worker.keras_applications import INPUT_SIZES
-from worker.model_directory import ModelError, ModelSpec, load_engine, open_model
+from worker.model_directory import ModelError, ModelSpec, open_model
 from worker.model_spec import InputRule, ModelFile, PixelRule
 
 pytestmark = pytest.mark.model
@@ -60,7 +61,7 @@ EXPECTED = [[0.2, 0.4, 0.8], [1, 0, 0]]
 
 
 def test_keras_file_scores_scaled_pixels(tmp_path: Path) -> None:
-    engine = load_engine(spec_of(keras_file(tmp_path)), threads=0)
+    engine = in_python(spec_of(keras_file(tmp_path)), threads=0)
     scores = engine.predict(COLOURS)
     assert scores.dtype == np.float32
     assert scores == pytest.approx(np.array(EXPECTED), abs=1e-6)
@@ -68,14 +69,14 @@ def test_keras_file_scores_scaled_pixels(tmp_path: Path) -> None:
 
 def test_keras_export_is_served(tmp_path: Path) -> None:
     means().export(tmp_path / "saved", verbose=False)
-    engine = load_engine(spec_of(tmp_path / "saved"), threads=0)
+    engine = in_python(spec_of(tmp_path / "saved"), threads=0)
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_saved_model_is_served_by_signature_or_by_call(tmp_path: Path, *, signed: bool) -> None:
     path = saved(tmp_path, lambda x: tf.reduce_mean(x, [1, 2]), FLOATS, signed=signed)
-    engine = load_engine(spec_of(path), threads=0)
+    engine = in_python(spec_of(path), threads=0)
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
 
 
@@ -85,27 +86,27 @@ def test_model_that_takes_bytes_gets_bytes(tmp_path: Path) -> None:
         lambda x: tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]) / 255,
         tf.TensorSpec((None, None, None, 3), tf.uint8),
     )
-    engine = load_engine(spec_of(path, pixels=PixelRule()), threads=0)
+    engine = in_python(spec_of(path, pixels=PixelRule()), threads=0)
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
 
 
 def test_mean_scale_and_order_are_by_channel(tmp_path: Path) -> None:
     pixels = PixelRule(mean=(-51, 0, 0), scale=(408, 204, 204), order="bgr")
-    engine = load_engine(spec_of(keras_file(tmp_path), pixels=pixels), threads=0)
+    engine = in_python(spec_of(keras_file(tmp_path), pixels=pixels), threads=0)
     (scores,) = engine.predict(COLOURS[:1])
     assert scores.tolist() == pytest.approx([1, 0.5, 0.25])
 
 
 def test_logits_become_probabilities(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.zeros((tf.shape(x)[0], 3)) + LOGITS, FLOATS)
-    engine = load_engine(spec_of(path, softmax=True), threads=0)
+    engine = in_python(spec_of(path, softmax=True), threads=0)
     assert engine.predict(COLOURS) == pytest.approx(np.array([[0.5, 0.3, 0.2]] * 2), abs=1e-6)
 
 
 def test_logits_without_softmax_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.zeros((tf.shape(x)[0], 3)) + LOGITS, FLOATS)
     with pytest.raises(ModelError, match="softmax = true"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_any_size_of_batch_runs_the_same_graph(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_any_size_of_batch_runs_the_same_graph(tmp_path: Path) -> None:
         traces.append(pixels.shape)
         return tf.reduce_mean(pixels, [1, 2])
 
-    network = load_engine(spec_of(saved(tmp_path, call, FLOATS)), threads=0)
+    network = in_python(spec_of(saved(tmp_path, call, FLOATS)), threads=0)
     count = len(traces)
     network.warm_up([1, 16])
     for size in range(1, 6):
@@ -137,38 +138,38 @@ def test_model_that_cannot_be_frozen_is_served(tmp_path: Path) -> None:
     tf.saved_model.save(
         module, str(tmp_path / "saved"), signatures=module.__call__.get_concrete_function()
     )
-    engine = load_engine(spec_of(tmp_path / "saved"), threads=0)
+    engine = in_python(spec_of(tmp_path / "saved"), threads=0)
     assert engine.predict(COLOURS).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_wrong_number_of_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"returns \(2, 3\) for 2 images; 2 labels need \(2, 2\)"):
-        load_engine(spec_of(keras_file(tmp_path), labels=("a", "b")), threads=0)
+        in_python(spec_of(keras_file(tmp_path), labels=("a", "b")), threads=0)
 
 
 def test_wrong_input_size_is_refused(tmp_path: Path) -> None:
     spec = spec_of(keras_file(tmp_path), input=InputRule(width=8, height=8))
     with pytest.raises(ModelError, match=r"takes \(any, 4, 6, 3\).*described as \(any, 8, 8, 3\)"):
-        load_engine(spec, threads=0)
+        in_python(spec, threads=0)
 
 
 def test_model_for_batches_of_one_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.reduce_mean(x[:1], [1, 2]), FLOATS)
     with pytest.raises(ModelError, match=r"returns \(1, 3\) for 2 images"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_two_outputs_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: {"a": x, "b": x}, FLOATS)
     with pytest.raises(ModelError, match=r"returns \['a', 'b'\]"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_two_inputs_are_refused(tmp_path: Path) -> None:
     one, two = keras.Input((4, 6, 3)), keras.Input((4, 6, 3))
     path = keras_file(tmp_path, keras.Model([one, two], keras.layers.Add()([one, two])))
     with pytest.raises(ModelError, match="2 inputs"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 nor this"])
@@ -176,21 +177,21 @@ def test_damaged_keras_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.keras: cannot be loaded"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_damaged_saved_model_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.reduce_mean(x, [1, 2]), FLOATS)
     (path / "saved_model.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.touch()
     with pytest.raises(ModelError, match="neither"):
-        load_engine(spec_of(path), threads=0)
+        in_python(spec_of(path), threads=0)
 
 
 def test_application_scales_pixels_as_its_family_does(tmp_path: Path) -> None:

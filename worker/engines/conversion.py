@@ -1,10 +1,10 @@
-"""Keeps models converted for other engines in the cache.
+"""Keeps models in the cache as engines take them: converted, or for TensorFlow frozen.
 
     <cache>/<model>-<engine>-<digest>/    the converted model, and TensorFlow's scores of photos
 
 The digest is of the model's content and of all that converts it, so a changed model
 or another version makes another folder. A process of its own converts, so that a
-worker never has TensorFlow in its memory, and a crash is only a failed conversion.
+worker never has all of TensorFlow in its memory, and a crash is only a failed conversion.
 """
 
 import hashlib
@@ -34,12 +34,18 @@ from worker.model_spec import (
 )
 from worker.prepared_folder import make_once
 
-Target = Literal["litert", "openvino"]
+Target = Literal["tensorflow", "litert", "openvino"]
 
-FILES: Final = {"litert": "model.tflite", "openvino": "model.xml"}
+FILES: Final = {"tensorflow": "graph.pb", "litert": "model.tflite", "openvino": "model.xml"}
 REFERENCE: Final = "reference.npy"
 
-SOURCES: Final = ("convert.py", "scoring_graph.py", "model_file.py", "keras_application.py")
+SOURCES: Final = (
+    "convert.py",
+    "scoring_graph.py",
+    "model_file.py",
+    "keras_application.py",
+    "tensorflow_library.py",
+)
 """Files of this package that decide what is made."""
 
 LIMIT_S: Final = 300
@@ -48,7 +54,7 @@ LIMIT_S: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A model as another engine takes it."""
+    """A model as an engine takes it."""
 
     spec: ModelSpec
     """From bytes to probabilities: nothing is left to be done around it."""

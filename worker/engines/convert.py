@@ -1,4 +1,4 @@
-"""Converts a model for another engine: a process of its own, see `conversion.py`.
+"""Converts a model for an engine: a process of its own, see `conversion.py`.
 
 Reads one line of JSON: the description of the model, the engine, and the folder to fill.
 """
@@ -52,9 +52,35 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
     network = read_network(spec)
     reference = scores_of(TensorflowEngine(spec, network), photos(spec.input))
     np.save(folder / REFERENCE, reference)
-    graph = frozen(scoring_graph(spec, network))
-    write = {"litert": _write_litert, "openvino": _write_openvino}[target]
-    write(graph, folder / FILES[target])
+    try:
+        graph = frozen(scoring_graph(spec, network))
+    except Exception:
+        if target != "tensorflow":
+            raise
+        # Such a model is run in Python, and no later start should try again.
+        (folder / FILES[target]).touch()
+        return
+    writers = {
+        "tensorflow": _write_graph,
+        "litert": _write_litert,
+        "openvino": _write_openvino,
+    }
+    writers[target](graph, folder / FILES[target])
+
+
+def _write_graph(graph: Any, path: Path) -> None:
+    from worker.engines.runtime import convert_variables_to_constants_v2  # noqa: PLC0415
+    from worker.engines.tensorflow_library import SCORES  # noqa: PLC0415
+
+    # Once more, if it was frozen when it was saved: a function that it calls, with the weights in
+    # it, is then part of it, and not kept beside it.
+    graph = convert_variables_to_constants_v2(graph)
+    definition = graph.graph.as_graph_def()
+    (output,) = graph.outputs
+    # What freezing calls the output is its own affair.
+    named = definition.node.add(name=SCORES, op="Identity", input=[output.name])
+    named.attr["T"].type = output.dtype.as_datatype_enum
+    path.write_bytes(definition.SerializeToString())
 
 
 def _write_litert(graph: Any, path: Path) -> None:

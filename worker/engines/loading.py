@@ -12,6 +12,7 @@ from worker.agreement import Agreement, agreement, photos, scores_of
 from worker.computing import Computing
 from worker.engine import Engine, Float32Array
 from worker.engines.all_cores import AllCores, wide_engine
+from worker.engines.checks import summary
 from worker.engines.conversion import Converted, converted
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
@@ -87,7 +88,7 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
     match spec.engine:
         case "tensorflow":
             require("tensorflow")
-            return Loaded(_tensorflow(spec, threads), None, None)
+            return Loaded(_tensorflow(spec, threads, cache_dir), None, None)
         case "litert" | "openvino" as target:
             require(target)
             if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
@@ -100,7 +101,24 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
             raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
 
 
-def _tensorflow(spec: ModelSpec, threads: int) -> Engine:
+def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
+    """Return the engine that needs less memory, or else the one that takes any model."""
+    from worker.engines.frozen_engine import FrozenEngine  # noqa: PLC0415
+
+    try:
+        model = converted(spec, "tensorflow", cache_dir)
+        return FrozenEngine(model.spec, model.path, threads=threads)
+    except Exception as error:  # noqa: BLE001 - if it is the model, the other engine says so, too
+        log.warning("model not run by the C library; it takes more memory", reason=summary(error))
+    return in_python(spec, threads)
+
+
+def in_python(spec: ModelSpec, threads: int) -> Engine:
+    """Return the engine of a model in this process, with all of TensorFlow.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     set_keras_home(spec.origin)
     from worker.engines.network import read_network  # noqa: PLC0415
     from worker.engines.runtime import set_threads  # noqa: PLC0415

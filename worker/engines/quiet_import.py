@@ -8,10 +8,15 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 STDERR: Final = 2
+
+LOG_LEVEL: Final = "TF_CPP_MIN_LOG_LEVEL"
+
+IS_LOG_LEVEL_SET: Final = LOG_LEVEL in os.environ
+"""By whoever started this process, before it is by us."""
 
 NOISE: Final = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
@@ -40,3 +45,15 @@ def quiet_import() -> Iterator[None]:
             for line in held:
                 if not NOISE.match(line):
                     os.write(STDERR, line)
+
+
+def quiet_tensorflow() -> AbstractContextManager[None]:
+    """Return what to import TensorFlow in, or its library; sets its log level, which is read then.
+
+    Errors reach us as exceptions; what TensorFlow logs beside them is mostly about GPUs that are
+    not there. Whoever looks for one sets the level, and sees all.
+    """
+    if IS_LOG_LEVEL_SET:
+        return nullcontext()
+    os.environ[LOG_LEVEL] = "3"
+    return quiet_import()

@@ -5,23 +5,15 @@ environment once, while they are imported.
 """
 
 import os
-from contextlib import nullcontext
-from typing import Final
 
 import structlog
 
-from worker.engines.quiet_import import quiet_import
+from worker.engines.quiet_import import quiet_tensorflow
 
-LOG_LEVEL: Final = "TF_CPP_MIN_LOG_LEVEL"
-
-# Errors reach us as exceptions; what TensorFlow logs beside them is mostly about
-# GPUs that are not there. Whoever looks for one sets the level, and sees all.
-_importing = nullcontext() if LOG_LEVEL in os.environ else quiet_import()
-os.environ.setdefault(LOG_LEVEL, "3")
 # Another backend may be set in ~/.keras/keras.json, and would not run here.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-with _importing:
+with quiet_tensorflow():
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -138,6 +138,17 @@ def test_a_model_that_cannot_be_frozen_is_run_in_python_and_tried_once(tmp_path:
     assert kept.read_bytes() == b""
 
 
+def test_other_scores_than_in_python_are_not_served(
+    folder: Path, frozen: Converted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(folder / "model.keras")
+    before = load_engine(spec, threads=0, cache_dir=folder / "cache").predict(IMAGES)
+    monkeypatch.setattr(FrozenEngine, "predict", lambda _, images: np.full((len(images), 4), 0.25))
+    engine = load_engine(spec, threads=0, cache_dir=folder / "cache")
+    assert frozen.path.exists()
+    assert engine.predict(IMAGES) == pytest.approx(before, abs=1e-6)
+
+
 def test_errors_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     spec = spec_of(folder / "model.keras", labels=("a", "b"))
     with pytest.raises(ModelError, match=r"^small: returns \(2, 4\) for 2 images; 2 labels need"):

@@ -107,7 +107,12 @@ def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
 
     try:
         model = converted(spec, "tensorflow", cache_dir)
-        return FrozenEngine(model.spec, model.path, threads=threads)
+        engine = FrozenEngine(model.spec, model.path, threads=threads)
+        images = photos(spec.input)[:CHECKED_PHOTOS]
+        found = agreement(model.reference()[:CHECKED_PHOTOS], scores_of(engine, images))
+        if not found.is_within_tolerance(spec.precision):
+            raise ModelError(f"others than in Python: {found}")
+        return engine
     except Exception as error:  # noqa: BLE001 - if it is the model, the other engine says so, too
         log.warning("model not run by the C library; it takes more memory", reason=summary(error))
     return in_python(spec, threads)

@@ -49,6 +49,7 @@ def ready_queue(
     max_wait_s: float,
     cost: BatchCost | None = None,
     remaining_s: Callable[[Claim], float] = lambda _: math.inf,
+    has_undecoded: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> ReadyQueue:
     return ReadyQueue(
@@ -56,5 +57,6 @@ def ready_queue(
         cost=cost or BatchCost(max_batch_size),
         politeness=NeverPolite(max_batch_size),
         remaining_s=remaining_s,
+        has_undecoded=has_undecoded,
         clock=clock,
     )

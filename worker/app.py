@@ -26,6 +26,7 @@ from worker.intake import Intake
 from worker.job_fields import fields_of_all
 from worker.keeper import Keeper
 from worker.loop import Loop, most_in_hand
+from worker.machine import usable_cores
 from worker.name import worker_name
 from worker.operations_intake import OperationsIntake
 from worker.politeness import Politeness
@@ -80,6 +81,9 @@ class Worker:
         self._in_hand = InHand(
             max_jobs=most_in_hand(card.max_batch_size), max_bytes=settings.max_claim_bytes
         )
+        wanted = settings.decode_threads or min(DECODE_THREADS, usable_cores())
+        # One would take turns with the model's own thread, which decodes at less cost.
+        self._decoder_count = wanted if wanted > 1 else 0
         self._work_done = WorkDone()
         self._keeper = Keeper(self._queue, self._in_hand, self._work_done, card)
         self._publisher = Publisher(self._queue, self._in_hand)
@@ -90,6 +94,7 @@ class Worker:
             cost=self._cost,
             politeness=self._politeness,
             remaining_s=self._remaining_s,
+            has_undecoded=lambda: not self._decoder_count and self._decoders.has_waiting(),
         )
         self._sieve = Sieve(self._queue, self._in_hand, self._publisher)
         self._decoders = Decoders(
@@ -151,11 +156,12 @@ class Worker:
             work_done=self._work_done,
             engine=engine,
             card=self._served.card,
+            decode_one=self._decoders.decode_one,
         )
         self._decoders.then(loop.run_ready)
         self._start("publisher", self._publisher.run)
         self._start("model", loop.run)
-        for number in range(self._settings.decode_threads or DECODE_THREADS):
+        for number in range(self._decoder_count):
             self._start(f"decoder-{number}", self._decoders.run)
         self._start("intake", self._intake.run)
         self._start("operations", self._operations_intake.run)

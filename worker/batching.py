@@ -60,6 +60,7 @@ class ReadyQueue:
         cost: BatchCost,
         politeness: Politeness,
         remaining_s: Callable[[Claim], float],
+        has_undecoded: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin empty.
@@ -69,11 +70,14 @@ class ReadyQueue:
             cost: knows which batches are worth filling, and how long they take.
             politeness: limits batches of operations while calls are about.
             remaining_s: seconds until nobody waits for a job any more.
+            has_undecoded: whether images wait that the model's thread has to decode; never, if
+                others do that.
             clock: seconds.
         """
         self._max_wait_s = max_wait_s
         self._cost = cost
         self._remaining_s = remaining_s
+        self._has_undecoded = has_undecoded
         self._items: dict[Priority, deque[Prepared]] = {one: deque() for one in Priority}
         self._coming = Counter[Priority]()
         self._changed = threading.Condition()
@@ -109,6 +113,12 @@ class ReadyQueue:
             if self._ready(Priority):
                 self._changed.notify()
 
+    def wake_for_undecoded(self) -> None:
+        """Wake the model's thread if it has something to decode."""
+        if self._has_undecoded():
+            with self._changed:
+                self._changed.notify()
+
     def give_up(self, claim: Claim) -> None:
         """Say that an expected image does not come."""
         with self._changed:
@@ -125,7 +135,7 @@ class ReadyQueue:
         """Return the next batch, waiting for its first image; None after `close`.
 
         It waits for images that are being decoded here, never for images that may or may not
-        come.
+        come. Empty, if the caller should first decode what waits for that.
         """
         with self._changed:
             while True:
@@ -133,7 +143,11 @@ class ReadyQueue:
                 self._hold_operations()
                 # A call that has ended the hold came to an idle model.
                 was_idle = has_none and (self._ready(CALL_PRIORITIES) or not self._ready(Priority))
-                self._changed.wait_for(lambda: self._ready(Priority) or self._is_closed)
+                self._changed.wait_for(
+                    lambda: self._ready(Priority) or self._has_undecoded() or self._is_closed
+                )
+                if self._has_undecoded() and not self._is_worth_running():
+                    return []
                 if not was_idle:
                     self._changed.wait_for(self._is_worth_running, self._wait_s())
                 # Empty if, meanwhile, others took by `calls_now` all there was.
@@ -164,8 +178,12 @@ class ReadyQueue:
         took_s = self._clock() - self._calls_taken_at
         # One that is being decoded is awaited, too.
         self._changed.wait_for(
-            lambda: self._ready(CALL_PRIORITIES) or self._is_closed, min(took_s, HOLD_MAX_S)
+            lambda: self._ready(CALL_PRIORITIES) or self._is_call_undecoded() or self._is_closed,
+            min(took_s, HOLD_MAX_S),
         )
+
+    def _is_call_undecoded(self) -> bool:
+        return self._has_undecoded() and self._expected(CALL_PRIORITIES) > 0
 
     def _next_calls(self) -> list[Prepared]:
         batch = self._taken(CALL_PRIORITIES, self._cost.best_size)
@@ -183,6 +201,11 @@ class ReadyQueue:
     def _has_calls(self) -> bool:
         """Return whether there are any, decoded or not."""
         return self._ready(CALL_PRIORITIES) + self._expected(CALL_PRIORITIES) > 0
+
+    def lacks_images(self) -> bool:
+        """Return whether a larger batch would be worth more, and what it takes is undecoded."""
+        with self._changed:
+            return self._has_undecoded() and not self._is_worth_running()
 
     def _is_worth_running(self) -> bool:
         if self._is_closed:

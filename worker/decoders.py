@@ -29,7 +29,12 @@ _END_RANK: Final = -1
 
 
 class Decoders:
-    """Images that wait to be decoded, highest priority first; any number of threads `run` it."""
+    """Images that wait to be decoded, highest priority first.
+
+    Any number of threads `run` it. Without any, the model's thread decodes what it needs next with
+    `decode_one`: where each core has a process whose model is busy, threads that decode beside it
+    only take its core away in the middle of an inference, and its caches with it.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Decoders:
         self._decode = decode
         self._numbers = itertools.count()
         self._waiting: queue.PriorityQueue[tuple[int, int, Claim | None]] = queue.PriorityQueue()
+        self._is_closed = False
         self._quick = Quickness()
         self._run_ready = ready.nudge
 
@@ -82,10 +88,25 @@ class Decoders:
         if items:
             self._ready.put(items, quietly=True)
             self._run_ready()
+        if self.has_waiting():
+            self._ready.wake_for_undecoded()
 
     def close(self) -> None:
         """Decode no more."""
+        self._is_closed = True
         self._waiting.put((_END_RANK, next(self._numbers), None))
+
+    def has_waiting(self) -> bool:
+        """Return whether images wait to be decoded."""
+        return not (self._is_closed or self._waiting.empty())
+
+    def decode_one(self) -> None:
+        """Decode the image that is first, if one waits, in the thread of the caller."""
+        if self.has_waiting():
+            # The only one who takes any, so this does not block.
+            _, _, claim = self._waiting.get()
+            if claim is not None:
+                self._ready.put(self._prepared(claim))
 
     def run(self) -> None:
         """Decode until closed."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import structlog
@@ -46,7 +46,9 @@ class Loop:
         work_done: WorkDone,
         engine: Engine,
         card: ModelCard,
+        decode_one: Callable[[], None],
     ) -> None:
+        self._decode_one = decode_one
         self._queue = queue
         self._in_hand = in_hand
         self._sieve = sieve
@@ -79,10 +81,11 @@ class Loop:
         """Answer batches until the ready queue is closed."""
         while (batch := self._ready.next_batch()) is not None:
             with self._turn:
+                batch = batch or self._complete_calls()
                 while batch:
                     self._take_on(batch)
                     # What is ready anyway: the answers go along with the look at it, or later.
-                    batch = self._ready.complete_calls()
+                    batch = self._complete_calls()
                 self._publish(looks=False)
 
     def run_ready(self) -> None:
@@ -99,6 +102,14 @@ class Loop:
             finally:
                 self._turn.release()
         self._ready.nudge()
+
+    def _complete_calls(self) -> list[Prepared]:
+        """Decode what is missing in a batch, if nobody else does; return it if it is of calls."""
+        while self._ready.lacks_images():
+            if self._outbox.is_due():
+                self._publish(looks=False)
+            self._decode_one()
+        return self._ready.complete_calls()
 
     def _take_on(self, batch: Sequence[Prepared]) -> None:
         """Put the answers to a batch into the outbox, once those before are on their way."""

@@ -51,6 +51,10 @@ class Outbox:
             return False
         return self._clock() + seconds <= self._due_at
 
+    def is_due(self) -> bool:
+        """Return whether there is an answer that may wait no longer."""
+        return bool(self._answers) and self._clock() >= self._due_at
+
     def claims(self) -> list[Claim]:
         """Return whose answers wait."""
         return [claim for claim, _, _ in self._answers]

@@ -60,8 +60,9 @@ class WorkerSettings(BaseSettings):
     converting and measuring included; then it is killed, and another one is started, seconds."""
 
     decode_threads: Annotated[int, Field(ge=0, le=64)] = 0
-    """Threads of each process that decode images; 0: with several processes its share of the
-    cores, otherwise 2."""
+    """Threads of each process that decode images while the model computes; 1: its own thread does
+    it, in between, which is best where each core has a process. 0: with several processes its share
+    of the cores, otherwise 2, or 1 on a single core."""
 
     inference_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the engine in each process; 0: with several processes its share of the cores,

@@ -139,6 +139,7 @@ class House:
             work_done=self.work_done,
             engine=self.engine,
             card=card,
+            decode_one=lambda: None,
         )
         return ready, loop
 

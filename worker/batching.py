@@ -147,6 +147,7 @@ class ReadyQueue:
                     lambda: self._ready(Priority) or self._has_undecoded() or self._is_closed
                 )
                 if self._has_undecoded() and not self._is_worth_running():
+                    self._calls_taken_at = None  # operations were held for long enough
                     return []
                 if not was_idle:
                     self._changed.wait_for(self._is_worth_running, self._wait_s())

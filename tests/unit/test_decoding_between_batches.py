@@ -10,7 +10,16 @@ from despacho.job.v1.job_pb2 import Job, ModelCard
 from dispatch.errors import ImageUndecodable
 from dispatch.jobs import Claim, Outcome, Priority
 from dispatch.retiring import Ended
-from tests.batching_steps import HIGH, LIMIT_S, LOW, NORMAL, OPERATION, ready_queue
+from tests.batching_steps import (
+    HIGH,
+    LIMIT_S,
+    LOW,
+    NORMAL,
+    OPERATION,
+    numbers,
+    put,
+    ready_queue,
+)
 from worker.batch_cost import BatchCost
 from worker.decoders import Decoders
 from worker.engine import Float32Array, UInt8Array
@@ -188,6 +197,18 @@ def test_only_a_call_ends_what_holds_operations_back(*, is_call: bool) -> None:
     assert not ready._is_call_undecoded()
     waits = True
     assert ready._is_call_undecoded() is is_call
+
+
+def test_operations_are_not_held_once_more_when_they_are_decoded() -> None:
+    undecoded = False
+    ready = ready_queue(BATCH, max_wait_s=0, has_undecoded=lambda: undecoded)
+    put(ready, 1)
+    assert numbers(ready.next_batch()) == [1]
+    assert ready._calls_taken_at is not None
+    ready.expect(claim(2, OPERATION))
+    undecoded = True
+    assert ready.next_batch() == []
+    assert ready._calls_taken_at is None
 
 
 def test_what_is_undecoded_when_the_worker_stops_is_left() -> None:

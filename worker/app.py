@@ -213,7 +213,7 @@ class Worker:
     def _watch(self, loop: Loop) -> None:
         """Wait until stopped; end a worker whose model hangs, which its heartbeat hides."""
         while not self._stop.wait(LOOK_S):
-            if loop.running_for_s() > LOOK_S:
+            if loop.running_for_s() > LOOK_S or loop.is_late():
                 loop.relieve()
             if loop.running_for_s() > self._settings.max_inference_s:
                 held = fields_of_all(self._in_hand.snapshot())

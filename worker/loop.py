@@ -71,6 +71,10 @@ class Loop:
         since = self._running_since
         return 0.0 if since is None else time.monotonic() - since
 
+    def is_late(self) -> bool:
+        """Return whether an answer waits for longer than it may, as for a huge image's decoding."""
+        return self._outbox.is_due()
+
     def relieve(self) -> None:
         """Send the answers that wait now: what they wait for takes longer than it should."""
         answers = self._outbox.take()

@@ -1,6 +1,7 @@
 """What the model's thread does where no other thread decodes."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -156,6 +157,23 @@ def test_answers_to_what_waited_for_long_wait_for_the_next_images() -> None:
     assert steps.index("decode 4") < min(
         steps.index(step) for step in steps if step.startswith("answer")
     )
+
+
+def test_answers_that_wait_for_a_huge_image_can_be_sent_without_it() -> None:
+    house = House()
+
+    def take_long(value: int) -> None:
+        if value == 4:
+            limit = time.monotonic() + LIMIT_S
+            while not house.loop.is_late():
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            house.loop.relieve()
+
+    house.on_decode = take_long
+    steps = house.run(*(claim(number, waited_ms=900) for number in range(5)))
+    assert steps.index("answer [0, 1, 2, 3]") == steps.index("decode 4") + 1
+    assert house.outcomes == dict.fromkeys(range(5), Outcome.COMPLETED)
 
 
 def test_a_bad_image_does_not_keep_its_neighbours() -> None:

@@ -5,12 +5,14 @@ there are cores, with a thread each: what is fastest. Only what stands around th
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from tests.bench.bench import Bench, added_p50_ms, compared, rate_ratio, system_side, values_shown
 from tests.bench.h2load import LoadFailed
@@ -21,6 +23,7 @@ from tests.bench.results import Run, Table
 from tests.bench.rig import Rig
 from tests.bench.scenario_model import LABEL, PHOTO, can_serve, served
 from tests.bench.scenarios import Body, NotMeasured, scenario
+from tests.bench.usage import family
 from tests.environments import CannotInstall
 from worker.machine import usable_cores
 
@@ -114,8 +117,14 @@ def beside(
 
         def loads(in_flight: int) -> list[Driven]:
             return [
-                ask_system(in_flight),
-                *(Unary(side, kind.label, body, in_flight, target=peer.target) for side in sides),
+                Undisturbed(ask_system(in_flight), sides),
+                *(
+                    Undisturbed(
+                        Unary(side, kind.label, body, in_flight, target=peer.target),
+                        [other for other in sides if other is not side],
+                    )
+                    for side in sides
+                ),
             ]
 
         at_load, alone = bench.interleave(loads(kind.at_load)), bench.interleave(loads(1))
@@ -127,6 +136,44 @@ def beside(
         ]
         for index, side in enumerate(sides, 1)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """A load while other sides are stopped: some take a tenth of a core when nobody asks them."""
+
+    load: Driven
+    others: Sequence[Side]
+
+    def run(self, number: int, seconds: float) -> Run:
+        """Make the load for about so long."""
+        with stopped(self.others):
+            return self.load.run(number, seconds)
+
+    def warm_up(self) -> None:
+        """Make a little of it."""
+        with stopped(self.others):
+            self.load.warm_up()
+
+
+@contextmanager
+def stopped(sides: Sequence[Side]) -> Iterator[None]:
+    """Inside, no process of these sides runs."""
+    processes = [
+        process
+        for side in sides
+        for pids in side.pids.values()
+        for pid in pids
+        for process in family(pid)
+    ]
+    try:
+        for process in processes:
+            process.suspend()
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def shown_beside(

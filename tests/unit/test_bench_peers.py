@@ -1,16 +1,21 @@
 import re
 import stat
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.bench import h2load
+from tests.bench.loads import Side
 from tests.bench.peers.peer import (
     PEERS,
     Peer,
@@ -20,7 +25,7 @@ from tests.bench.peers.peer import (
     requirements_of,
     to_infer,
 )
-from tests.bench.scenario_peers import kind_of
+from tests.bench.scenario_peers import kind_of, stopped
 
 IMAGE = b"\xff\xd8\r\n--an image\0"
 
@@ -46,6 +51,14 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path / "asked"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Return when it does; a signal takes a moment."""
+    limit = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
@@ -119,6 +132,17 @@ def test_the_protocol_of_mlserver_carries_the_image_as_it_is() -> None:
 
 def test_the_first_class_is_the_best() -> None:
     assert best_of(b'[{"class_id": 967.0, "score": 0.9}, {"class_id": 1, "score": 0.1}]') == 967
+
+
+def test_who_is_not_asked_stands_still_and_goes_on_afterwards() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            process = psutil.Process(busy.pid)
+            with stopped([Side("busy", "", {"all": [busy.pid]})]):
+                wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+            wait_until(lambda: process.status() != psutil.STATUS_STOPPED)
+        finally:
+            busy.kill()
 
 
 def test_peers_compute_as_the_system_does() -> None:

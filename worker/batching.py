@@ -146,11 +146,13 @@ class ReadyQueue:
                 self._changed.wait_for(
                     lambda: self._ready(Priority) or self._has_undecoded() or self._is_closed
                 )
+                if not was_idle:
+                    self._changed.wait_for(
+                        lambda: self._is_worth_running() or self._has_undecoded(), self._wait_s()
+                    )
                 if self._has_undecoded() and not self._is_worth_running():
                     self._calls_taken_at = None  # operations were held for long enough
                     return []
-                if not was_idle:
-                    self._changed.wait_for(self._is_worth_running, self._wait_s())
                 # Empty if, meanwhile, others took by `calls_now` all there was.
                 batch = self._next_calls() or self._next_operations()
                 if batch or self._is_closed:

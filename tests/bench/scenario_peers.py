@@ -140,7 +140,7 @@ def beside(
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
-    """A load while other sides are stopped: some take a tenth of a core when nobody asks them."""
+    """A load while other sides are stopped: some take a tenth of the cores unasked."""
 
     load: Driven
     others: Sequence[Side]

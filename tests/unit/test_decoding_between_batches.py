@@ -217,6 +217,23 @@ def test_only_a_call_ends_what_holds_operations_back(*, is_call: bool) -> None:
     assert ready._is_call_undecoded() is is_call
 
 
+def test_an_image_that_comes_while_a_batch_waits_is_decoded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undecoded = False
+    ready = ready_queue(BATCH, max_wait_s=0, has_undecoded=lambda: undecoded)
+    put(ready, 1)
+    ready.expect(claim(2))
+
+    def about_to_wait() -> float:
+        nonlocal undecoded
+        undecoded = True
+        return 0.1
+
+    monkeypatch.setattr(ready, "_wait_s", about_to_wait)
+    assert ready.next_batch() == []
+
+
 def test_operations_are_not_held_once_more_when_they_are_decoded() -> None:
     undecoded = False
     ready = ready_queue(BATCH, max_wait_s=0, has_undecoded=lambda: undecoded)

@@ -18,17 +18,17 @@ from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
 from server import admin_service, health, inference_service
-from server.accepting_server import AcceptingServer
+from server.accepting_server import accepting_server
 from server.addresses import is_private
 from server.admin import Admin
 from server.admin_service import AdminService
 from server.api_keys import ApiKeys
+from server.binding import bind
 from server.gate import Gate
 from server.guard import Guard
 from server.health_port import health_port
 from server.inference_service import InferenceService
 from server.interceptor import CallInterceptor
-from server.lasting_server import LastingServer
 from server.operations_service import OperationsService
 from server.ports import Fleet, Operations, Relay, Stats
 from server.service import PredictionService
@@ -163,43 +163,39 @@ async def grpc_server(
     inference = InferenceService(settings, relay=relay, fleet=fleet, gate=gate)
     health_service = health.HealthService(fleet)
 
-    def make() -> AcceptingServer:
-        server = AcceptingServer(
-            BUSY,
-            interceptors,
-            options=options(settings),
-            compression=COMPRESSION[settings.response_compression],
-        )
-        add_PredictionServiceServicer_to_server(predictions, server)
-        add_OperationsServicer_to_server(long_running, server)
-        add_AdminServiceServicer_to_server(administration, server)
-        add_GRPCInferenceServiceServicer_to_server(inference, server)
-        add_HealthServicer_to_server(health_service, server)
-        if settings.channelz:
-            channelz.add_channelz_servicer(server)
-        reflection.enable_server_reflection(
-            (
-                health.SERVICE,
-                admin_service.SERVICE,
-                inference_service.SERVICE,
-                "google.longrunning.Operations",
-                "grpc.health.v1.Health",
-                reflection.SERVICE_NAME,
-                *((CHANNELZ,) if settings.channelz else ()),
-            ),
-            server,
-        )
-        return server
+    server = accepting_server(
+        BUSY,
+        interceptors,
+        options=options(settings),
+        compression=COMPRESSION[settings.response_compression],
+    )
+    add_PredictionServiceServicer_to_server(predictions, server)
+    add_OperationsServicer_to_server(long_running, server)
+    add_AdminServiceServicer_to_server(administration, server)
+    add_GRPCInferenceServiceServicer_to_server(inference, server)
+    add_HealthServicer_to_server(health_service, server)
+    if settings.channelz:
+        channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection(
+        (
+            health.SERVICE,
+            admin_service.SERVICE,
+            inference_service.SERVICE,
+            "google.longrunning.Operations",
+            "grpc.health.v1.Health",
+            reflection.SERVICE_NAME,
+            *((CHANNELZ,) if settings.channelz else ()),
+        ),
+        server,
+    )
 
     async with (
         health_service,
         # Told to the last: open longer than the port of the calls.
         health_port(settings.health_address, health_service, options=options(settings)),
     ):
-        server = LastingServer(
-            make, settings.address, credentials, call_limit_s=settings.max_deadline_s
-        )
-        address = await server.start()
+        address = bind(server, settings.address, credentials)
+        await server.start()
         try:
             yield address
         finally:
@@ -240,7 +236,7 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
 
 
 async def _stop(
-    server: LastingServer,
+    server: grpc.aio.Server,
     gate: Gate,
     health_service: health.HealthService,
     relay: Relay,

@@ -11,11 +11,11 @@ from typing import Any, Final
 import structlog
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from server.accepting_server import AcceptingServer
+from server.accepting_server import accepting_server
+from server.binding import bind
 from server.gate import Gate
 from server.health import HealthService
 from server.interceptor import CallInterceptor
-from server.lasting_server import LastingServer
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +41,10 @@ async def health_port(
         yield
         return
 
-    def make() -> AcceptingServer:
-        server = AcceptingServer((), [CallInterceptor(Gate())], options=options)
-        add_HealthServicer_to_server(service, server)
-        return server
-
-    server = LastingServer(make, address, None, call_limit_s=LAST_BYTES_S)
-    bound = await server.start()
+    server = accepting_server((), [CallInterceptor(Gate())], options=options)
+    add_HealthServicer_to_server(service, server)
+    bound = bind(server, address, None)
+    await server.start()
     log.info("health served", address=bound)
     try:
         yield

@@ -1,9 +1,9 @@
-"""Several calls of a busy method are taken in at once, as any call is otherwise."""
+"""Calls are taken in by our own tasks, and several of a busy method at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,8 +16,13 @@ from prediction.v1.prediction_pb2_grpc import (
     PredictionServiceStub,
     add_PredictionServiceServicer_to_server,
 )
-from server import accepting_server
-from server.accepting_server import KNOWN_VERSIONS, AcceptingServer
+from server import accepting_server as accepting_server_module
+from server.accepting_server import (
+    KNOWN_VERSIONS,
+    NO_METHOD,
+    TAKEN_AT_ONCE,
+    accepting_server,
+)
 from tests.front_end import LIMIT_S
 
 if TYPE_CHECKING:
@@ -53,8 +58,8 @@ class Held(PredictionServiceServicer):
 @asynccontextmanager
 async def serving(
     service: Held,
-) -> AsyncIterator[tuple[AcceptingServer, "PredictionServiceAsyncStub"]]:
-    server = AcceptingServer([BUSY], [])
+) -> AsyncIterator[tuple[grpc.aio.Server, "PredictionServiceAsyncStub"]]:
+    server = accepting_server([BUSY], [])
     add_PredictionServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -65,87 +70,89 @@ async def serving(
         await server.stop(None)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return where the methods of calls are noted that the tasks of the server take in."""
-    methods: list[str] = []
-    cygrpc: Any = accepting_server.cygrpc  # type: ignore[attr-defined]
-
-    def handle(method: str, *rest: Any) -> Any:
-        methods.append(method)
-        return cygrpc._handle_rpc(method, *rest)
-
-    used = SimpleNamespace(
-        _MethodResolver=cygrpc._MethodResolver,
-        _schedule_rpc_coro=cygrpc._schedule_rpc_coro,
-        _handle_rpc=handle,
+def asked() -> Counter[str]:
+    """Return of how many calls of each method the tasks of the server ask."""
+    coroutines: list[Any] = [task.get_coro() for task in asyncio.all_tasks()]
+    return Counter(
+        coroutine.cr_frame.f_locals["name"]
+        for coroutine in coroutines
+        if coroutine.__qualname__.endswith("._accept")
     )
-    monkeypatch.setattr(accepting_server, "cygrpc", used)
-    return methods
 
 
 def test_the_pinned_version_is_known() -> None:
     assert grpc.__version__ in KNOWN_VERSIONS
 
 
-async def test_of_many_calls_grpc_takes_in_few_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = counted(monkeypatch)
+async def test_of_a_busy_method_several_calls_are_asked_for_and_all_are_answered() -> None:
     service = Held()  # type: ignore[abstract] # the others are UNIMPLEMENTED
     service.awaited = 200
     async with serving(service) as (_, stub):
         calls = [stub.Predict(pb.PredictRequest(request_id=str(n))) for n in range(200)]
         await service.all_came.wait()
+        counts = asked()
+        assert counts[BUSY] == TAKEN_AT_ONCE
+        assert counts["/prediction.v1.PredictionService/ListModels"] == 1
+        assert counts[NO_METHOD] == 1
         service.release.set()
         assert [(await call).request_id for call in calls] == [str(n) for n in range(200)]
-    # Those who ask take turns, and grpc.aio is one of seventeen.
-    assert len(methods) > 150
-    assert set(methods) == {BUSY}
 
 
-async def test_methods_that_are_not_busy_are_served_as_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    methods = counted(monkeypatch)
+async def test_methods_that_are_not_busy_are_served_as_well() -> None:
     service = Held()  # type: ignore[abstract] # the others are UNIMPLEMENTED
     async with serving(service) as (_, stub):
-        for _ in range(20):
-            await stub.ListModels(pb.ListModelsRequest())
+        await asyncio.gather(*(stub.ListModels(pb.ListModelsRequest()) for _ in range(20)))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.GetModel(pb.GetModelRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert methods == []
 
 
-async def test_with_an_unknown_version_calls_are_taken_in_one_by_one(
+async def test_with_an_unknown_version_calls_are_taken_in_by_grpc(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    methods = counted(monkeypatch)
-    monkeypatch.setattr(accepting_server, "KNOWN_VERSIONS", frozenset())
+    monkeypatch.setattr(accepting_server_module, "KNOWN_VERSIONS", frozenset())
     service = Held()  # type: ignore[abstract] # the others are UNIMPLEMENTED
     service.release.set()
     with capture_logs() as lines:
         async with serving(service) as (_, stub):
             for _ in range(20):
                 await stub.Predict(pb.PredictRequest())
-    assert methods == []
-    assert [line["event"] for line in lines] == ["calls are taken in one by one"]
+            assert asked() == {}
+    assert [line["event"] for line in lines] == ["calls are taken in by grpc.aio"]
+
+
+async def test_calls_are_asked_for_again_if_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = accepting_server_module._Intake._request_registered_call
+    failures = [RuntimeError("no memory")] * (TAKEN_AT_ONCE + 10)
+
+    async def asked_for(self: Any, method: bytes) -> Any:
+        if failures:
+            raise failures.pop()
+        return await ask(self, method)
+
+    monkeypatch.setattr(accepting_server_module._Intake, "_request_registered_call", asked_for)
+    monkeypatch.setattr(accepting_server_module, "PAUSE_S", 0.01)
+    service = Held()  # type: ignore[abstract] # the others are UNIMPLEMENTED
+    service.release.set()
+    with capture_logs() as lines:
+        async with serving(service) as (_, stub):
+            await stub.Predict(pb.PredictRequest())
+    assert {line["event"] for line in lines} == {"no call could be asked for"}
 
 
 async def test_calls_end_before_the_server_and_nobody_asks_for_more() -> None:
     service = Held()  # type: ignore[abstract] # the others are UNIMPLEMENTED
     service.awaited = 30
-    tasks = asyncio.all_tasks()
     async with serving(service) as (server, stub):
         calls = [stub.Predict(pb.PredictRequest()) for _ in range(30)]
         await service.all_came.wait()
         stopping = asyncio.create_task(server.stop(LIMIT_S))
-        assert server.is_running()
         service.release.set()
         for call in calls:
             await call
         await stopping
-        assert not server.is_running()
         await server.stop(None)  # harmless when repeated
-    assert {task for task in asyncio.all_tasks() - tasks if "accept" in repr(task)} == set()
+        assert asked() == {}
 
 
 async def test_a_caller_who_goes_away_cancels_its_call() -> None:

@@ -1,96 +1,65 @@
-"""A path that is no text ends nothing but the call that has it."""
+"""A path of no method, or that is no text at all, ends nothing but the call that has it."""
 
 import asyncio
-import struct
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from prediction.v1 import prediction_pb2 as pb
-from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from tests.front_end import LIMIT_S, front_end
 from tests.redis_server import free_port
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADERS, SETTINGS, GOAWAY = 1, 4, 7
-END_HEADERS = 4
-
-NOT_UTF_8 = b"/\xff"
-
-IMPATIENT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100))
+NOT_UTF_8 = b"/prediction.v1.PredictionService/\xff"
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    head = struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream)
-    return head + payload
+async def call(channel: grpc.aio.Channel, path: bytes) -> None:
+    """Call a method that does not exist.
 
-
-def header(name: bytes, value: bytes) -> bytes:
-    """Return a header that is neither indexed nor compressed."""
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-async def call_what_is_no_text(address: str) -> None:
-    """Send the headers of a call; return when the server says good-bye."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    headers = {
-        b":method": b"POST",
-        b":scheme": b"http",
-        b":path": NOT_UTF_8,
-        b":authority": b"localhost",
-        b"content-type": b"application/grpc",
-        b"te": b"trailers",
-    }
-    block = b"".join(header(name, value) for name, value in headers.items())
-    writer.write(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, END_HEADERS, 1, block))
-    async with asyncio.timeout(LIMIT_S):
-        kind = None
-        while kind != GOAWAY:
-            head = await reader.readexactly(9)
-            kind = head[3]
-            await reader.readexactly(int.from_bytes(head[:3], "big"))
-    writer.close()
-    await writer.wait_closed()
-
-
-async def predict(channel: grpc.aio.Channel) -> None:
-    response = await PredictionServiceStub(channel).Predict(
-        pb.PredictRequest(image=b"x"), timeout=LIMIT_S, wait_for_ready=True
+    Raises:
+        AioRpcError: always.
+    """
+    to: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        path  # type: ignore[arg-type] # grpc.aio sends bytes as they are
     )
-    assert response.worker == "worker-1"
+    await to(b"", timeout=LIMIT_S)
 
 
-async def test_calls_are_answered_after_it_and_those_in_progress_go_on() -> None:
-    async with front_end() as front:
+@pytest.mark.parametrize("path", [NOT_UTF_8, b"/\xff", b"/", b"/no.such.Service/Method", b"/a/b/c"])
+async def test_it_is_told_that_the_method_does_not_exist(path: bytes) -> None:
+    async with front_end() as front, grpc.aio.insecure_channel(front.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, path)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "Method not found!"
+
+
+async def test_no_other_call_notices() -> None:
+    async with front_end() as front, grpc.aio.insecure_channel(front.address) as channel:
         held = front.stub.Predict(pb.PredictRequest(image=b"hold"), timeout=LIMIT_S)
         await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
-        for _ in range(2):
-            await call_what_is_no_text(front.address)
-            async with grpc.aio.insecure_channel(front.address, IMPATIENT) as channel:
-                await predict(channel)
+        for _ in range(20):
+            strange = [asyncio.create_task(call(channel, NOT_UTF_8)) for _ in range(5)]
+            answers = [
+                front.stub.Predict(pb.PredictRequest(image=b"x"), timeout=LIMIT_S)
+                for _ in range(20)
+            ]
+            for answer in answers:
+                assert (await answer).worker == "worker-1"
+            refusals = await asyncio.gather(*strange, return_exceptions=True)
+            assert [type(refusal) for refusal in refusals] == [grpc.aio.AioRpcError] * 5
         front.relay.release_all()
         assert (await held).worker == "worker-1"
 
 
-async def test_the_server_still_drains_after_it() -> None:
-    async with front_end(drain_s=LIMIT_S) as front:
-        await call_what_is_no_text(front.address)
-        async with grpc.aio.insecure_channel(front.address, IMPATIENT) as channel:
-            await predict(channel)
-            held = PredictionServiceStub(channel).Predict(pb.PredictRequest(image=b"hold"))
-            await front.relay.notice.until(lambda: len(front.relay.submitted) == 2)
-            front.relay.release_all()
-            assert (await held).worker == "worker-1"
-
-
-async def test_the_port_of_health_checks_comes_back_as_well() -> None:
+async def test_nor_does_the_port_of_health_checks() -> None:
     address = f"127.0.0.1:{free_port()}"
-    async with front_end(health_address=address):
-        await call_what_is_no_text(address)
-        async with grpc.aio.insecure_channel(address, IMPATIENT) as channel:
-            answer = await HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=LIMIT_S, wait_for_ready=True
-            )
+    async with (
+        front_end(health_address=address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(channel, NOT_UTF_8)
+        answer = await HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, g, request
 
+from gateway.body import size_of
 from gateway.problems import Refused
 from gateway.settings import GatewaySettings
 from gateway.stats_hub import FIRST_S, Feed, StatsHub, TooManyListeners
@@ -22,6 +23,9 @@ def blueprint(settings: GatewaySettings, hub: StatsHub) -> Blueprint:
 
     @routes.get("/v1/stats")
     def watch() -> Response:
+        if size_of(request) != 0:
+            # Nobody would read it, and its caller may not read before it has sent it all.
+            raise Refused(400, "the live figures take no body")
         stack = ExitStack()
         try:
             feed = stack.enter_context(hub.listening(g.caller.key))

@@ -129,3 +129,10 @@ def test_what_is_no_request_gets_a_problem_too_and_leaves_a_line(
     assert f"X-Request-Id: {problem['request_id']}".encode() in head
     [line] = lines
     assert (line["status"], line["request_id"]) == (status, problem["request_id"])
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_the_live_figures_take_no_body_that_nobody_would_read(web: Web, framing: str) -> None:
+    answer = answer_to(web, f"GET /v1/stats HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\nabcde\r\n")
+    assert b"400 Bad Request" in answer.split(b"\r\n")[0]
+    assert b"the live figures take no body" in answer

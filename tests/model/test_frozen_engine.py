@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from worker.engines import loading, tensorflow_library
-from worker.engines.conversion import FILES, Converted, converted
+from worker.engines.conversion import FILES, WHY_NOT, Converted, converted
+from worker.engines.convert import convert
 from worker.engines.frozen_engine import FrozenEngine
 from worker.engines.loading import in_python
 from worker.engines.quiet_import import LOG_LEVEL
@@ -131,11 +133,30 @@ print(sorted(sys.modules.keys() & {{"tensorflow", "keras"}}))
 def test_a_model_that_cannot_be_frozen_is_run_in_python_and_tried_once(tmp_path: Path) -> None:
     spec = spec_of(table_model(tmp_path), labels=("r", "g", "b"), pixels=PixelRule(), softmax=False)
     images = np.broadcast_to(np.array([0, 1, 9], np.uint8), (1, 24, 32, 3))
+    seen = []
     for _ in range(2):
-        engine = load_engine(spec, threads=0, cache_dir=tmp_path / "cache")
+        with capture_logs() as lines:
+            engine = load_engine(spec, threads=0, cache_dir=tmp_path / "cache")
         assert engine.predict(images).tolist() == [[0, 1, 0.5]]
-    (kept,) = (tmp_path / "cache").glob(f"*/{FILES['tensorflow']}")
-    assert kept.read_bytes() == b""
+        assert "it cannot be frozen: it has state that is not a variable" in str(lines)
+        (kept,) = (tmp_path / "cache").glob(f"*/{WHY_NOT}")
+        seen.append(kept.stat().st_mtime_ns)
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(28, "full"), tf.errors.ResourceExhaustedError(None, None, "")]
+)
+def test_a_lack_of_memory_or_disk_is_not_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("worker.engines.scoring_graph.frozen", fails)
+    with pytest.raises(type(error)):
+        convert(spec_of(folder / "model.keras"), "tensorflow", tmp_path)
+    assert not (tmp_path / WHY_NOT).exists()
 
 
 def test_other_scores_than_in_python_are_not_served(

@@ -38,6 +38,8 @@ Target = Literal["tensorflow", "litert", "openvino"]
 
 FILES: Final = {"tensorflow": "graph.pb", "litert": "model.tflite", "openvino": "model.xml"}
 REFERENCE: Final = "reference.npy"
+WHY_NOT: Final = "why-not.txt"
+"""In the place of a frozen graph, if the model cannot be frozen; says why."""
 
 SOURCES: Final = (
     "convert.py",

@@ -44,7 +44,8 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
         Exception: whatever a converter raises.
     """
     # Here, so that the way home to KERAS_HOME is set.
-    from worker.engines.conversion import FILES, REFERENCE  # noqa: PLC0415
+    from worker.engines.checks import summary  # noqa: PLC0415
+    from worker.engines.conversion import FILES, REFERENCE, WHY_NOT  # noqa: PLC0415
     from worker.engines.network import read_network  # noqa: PLC0415
     from worker.engines.scoring_graph import frozen, scoring_graph  # noqa: PLC0415
     from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
@@ -54,11 +55,11 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
     np.save(folder / REFERENCE, reference)
     try:
         graph = frozen(scoring_graph(spec, network))
-    except Exception:
-        if target != "tensorflow":
+    except Exception as error:
+        if target != "tensorflow" or is_passing(error):
             raise
         # Such a model is run in Python, and no later start should try again.
-        (folder / FILES[target]).touch()
+        (folder / WHY_NOT).write_text(summary(error))
         return
     writers = {
         "tensorflow": _write_graph,
@@ -66,6 +67,13 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
         "openvino": _write_openvino,
     }
     writers[target](graph, folder / FILES[target])
+
+
+def is_passing(error: Exception) -> bool:
+    """Return whether an error is one of the machine at this moment, and not of the model."""
+    from worker.engines.runtime import tf  # noqa: PLC0415
+
+    return isinstance(error, MemoryError | OSError | tf.errors.ResourceExhaustedError)
 
 
 def _write_graph(graph: Any, path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.checks import check_output, empty_images
+from worker.engines.conversion import WHY_NOT
 from worker.engines.tensorflow_library import GraphSession
 from worker.model_spec import ModelSpec
 
@@ -25,10 +26,10 @@ class FrozenEngine:
 
     def __init__(self, spec: ModelSpec, path: Path, *, threads: int) -> None:
         self._spec = spec
-        graph = path.read_bytes()
-        if not graph:
-            raise ValueError("it cannot be frozen")
-        self._session = GraphSession(graph, threads=threads)
+        why_not = path.with_name(WHY_NOT)
+        if why_not.exists():
+            raise ValueError(f"it cannot be frozen: {why_not.read_text()}")
+        self._session = GraphSession(path.read_bytes(), threads=threads)
         check_output(spec, self.predict)
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:

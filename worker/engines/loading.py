@@ -114,7 +114,11 @@ def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
             raise ModelError(f"others than in Python: {found}")
         return engine
     except Exception as error:  # noqa: BLE001 - if it is the model, the other engine says so, too
-        log.warning("model not run by the C library; it takes more memory", reason=summary(error))
+        log.warning(
+            "model not run by the C library; it takes more memory",
+            reason=summary(error),
+            see="docs/models.md, How TensorFlow runs a model",
+        )
     return in_python(spec, threads)
 
 

@@ -53,10 +53,10 @@ def accepting_server(
     if grpc.__version__ not in KNOWN_VERSIONS:
         log.warning("calls are taken in by grpc.aio", unknown_grpc_version=grpc.__version__)
         return grpc.aio.server(interceptors=interceptors, options=options, compression=compression)
-    compressed = ("grpc.default_compression_algorithm", int(compression))
+    compressed = [("grpc.default_compression_algorithm", int(compression))] if compression else []
     return cast(
         "grpc.aio.Server",
-        _Accepting(frozenset(busy), tuple(interceptors), (*options, compressed)),
+        _Accepting(frozenset(busy), tuple(interceptors), (*options, *compressed)),
     )
 
 

@@ -51,7 +51,11 @@ def accepting_server(
         compression: of answers.
     """
     if grpc.__version__ not in KNOWN_VERSIONS:
-        log.warning("calls are taken in by grpc.aio", unknown_grpc_version=grpc.__version__)
+        log.warning(
+            "calls are taken in by grpc.aio",
+            unknown_grpc_version=grpc.__version__,
+            advice="any caller can close its port: install the version that requirements.txt has",
+        )
         return grpc.aio.server(interceptors=interceptors, options=options, compression=compression)
     compressed = [("grpc.default_compression_algorithm", int(compression))] if compression else []
     return cast(

@@ -148,6 +148,8 @@ async def test_calls_end_before_the_server_and_nobody_asks_for_more() -> None:
         calls = [stub.Predict(pb.PredictRequest()) for _ in range(30)]
         await service.all_came.wait()
         stopping = asyncio.create_task(server.stop(LIMIT_S))
+        done, _ = await asyncio.wait([stopping], timeout=0.2)
+        assert not done
         service.release.set()
         await stopping
         assert service.ended == 30

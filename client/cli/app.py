@@ -76,6 +76,11 @@ class Commands(click.Group):
                 sys.stdout.flush()
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
+        except click.Abort as abort:
+            # A prompt makes this of Ctrl-C, and of a no and an input that has ended, too.
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                ctx.exit(EXIT_INTERRUPTED)
+            raise
         except BrokenPipeError:
             # Python flushes again when it exits, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,7 +48,9 @@ def explained(error: DespachoError, server: str) -> str:
     if isinstance(error, Unreachable) and "handshake" in error.message:
         return f"no encrypted connection to {server}: check --tls-ca, --tls-cert and --tls-key"
     if isinstance(error, Unreachable):
-        return f"no server at {server}: start one with `make up` or name it with --server"
+        return (
+            f"no server at {server}: start one (`make up` in a checkout) or name it with --server"
+        )
     hint = _HINT_OF_REASON.get(
         error.reason, next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
     )

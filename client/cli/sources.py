@@ -23,6 +23,9 @@ IMAGE_SUFFIXES: Final = frozenset(
 
 STDIN: Final = "-"
 
+READ_BYTES: Final = 1024 * 1024
+"""Most of standard input that is read at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -36,6 +39,11 @@ class Source:
 
     problem: DespachoError | None = None
 
+    @property
+    def is_stdin(self) -> bool:
+        """Whether it must be read, and may keep who reads it waiting."""
+        return self.path is None and self.problem is None
+
     def image(self) -> Image:
         """Return what the client loads; standard input is read here.
 
@@ -45,7 +53,18 @@ class Source:
         if self.problem is not None:
             raise self.problem
         # One byte more than allowed, for the client to see that it is too large.
-        return self.path or sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
+        return self.path or _from_stdin(MAX_IMAGE_BYTES + 1)
+
+
+def _from_stdin(size: int) -> bytes:
+    """Return at most `size` bytes; if others are images as well, in a thread of gRPC's."""
+    # Not through its buffer: when Python ends while a thread waits in that, it aborts.
+    raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    parts: list[bytes] = []
+    while size > 0 and (part := raw.read(min(size, READ_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def expand(arguments: Iterable[str]) -> list[Source]:
@@ -55,7 +74,7 @@ def expand(arguments: Iterable[str]) -> list[Source]:
         click.UsageError: standard input was asked for twice.
     """
     sources = [source for argument in arguments for source in _expand(argument)]
-    if sum(source.name == STDIN for source in sources) > 1:
+    if sum(source.is_stdin for source in sources) > 1:
         raise click.UsageError("standard input (-) can be read only once")
     return sources
 

@@ -2,9 +2,10 @@
 
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -73,9 +74,9 @@ class SubmitCommand:
         # The client is closed first: that ends the calls which the pool waits for.
         with ThreadPoolExecutor(CALLS_AT_A_TIME) as pool, connect(self.server) as client:
             waiting = iter(sources)
-            for source, call in self._submitted(client, pool, waiting):
+            for source, operation in self._submitted(client, pool, waiting):
                 try:
-                    self._show(source, call.result())
+                    self._show(source, operation())
                 except DespachoError as error:
                     self._fail(source, error)
                     code = worst(code, exit_code(error))
@@ -91,11 +92,17 @@ class SubmitCommand:
 
     def _submitted(
         self, client: Client, pool: ThreadPoolExecutor, sources: Iterator[Source]
-    ) -> Iterator[tuple[Source, Future[Operation]]]:
-        """Yield the calls in the order of the images; few are ahead of the caller."""
-        calls: deque[tuple[Source, Future[Operation]]] = deque()
+    ) -> Iterator[tuple[Source, Callable[[], Operation]]]:
+        """Yield what returns the operations, in the order of the images; few are ahead of it."""
+        calls: deque[tuple[Source, Callable[[], Operation]]] = deque()
         for source in sources:
-            calls.append((source, pool.submit(self._submit, client, source)))
+            if source.is_stdin:
+                # In this thread, where Ctrl-C ends the wait for it; first those before it.
+                yield from calls
+                calls.clear()
+                yield source, partial(self._submit, client, source)
+                continue
+            calls.append((source, pool.submit(self._submit, client, source).result))
             if len(calls) == CALLS_AT_A_TIME:
                 yield calls.popleft()
         yield from calls

@@ -170,7 +170,7 @@ def test_no_server_is_explained(run: Any, tmp_path: Path) -> None:
     assert result.exit_code == ExitCode.SERVER_ERROR
     assert result.stderr == (
         f"Error: no server at unix:{tmp_path}/nobody:"
-        " start one with `make up` or name it with --server\n"
+        " start one (`make up` in a checkout) or name it with --server\n"
     )
 
 

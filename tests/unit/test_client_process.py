@@ -92,6 +92,51 @@ def test_ctrl_c_cancels_and_exits_with_130(
     assert server.call_ended.wait(LIMIT_S)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("predict", "-"), ("predict", "-", "cat.jpg"), ("predict", "cat.jpg", "-"), ("submit", "-")],
+    ids=" ".join,
+)
+def test_ctrl_c_ends_waiting_for_standard_input(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"cat")
+    image, end = os.pipe()
+    with (
+        FakeOperations() as server,
+        subprocess.Popen(
+            [*DESPACHO, *arguments, "--server", server.target],
+            stdin=image,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        ) as process,
+    ):
+        # More than a pipe holds: it is written only when the program reads.
+        os.write(end, bytes(1024 * 1024))
+        assert interrupted(process) == b""
+    os.close(image)
+    os.close(end)
+    assert process.returncode == 130
+
+
+def test_submit_shows_what_was_accepted_before_it_reads_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"cat")
+    with (
+        FakeOperations() as server,
+        subprocess.Popen(
+            [*DESPACHO, "submit", "--server", server.target, tmp_path / "cat.jpg", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert "cat.jpg" in process.stdout.readline()
+        process.stdin.write("dog")
+        process.stdin.close()
+        assert process.stdout.readline().startswith("-  models/")
+    assert process.returncode == 0
+
+
 def test_ctrl_c_ends_waiting_with_130_and_not_the_operation() -> None:
     with FakeOperations() as server, Client(server.target) as client:
         name = client.submit(b"slow").name

@@ -163,7 +163,7 @@ def cancelled_alone(request_id: str = "") -> Iterator[None]:
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.aio.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes, access=access)
+    options = channel.options(target, max_image_bytes=max_image_bytes, access=access)
     if access.credentials is None:
         return grpc.aio.insecure_channel(target, options)
     return grpc.aio.secure_channel(target, access.credentials, options)

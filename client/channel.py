@@ -7,7 +7,7 @@ from typing import Any, Final
 import grpc
 
 from . import __version__
-from .api_key import Metadata, check_confidential, metadata_of
+from .api_key import Metadata, check_confidential, metadata_of, stays_here
 
 SLACK_BYTES: Final = 1024 * 1024
 """What a message may have besides its image: options, framing, labels, scores."""
@@ -83,19 +83,19 @@ class Access:
             check_confidential(target)
         return metadata_of(self.api_key)
 
-    def options(self) -> list[tuple[str, Any]]:
+    def options(self, target: str) -> list[tuple[str, Any]]:
         """Return channel arguments."""
-        if not self.api_key or self.credentials is not None:
-            return []
-        # A proxy of the environment would see the key, even on the way to this machine.
-        return [("grpc.enable_http_proxy", 0)]
+        shows_key = self.api_key and self.credentials is None
+        # A proxy of the environment would see the key, and does not know this machine
+        # by the same names.
+        return [("grpc.enable_http_proxy", 0)] if shows_key or stays_here(target) else []
 
 
-def options(*, max_image_bytes: int, access: Access) -> list[tuple[str, Any]]:
+def options(target: str, *, max_image_bytes: int, access: Access) -> list[tuple[str, Any]]:
     """Return the channel arguments."""
     max_message_bytes = max_image_bytes + SLACK_BYTES
     return [
-        *access.options(),
+        *access.options(target),
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         # gRPC keeps what it may have to send again. At the default of 256 KiB

@@ -121,7 +121,7 @@ class Messages:
     ) -> None:
         # The keys of callers go with each call, wherever the server is.
         access = channel.Access(credentials=credentials, api_key="", allow_insecure_key=True)
-        options = _options(max_image_bytes, access)
+        options = _options(target, max_image_bytes, access)
         self._channel = (
             grpc.insecure_channel(target, options)
             if credentials is None
@@ -239,7 +239,7 @@ def _begin(
     return Call(future, unpack)
 
 
-def _options(max_image_bytes: int, access: channel.Access) -> list[tuple[str, Any]]:
+def _options(target: str, max_image_bytes: int, access: channel.Access) -> list[tuple[str, Any]]:
     """Return those of `Client`, without its retries, and quick to connect again."""
     replaced: dict[str, Any] = {
         "grpc.service_config": json.dumps(
@@ -253,5 +253,5 @@ def _options(max_image_bytes: int, access: channel.Access) -> list[tuple[str, An
         # The keys of callers may be in the metadata: no proxy of the environment sees them.
         "grpc.enable_http_proxy": 0,
     }
-    before = channel.options(max_image_bytes=max_image_bytes, access=access)
+    before = channel.options(target, max_image_bytes=max_image_bytes, access=access)
     return cast("list[tuple[str, Any]]", [*(dict(before) | replaced).items()])

@@ -121,7 +121,7 @@ class Connection:
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.Channel:
-    options = channel.options(max_image_bytes=max_image_bytes, access=access)
+    options = channel.options(target, max_image_bytes=max_image_bytes, access=access)
     if access.credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, access.credentials, options)

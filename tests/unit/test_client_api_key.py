@@ -11,6 +11,8 @@ from client.channel import Access, options
 
 KEY = "despacho_secret"
 
+WITHOUT_KEY = Access(credentials=None, api_key="", allow_insecure_key=False)
+
 HERE = [
     "localhost:50051",
     "127.0.0.1:50051",
@@ -64,10 +66,16 @@ def test_what_cannot_be_a_key_is_refused_and_not_quoted(key: str) -> None:
 
 
 def test_a_proxy_of_the_environment_does_not_see_the_key() -> None:
-    def proxied(access: Access) -> Any:
-        return dict(options(max_image_bytes=1, access=access)).get("grpc.enable_http_proxy")
-
-    access = Access(credentials=None, api_key=KEY, allow_insecure_key=False)
-    assert proxied(access) == 0
+    access = Access(credentials=None, api_key=KEY, allow_insecure_key=True)
+    assert proxied("example.org:50051", access) == 0
     assert KEY not in repr(access)
-    assert proxied(Access(credentials=None, api_key="", allow_insecure_key=False)) is None
+    assert proxied("example.org:50051", WITHOUT_KEY) is None
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_no_proxy_is_asked_for_this_machine(target: str) -> None:
+    assert proxied(target, WITHOUT_KEY) == 0
+
+
+def proxied(target: str, access: Access) -> Any:
+    return dict(options(target, max_image_bytes=1, access=access)).get("grpc.enable_http_proxy")

@@ -139,6 +139,7 @@ class Admin:
                 reach Redis.
         """
         request = stats_wire.watch_request(model, period_s)
+        self._connection.check_open()
         call = self._connection.admin.WatchStats(request, timeout=timeout_s)
         try:
             with cancelled_alone(), translated(), as_the_server_said(call):

@@ -48,34 +48,35 @@ class Connection:
         self._max_image_bytes = max_image_bytes
         self._over = over
         self._closed = asyncio.Event()
+        self._channel: grpc.aio.Channel | None = None
         self.patience: Callable[[float], Patience] = Patience
         """Makes the bookkeeping of one call's time."""
 
     async def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
         self._closed.set()
-        if "_channel" in self.__dict__:
+        if self._channel is not None:
             await self._channel.close()
 
     @cached_property
     def predictions(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":  # only a type
         """The public service."""
-        return prediction_pb2_grpc.PredictionServiceStub(self._channel)
+        return prediction_pb2_grpc.PredictionServiceStub(self._open_channel())
 
     @cached_property
     def operations(self) -> Any:
         """The standard service of long-running operations."""
-        return operations_pb2_grpc.OperationsStub(self._channel)
+        return operations_pb2_grpc.OperationsStub(self._open_channel())
 
     @cached_property
     def admin(self) -> "admin_pb2_grpc.AdminServiceAsyncStub":  # only a type
         """The service for operators."""
-        return admin_pb2_grpc.AdminServiceStub(self._channel)
+        return admin_pb2_grpc.AdminServiceStub(self._open_channel())
 
     @cached_property
     def health(self) -> Any:
         """The standard health service."""
-        return health_pb2_grpc.HealthStub(self._channel)
+        return health_pb2_grpc.HealthStub(self._open_channel())
 
     async def load(self, image: Image) -> bytes:
         """Return the encoded bytes of `image`, as `images.load` does."""
@@ -97,6 +98,7 @@ class Connection:
         Raises:
             DespachoError: one of its subclasses.
         """
+        self.check_open()
         with cancelled_alone(request_id):
             call = method(request, timeout=timeout_s)
             with translated(request_id), as_the_server_said(call):
@@ -127,6 +129,15 @@ class Connection:
                     raise
             await self.rest(pause_s)
 
+    def check_open(self) -> None:
+        """Look before a call is begun.
+
+        Raises:
+            Cancelled: `close` was called.
+        """
+        if self._closed.is_set():
+            raise channel.closed()
+
     async def rest(self, pause_s: float) -> None:
         """Do nothing for a while.
 
@@ -136,14 +147,18 @@ class Connection:
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._closed.wait()
-                raise Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
+                raise channel.closed()
 
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        # Not in `__init__`: a channel belongs to the loop it is made in, and
-        # clients are often made before the loop runs.
-        made = self._over or _open(self._target, self._access, self._max_image_bytes)
-        return cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
+    def _open_channel(self) -> grpc.aio.Channel:
+        # A stub that is made of a closed channel reads memory that gRPC has freed (seen
+        # with 1.85.1).
+        self.check_open()
+        if self._channel is None:
+            # Not in `__init__`: a channel belongs to the loop it is made in, and
+            # clients are often made before the loop runs.
+            made = self._over or _open(self._target, self._access, self._max_image_bytes)
+            self._channel = cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
+        return self._channel
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import grpc
 
 from . import __version__
 from .api_key import Metadata, check_confidential, metadata_of, stays_here
+from .errors import Cancelled
 
 SLACK_BYTES: Final = 1024 * 1024
 """What a message may have besides its image: options, framing, labels, scores."""
@@ -89,6 +90,11 @@ class Access:
         # A proxy of the environment would see the key, and does not know this machine
         # by the same names.
         return [("grpc.enable_http_proxy", 0)] if shows_key or stays_here(target) else []
+
+
+def closed() -> Cancelled:
+    """Return what a call on a client that was closed raises."""
+    return Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
 
 
 def options(target: str, *, max_image_bytes: int, access: Access) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Which images of a stream are on their way; no I/O, shared by both clients."""
 
+import threading
 from collections.abc import Iterator
 from typing import Final, Generic
 
@@ -24,8 +25,8 @@ class StreamLedger(Generic[KeyT]):
     """Matches the answers of one stream to the keys of its images.
 
     The synchronous client sends from a thread of gRPC's and receives in the
-    caller's: the sender only adds, before the image leaves; the receiver only
-    removes. Each step is a single operation on a dict or list.
+    caller's: the sender adds an image when it is taken from the input, and what
+    is done with it is one step, so that each image is in one place at any time.
     """
 
     def __init__(self, *, model: str, top_k: int, priority: Priority, include_scores: bool) -> None:
@@ -34,9 +35,12 @@ class StreamLedger(Generic[KeyT]):
         self._priority = priority
         self._include_scores = include_scores
         self._prefix = wire.new_request_id()
-        self._sent_count = 0
+        self._taken_count = 0
         self._waiting: dict[str, KeyT] = {}
         self._rejected: list[StreamOutcome[KeyT]] = []
+        self._moving = threading.Lock()
+        """Held while an image goes from one to the other, or both are looked at."""
+
         self.is_fed = False
         """Whether the current call got all the images it will get."""
         self.is_exhausted = False
@@ -44,11 +48,15 @@ class StreamLedger(Generic[KeyT]):
         self.input_error: Exception | None = None
         """What the caller's iterator raised instead of an image."""
 
-    def request(self, key: KeyT, image: bytes) -> prediction_pb2.PredictStreamRequest:
-        """Build the request for one image and expect its answer."""
-        self._sent_count += 1
-        request_id = f"{self._prefix}-{self._sent_count}"
+    def take(self, key: KeyT) -> str:
+        """Expect the answer to an image that was taken from the input; return its request id."""
+        self._taken_count += 1
+        request_id = f"{self._prefix}-{self._taken_count}"
         self._waiting[request_id] = key
+        return request_id
+
+    def request(self, request_id: str, image: bytes) -> prediction_pb2.PredictStreamRequest:
+        """Build the request for an image that was taken."""
         return prediction_pb2.PredictStreamRequest(
             request=wire.predict_request(
                 image,
@@ -60,9 +68,16 @@ class StreamLedger(Generic[KeyT]):
             )
         )
 
-    def reject(self, key: KeyT, error: DespachoError) -> None:
-        """Keep the outcome of an image that was not worth sending."""
-        self._rejected.append(StreamOutcome(key, error=error))
+    def reject(self, request_id: str, error: DespachoError) -> bool:
+        """Keep the outcome of an image that is not worth sending.
+
+        Returns:
+            Whether no answer is expected, with which the receiver would see this outcome.
+        """
+        with self._moving:
+            key = self._waiting.pop(request_id)
+            self._rejected.append(StreamOutcome(key, error=error))
+            return not self._waiting
 
     def finish(self, input_error: Exception | None = None) -> None:
         """Note that there are no more images, or why there cannot be any."""
@@ -85,13 +100,14 @@ class StreamLedger(Generic[KeyT]):
         return StreamOutcome(key, result=wire.prediction_result(response.response))
 
     def rejected(self) -> Iterator[StreamOutcome[KeyT]]:
-        """Take out the outcomes of the images that were not sent."""
+        """Take out the outcomes of the images that are not sent."""
         while self._rejected:
             yield self._rejected.pop(0)
 
-    def unanswered(self) -> tuple[KeyT, ...]:
-        """Keys of the images that were sent and have no answer."""
-        return tuple(self._waiting.values())
+    def left(self) -> tuple[list[StreamOutcome[KeyT]], tuple[KeyT, ...]]:
+        """Return the outcomes that nobody has seen, and the keys of images without any."""
+        with self._moving:
+            return list(self.rejected()), tuple(self._waiting.values())
 
     def check_complete(self) -> None:
         """Check a call that the server ended without an error.

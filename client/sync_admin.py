@@ -131,7 +131,8 @@ class Admin:
                 reach Redis.
         """
         request = stats_wire.watch_request(model, period_s)
-        call = self._connection.admin.WatchStats(request, timeout=timeout_s)
+        with self._connection.beginning():
+            call = self._connection.admin.WatchStats(request, timeout=timeout_s)
         try:
             with translated():
                 for message in call:

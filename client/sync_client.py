@@ -15,7 +15,6 @@ from .channel import Access
 from .chunks import Chunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
-from .interrupts import put_off
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
@@ -191,7 +190,8 @@ class Client(OperationMethods):
         `images` is read in another thread, and only as fast as the server takes
         them. Nothing happens before the first `next`. Leaving the loop cancels
         what is in progress. An image that fails yields its error, and the stream
-        goes on.
+        goes on. Where `images` waits when the stream ends early, that thread waits
+        with it, takes one image more and drops it.
 
         The stream goes over one call; when `FEEDING_SHARE` of its time is used,
         over the next one. gRPC retries a call only until its first answer: after
@@ -206,8 +206,8 @@ class Client(OperationMethods):
             top_k: as in `predict`.
             priority: as in `predict`.
             include_scores: as in `predict`.
-            timeout_s: deadline of each call; servers grant at most 300 s. Also
-                the longest pause that `images` may make.
+            timeout_s: deadline of each call; servers grant at most 300 s. `images`
+                may pause for somewhat less than 60 % of it.
 
         Raises:
             DespachoError: the call as a whole failed.
@@ -220,8 +220,8 @@ class Client(OperationMethods):
             while not ledger.is_exhausted:
                 yield from self._answers(pairs, ledger, timeout_s)
         except DespachoError as error:
-            yield from ledger.rejected()
-            error.unanswered = ledger.unanswered()
+            rejected, error.unanswered = ledger.left()
+            yield from rejected
             raise
         if ledger.input_error is not None:
             raise ledger.input_error
@@ -270,15 +270,16 @@ class Client(OperationMethods):
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
-        with put_off():
+        with self._connection.beginning():
             call = self._connection.predictions.PredictStream(
                 self._requests(pairs, ledger, fed_at), timeout=timeout_s
             )
         try:
             with translated():
                 for response in call:
-                    yield from ledger.rejected()
                     yield ledger.outcome(response)
+                    # After each: while answers are expected, the sender relies on it.
+                    yield from ledger.rejected()
             yield from ledger.rejected()
             ledger.check_complete()
         finally:
@@ -290,12 +291,16 @@ class Client(OperationMethods):
         """Read the caller's images, in the thread that sends them."""
         try:
             for key, image in pairs:
+                request_id = ledger.take(key)
                 try:
                     encoded = load(image, max_bytes=self._connection.max_image_bytes)
                 except DespachoError as error:
-                    ledger.reject(key, error)
+                    if ledger.reject(request_id, error):
+                        # The end of this call shows it. Else the receiver would wait for an
+                        # answer, and the caller perhaps for this outcome.
+                        break
                 else:
-                    yield ledger.request(key, encoded)
+                    yield ledger.request(request_id, encoded)
                 if time.monotonic() >= fed_at:
                     break
             else:

@@ -1,7 +1,8 @@
 """What all methods of the synchronous client share: the channel, and how a call is made."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import grpc
@@ -71,7 +72,7 @@ class Connection:
             DespachoError: one of its subclasses.
         """
         with translated(request_id):
-            with put_off():
+            with self.beginning():
                 call = method.future(request, timeout=timeout_s)
             try:
                 return call.result()
@@ -110,6 +111,26 @@ class Connection:
                     raise
             self.rest(pause_s)
 
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Begin a call inside: on a client that is open, and with Ctrl-C put off.
+
+        Raises:
+            Cancelled: `close` was called.
+        """
+        self._check_open()
+        try:
+            with put_off():
+                yield
+        except ValueError:
+            # So says gRPC when the channel is closed, in another thread and just now.
+            self._check_open()
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise channel.closed()
+
     def rest(self, pause_s: float) -> None:
         """Do nothing for a while.
 
@@ -117,7 +138,7 @@ class Connection:
             Cancelled: `close` was called in another thread.
         """
         if self._closed.wait(pause_s):
-            raise Cancelled("the client was closed", code=grpc.StatusCode.CANCELLED)
+            raise channel.closed()
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.Channel:

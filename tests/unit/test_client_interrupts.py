@@ -1,12 +1,15 @@
 """Putting Ctrl-C off for a moment."""
 
+import importlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from client import Client
 from client.interrupts import put_off
+from tests.fake_front_end import LIMIT_S, FakeFrontEnd
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +73,32 @@ def test_other_threads_have_nothing_to_put_off() -> None:
     thread.start()
     thread.join()
     assert used.is_set()
+
+
+BEGINNINGS: dict[str, Callable[[Client], object]] = {
+    "call": lambda client: client.health(),
+    "stream": lambda client: next(client.predict_stream([("k", b"cat")])),
+    "stats": lambda client: next(client.admin.watch_stats()),
+}
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_a_client_can_be_closed_after_ctrl_c_just_when_a_call_begins(
+    begin: Callable[[Client], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grpc_channel = importlib.import_module("grpc._channel")
+    start_thread = grpc_channel._run_channel_spin_thread
+
+    def interrupted(state: object) -> None:
+        press()
+        start_thread(state)
+
+    with FakeFrontEnd() as server:
+        client = Client(server.target)
+        monkeypatch.setattr(grpc_channel, "_run_channel_spin_thread", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            begin(client)
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(LIMIT_S)
+        assert not closing.is_alive()

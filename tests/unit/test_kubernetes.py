@@ -14,7 +14,9 @@ from gateway.settings import GatewaySettings
 from server import health
 from server.api_keys import parsed
 from server.settings import ServerSettings
+from tests.fuzz.decoder import BYTES_PER_PIXEL
 from tests.redis_rights import documented
+from worker.app import DECODE_THREADS
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,9 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "gateway": GatewaySettings,
 }
 STOP_S = {"server": SERVER_STOP_S, "worker": WORKER_STOP_S, "gateway": GATEWAY_STOP_S}
+
+WORKER_BYTES = 750_000_000
+"""What a worker with TensorFlow and the bundled model takes between images."""
 
 Manifest = dict[str, Any]
 
@@ -67,6 +72,12 @@ def environment_of(component: str) -> dict[str, str]:
             place = variable["valueFrom"]["secretKeyRef"]
             found[variable["name"]] = SECRETS[place["name"]][place["key"]]
     return found
+
+
+def memory_of(component: str) -> int:
+    """Return the most bytes that the container may take."""
+    limit = container_of(component)["resources"]["limits"]["memory"]
+    return int(limit.removesuffix("Gi")) << 30
 
 
 def named(workload: Manifest) -> str:
@@ -131,6 +142,16 @@ def test_pods_have_time_to_stop_by_themselves(component: str) -> None:
     pause_s = int(hook["exec"]["command"][1]) if hook else 0
     grace_s = pod_of(ALL[f"Deployment/despacho-{component}"])["terminationGracePeriodSeconds"]
     assert grace_s >= pause_s + STOP_S[component]
+
+
+def test_a_worker_has_memory_for_the_largest_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of("worker").items():
+        monkeypatch.setenv(name, value)
+    settings = WorkerSettings()
+    threads = settings.decode_threads or DECODE_THREADS
+    assert settings.processes == 1
+    decoding = threads * BYTES_PER_PIXEL * settings.max_image_pixels
+    assert memory_of("worker") >= WORKER_BYTES + decoding
 
 
 def test_a_service_reaches_the_pods_that_it_is_for() -> None:

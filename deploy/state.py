@@ -2,6 +2,7 @@
 
 mode          `local` or `docker`, from the start until the end
 plan.json     what runs locally: addresses, number of workers, settings
+docker.json   settings of the containers, from the start until the end
 supervisord.conf, supervisor.sock, supervisord.log
 logs/         one file per service, rotated
 redis/        the append-only file: outlives `make down`
@@ -34,6 +35,7 @@ class State:
         self.folder = folder
         self.mode = folder / "mode"
         self.plan = folder / "plan.json"
+        self.docker = folder / "docker.json"
         self.configuration = folder / "supervisord.conf"
         self.supervisor_log = folder / "supervisord.log"
         self.logs = folder / "logs"
@@ -77,6 +79,13 @@ class State:
                 print("Another command is at work; waiting for it.", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def check_private(folder: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Final
 
 from client import PredictionResult
 from deploy import access, address, prediction, report, web
+from deploy.docker import settings
 from deploy.errors import StackError
 from deploy.mode import compose_command, missing_for_docker
-from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
+from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS
 from deploy.state import ROOT, State
 
 SERVER: Final = "server"
@@ -34,7 +35,7 @@ class DockerStack:
         """Do nothing yet.
 
         Args:
-            state: where the mode is remembered.
+            state: where mode and settings are remembered.
         """
         self._state = state
 
@@ -42,10 +43,15 @@ class DockerStack:
         """Start what is not running, and wait for a real prediction."""
         self._require_engine()
         with self._state.locked():
-            before = self._containers()
-            count = workers or len(self._containers(WORKER)) or 1
+            # Also those that have ended: they are started again, with their settings.
+            before = self._containers("--all")
+            count = workers or len(self._containers("--all", WORKER)) or 1
+            wanted = settings.settings_in(os.environ)
+            kept = settings.load(self._state.docker) if before else None
             if before:
                 print("Already running; bringing it up to date.", flush=True)
+                if kept is not None and wanted not in ({}, kept):
+                    print("  It keeps the settings it was started with; for others: make down up")
             else:
                 # Before minutes are spent on building images.
                 # Compose files have settings as well.
@@ -57,6 +63,7 @@ class DockerStack:
                 )
             try:
                 self._state.mode.write_text("docker\n", encoding="utf-8")
+                settings.save(wanted if kept is None else kept, self._state.docker)
                 self._run("up", "--build", "-d", "--scale", f"{WORKER}={count}")
                 target = self.address()
                 result = self._prediction(target)
@@ -159,19 +166,23 @@ class DockerStack:
 
     def _end(self) -> None:
         self._run("down", "--remove-orphans")
-        self._state.mode.unlink(missing_ok=True)
+        for path in (self._state.mode, self._state.docker):
+            path.unlink(missing_ok=True)
 
-    def _containers(self, *services: str) -> list[str]:
-        return self._output("ps", "-q", *services).split()
+    def _containers(self, *words: str) -> list[str]:
+        return self._output("ps", "-q", *words).split()
 
     def _run(self, *words: str) -> None:
-        """Run compose, with its output shown.
+        """Run compose as it was started, with its output shown.
 
         Raises:
             StackError: it failed; it has said why.
         """
         command = self._command(*words)
-        environment = {**os.environ, **default_model(os.environ)}
+        kept = settings.load(self._state.docker)
+        if kept is None:
+            kept = settings.settings_in(os.environ)
+        environment = settings.for_compose(os.environ, kept, ROOT / ".env")
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
             raise StackError(f"failed: {' '.join(command)}")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from deploy import access, address
 from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
+from deploy.state import write_private
 
 PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_")
 
@@ -37,9 +37,7 @@ class Plan:
 
     def save(self, path: Path) -> None:
         """Remember it, readable for its owner only: an URL may have a password."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
+        write_private(path, json.dumps(dataclasses.asdict(self), indent=2))
 
     @property
     def variables(self) -> dict[str, str]:

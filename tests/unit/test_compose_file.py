@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
+from deploy.docker.settings import is_setting
 from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S
 from gateway.settings import GatewaySettings
 from server import processes as server_processes
@@ -36,6 +37,16 @@ def test_every_setting_reaches_the_container(service: str, settings: type[BaseSe
     variables = {variable(settings, name, field) for name, field in settings.model_fields.items()}
     passed = {name for name in SERVICES[service]["environment"] if not name.startswith("OTEL_")}
     assert passed == variables - SET_BY_THE_IMAGE
+
+
+def test_what_containers_are_started_with_is_kept() -> None:
+    """By `make`, so that a later command does not start them with something else."""
+    read: set[str] = set()
+    for service in (SERVICES[name] for name in ("server", "worker", "gateway")):
+        environment = service["environment"]
+        read |= {name for name, value in environment.items() if value is None}
+        read |= set(re.findall(r"\$\{(\w+)", str(service)))
+    assert {name for name in read if not is_setting(name)} == set()
 
 
 def test_what_makes_spans_is_told_where_they_go() -> None:

@@ -1,0 +1,184 @@
+"""What `make` tells Docker, from a program in the place of `docker` that writes it down."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from client import Label, PredictionResult, Timing
+from deploy import prediction, web
+from deploy.docker import settings
+from deploy.docker.stack import DockerStack
+from deploy.errors import StackError
+from deploy.state import State
+
+DOCKER = """#!{python}
+import json, os, sys
+from pathlib import Path
+
+folder, words = Path({folder!r}), sys.argv[1:]
+containers = folder / "containers"
+count = int(containers.read_text()) if containers.exists() else 0
+if words[0] == "compose" and words[1] != "version":
+    command, rest = words[3], words[4:]
+    with (folder / "calls").open("a") as calls:
+        print(json.dumps([command, rest, dict(os.environ)]), file=calls)
+    if command == "up":
+        containers.write_text(next(word for word in rest if "=" in word).partition("=")[2])
+    elif command == "down":
+        containers.unlink(missing_ok=True)
+    elif command == "ps":
+        services = [word for word in rest if not word.startswith("-")] or ["server", "worker"]
+        for service in services:
+            for number in range(count if service == "worker" else bool(count)):
+                print(service, number, sep="-")
+    elif command == "port" and count:
+        print("127.0.0.1:1")
+elif words[0] == "inspect":
+    print(0)
+"""
+
+RESULT = PredictionResult(
+    labels=(Label("espresso", class_id=1, score=0.9),),
+    model="m",
+    model_version="1",
+    timing=Timing(0.1, 0.1, 0.1, 0.3, 1, 1),
+    worker="w",
+    request_id="r",
+)
+
+FIRST = {
+    "SERVER_ADDRESS": "127.0.0.1:0",
+    "GATEWAY_ADDRESS": "127.0.0.1:0",
+    "SERVER_API_KEYS_FILE": "/run/despacho/keys.toml",
+    "SERVER_ALLOW_ANONYMOUS": "false",
+    "WORKER_MODEL": "keras-applications:MobileNetV2",
+    "TRACING": "1",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317",
+}
+
+
+class Docker:
+    """What was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.state = State(folder / "state")
+        program = folder / "bin" / "docker"
+        program.parent.mkdir()
+        program.write_text(DOCKER.format(python=sys.executable, folder=str(folder)))
+        program.chmod(0o700)
+
+    @property
+    def workers(self) -> int:
+        return int((self._folder / "containers").read_text())
+
+    def told(self, command: str) -> list[tuple[list[str], dict[str, str]]]:
+        """Return the words and the settings of each such command of compose, oldest first."""
+        calls = map(json.loads, (self._folder / "calls").read_text().splitlines())
+        return [
+            (words, settings.settings_in(environment))
+            for name, words, environment in calls
+            if name == command
+        ]
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    docker = Docker(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DESPACHO_API_KEY", "of the caller")
+    use({}, monkeypatch)
+    # Nobody answers at the port that is told.
+    monkeypatch.setattr(prediction, "wait_for_prediction", lambda *_: RESULT)
+    monkeypatch.setattr(prediction, "live_workers", lambda _: docker.workers)
+    monkeypatch.setattr(web, "wait_for_gateway", lambda *_: None)
+    return docker
+
+
+def use(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make these all the settings of the environment."""
+    for name in settings.settings_in(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_settings_stay_until_the_end(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(FIRST, monkeypatch)
+    DockerStack(docker.state).up(4)
+    use({}, monkeypatch)
+    DockerStack(docker.state).up(None)
+    use({"WORKER_MODEL": "another"}, monkeypatch)
+    DockerStack(docker.state).scale(5)
+    assert docker.told("up") == [
+        (["--build", "-d", "--scale", "worker=4"], FIRST),
+        (["--build", "-d", "--scale", "worker=4"], FIRST),
+        (["-d", "--no-recreate", "--scale", "worker=5"], FIRST),
+    ]
+    DockerStack(docker.state).down()
+    assert docker.told("down")[-1][1] == FIRST
+    second = {**FIRST, "WORKER_MODEL": "another"}
+    use(second, monkeypatch)
+    DockerStack(docker.state).up(None)
+    assert docker.told("up")[-1] == (["--build", "-d", "--scale", "worker=1"], second)
+
+
+def test_other_settings_are_not_silently_left_out(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(FIRST, monkeypatch)
+    DockerStack(docker.state).up(None)
+    DockerStack(docker.state).up(None)
+    assert "keeps the settings" not in capsys.readouterr().out
+    use({**FIRST, "SERVER_QUEUE_MAX_JOBS": "9"}, monkeypatch)
+    DockerStack(docker.state).up(None)
+    assert "It keeps the settings it was started with" in capsys.readouterr().out
+    assert docker.told("up")[-1][1] == FIRST
+
+
+def test_settings_that_are_kept_are_read_by_nobody_else(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(FIRST, monkeypatch)
+    DockerStack(docker.state).up(None)
+    assert stat.S_IMODE(docker.state.docker.stat().st_mode) == 0o600
+    # That of the person who starts it is none of the services'.
+    assert "of the caller" not in docker.state.docker.read_text()
+    DockerStack(docker.state).down()
+    assert not docker.state.docker.exists()
+
+
+def test_a_start_that_fails_leaves_no_settings(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StackError("no")
+
+    use(FIRST, monkeypatch)
+    monkeypatch.setattr(web, "wait_for_gateway", fail)
+    with pytest.raises(StackError, match="no"):
+        DockerStack(docker.state).up(None)
+    assert docker.told("down")
+    assert not docker.state.docker.exists()
+
+
+@pytest.mark.parametrize(
+    ("dot_env", "told"),
+    [
+        ("", {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}),
+        ("# WORKER_MODEL=a\n", {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}),
+        ("REDIS_URL=redis://r\nWORKER_MODEL=a\n", {}),
+        ("SERVER_DEFAULT_MODEL = a\n", {}),
+    ],
+)
+def test_a_file_for_compose_may_say_the_model(
+    dot_env: str, told: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    assert settings.for_compose({}, {}, file) == {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}
+    file.write_text(dot_env)
+    assert settings.for_compose({"HOME": "/"}, {}, file) == {"HOME": "/", **told}

@@ -59,6 +59,28 @@ def check(
         )
 
 
+def check_gateway(settings: Mapping[str, str]) -> None:
+    """Check that a gateway in a container of its own reaches a front-end with these settings.
+
+    What it needs are files of its container, which nobody but the user can know.
+
+    Raises:
+        StackError: it would not; says what to set.
+    """
+    missing = []
+    if settings.get("SERVER_TLS_CERT_FILE") and not _is_true("GATEWAY_SERVER_TLS", settings):
+        missing += ["GATEWAY_SERVER_TLS=true", "GATEWAY_SERVER_CA_FILE=FILE"]
+    if settings.get("SERVER_TLS_CLIENT_CA_FILE") and not settings.get("GATEWAY_SERVER_CERT_FILE"):
+        missing += ["GATEWAY_SERVER_CERT_FILE=FILE", "GATEWAY_SERVER_KEY_FILE=FILE"]
+    if missing:
+        raise StackError(
+            "started like this, the gateway would not reach the front-end, which encrypts:"
+            f"\n  set {' '.join(missing)}, with files that are mounted into its container"
+            "\n  the front-end's certificate must also name the host `server`"
+            '\n  docs/operations.md, "`make up` with TLS and keys", has an example'
+        )
+
+
 def gateway_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return how a gateway connects to the front-end that this environment can call.
 
@@ -122,10 +144,14 @@ def _encrypts(environment: Mapping[str, str]) -> bool:
 
 
 def _says_tls(environment: Mapping[str, str]) -> bool:
+    return _is_true(TLS, environment)
+
+
+def _is_true(name: str, environment: Mapping[str, str]) -> bool:
     try:
-        return bool(click.BOOL.convert(environment.get(TLS) or "false", None, None))
+        return bool(click.BOOL.convert(environment.get(name) or "false", None, None))
     except click.BadParameter as error:
-        raise StackError(f"{TLS} is neither true nor false: {error.message}") from error
+        raise StackError(f"{name} is neither true nor false: {error.message}") from error
 
 
 def _file(name: str, environment: Mapping[str, str]) -> Path | None:

@@ -51,6 +51,38 @@ def test_settings_may_come_from_elsewhere() -> None:
     access.check({}, {"DESPACHO_TLS_CA": "ca.pem"}, are_all=False)
 
 
+GATEWAY_TLS = {"GATEWAY_SERVER_TLS": "true", "GATEWAY_SERVER_CA_FILE": "/run/ca.pem"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        KEYS,
+        TLS | GATEWAY_TLS,
+        # A certificate that gRPC knows by itself.
+        TLS | {"GATEWAY_SERVER_TLS": "1"},
+        TLS | CALLERS | GATEWAY_TLS | {"GATEWAY_SERVER_CERT_FILE": "/run/gateway.pem"},
+    ],
+)
+def test_the_gateway_reaches_the_front_end(settings: dict[str, str]) -> None:
+    access.check_gateway(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (TLS, "GATEWAY_SERVER_TLS=true"),
+        (TLS | {"GATEWAY_SERVER_TLS": "false"}, "GATEWAY_SERVER_CA_FILE="),
+        (TLS | {"GATEWAY_SERVER_TLS": "perhaps"}, "neither true nor false"),
+        (TLS | CALLERS | GATEWAY_TLS, "set GATEWAY_SERVER_CERT_FILE="),
+    ],
+)
+def test_what_the_gateway_lacks_is_told(settings: dict[str, str], told: str) -> None:
+    with pytest.raises(StackError, match=told):
+        access.check_gateway(settings)
+
+
 def test_a_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DESPACHO_TLS_CA", str(tmp_path / "nothing.pem"))
     with pytest.raises(StackError, match=r"nothing\.pem"):

@@ -166,6 +166,16 @@ def test_a_start_that_fails_leaves_no_settings(
     assert not docker.state.docker.exists()
 
 
+def test_nothing_is_started_whose_gateway_would_not_reach_it(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use({**FIRST, "SERVER_TLS_CERT_FILE": "/run/despacho/server.pem"}, monkeypatch)
+    monkeypatch.setenv("DESPACHO_TLS", "true")
+    with pytest.raises(StackError, match="GATEWAY_SERVER_TLS=true"):
+        DockerStack(docker.state).up(None)
+    assert not docker.told("up")
+
+
 @pytest.mark.parametrize(
     ("dot_env", "told"),
     [

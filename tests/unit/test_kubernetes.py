@@ -33,6 +33,9 @@ SETTINGS: dict[str, type[BaseSettings]] = {
 }
 STOP_S = {"server": SERVER_STOP_S, "worker": WORKER_STOP_S, "gateway": GATEWAY_STOP_S}
 
+BYTES_PER_BYTE_IN_FLIGHT = 2.5
+"""Memory of a front-end for each byte of the images that it waits for; measured: 2.2."""
+
 WORKER_BYTES = 750_000_000
 """What a worker with TensorFlow and the bundled model takes between images."""
 
@@ -142,6 +145,16 @@ def test_pods_have_time_to_stop_by_themselves(component: str) -> None:
     pause_s = int(hook["exec"]["command"][1]) if hook else 0
     grace_s = pod_of(ALL[f"Deployment/despacho-{component}"])["terminationGracePeriodSeconds"]
     assert grace_s >= pause_s + STOP_S[component]
+
+
+def test_a_front_end_has_memory_for_all_that_it_lets_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of("server").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SERVER_ADDRESS", "0.0.0.0:50051")
+    settings = ServerSettings()
+    assert settings.processes == 1
+    in_flight = BYTES_PER_BYTE_IN_FLIGHT * settings.max_in_flight_bytes
+    assert memory_of("server") >= in_flight + settings.max_receiving_bytes
 
 
 def test_a_worker_has_memory_for_the_largest_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,43 @@ def test_a_service_reaches_the_pods_that_it_is_for() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
 
 
+def test_only_who_has_to_reaches_a_port() -> None:
+    reachable: dict[tuple[str, str], list[str]] = {}
+    for workload in WORKLOADS:
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        [policy] = [
+            one["spec"]
+            for one in ALL.values()
+            if one["kind"] == "NetworkPolicy"
+            and one["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        ]
+        assert policy["policyTypes"] == ["Ingress"]
+        [container] = pod_of(workload)["containers"]
+        ports = {port["name"] for port in container["ports"]}
+        for rule in policy["ingress"]:
+            for port in rule["ports"]:
+                assert port["port"] in ports
+                reachable[named(workload), port["port"]] = peers_of(rule)
+    assert reachable == {
+        ("despacho-redis", "redis"): ["server", "worker"],
+        ("despacho-server", "grpc"): [],
+        ("despacho-server", "metrics"): ["monitoring"],
+        ("despacho-gateway", "http"): [],
+        ("despacho-gateway", "metrics"): ["monitoring"],
+        ("despacho-worker", "metrics"): ["monitoring"],
+    }
+
+
+def peers_of(rule: Manifest) -> list[str]:
+    """Return from which components or namespaces a rule lets in; none: from everywhere."""
+    return [
+        next(iter(peer.values()))["matchLabels"][label]
+        for peer in rule.get("from", ())
+        for label in ("app.kubernetes.io/component", "kubernetes.io/metadata.name")
+        if label in next(iter(peer.values()))["matchLabels"]
+    ]
+
+
 def test_what_belongs_to_a_workload_names_it() -> None:
     budget = ALL["PodDisruptionBudget/despacho-server"]["spec"]["selector"]
     assert budget == ALL["Deployment/despacho-server"]["spec"]["selector"]

@@ -13,7 +13,7 @@ OF_WORKERS: Final = {"work_queue", "claiming", "retiring"}
 WITH_SUBCOMMANDS: Final = {"XINFO", "XGROUP"}
 
 NO_RIGHTS: Final = {"BLOCK", "LIMIT", "STREAMS", "AUTH", "SELECT", "CLIENT", "WRONGTYPE"}
-"""Words that look like commands, and what a connection begins with."""
+"""Words that look like commands, and what a connection begins with (SELECT: only if need be)."""
 
 DONE_WITHOUT: Final = {"CONFIG"}
 """Commands that may be refused, and are not worth what they would show (passwords)."""

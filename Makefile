@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # `docker` or `local`; empty: what runs already, else Docker if there is an engine.
 MODE ?=
-# How many workers; empty: as many as before, at first one.
+# How many workers; empty: as many as before, at least one.
 WORKERS ?=
 # `server`, `worker-1`, ...; empty: all.
 SERVICE ?=

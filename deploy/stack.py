@@ -32,7 +32,7 @@ class Stack(Protocol):
         Leaves nothing running that it started if that fails.
 
         Args:
-            workers: how many; None: as many as are running, at first one.
+            workers: how many; None: as many as are running, at least one.
 
         Raises:
             StackError: it does not work.

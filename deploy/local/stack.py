@@ -116,7 +116,9 @@ class LocalStack:
         print("Already running.")
         if plan.settings_in(os.environ) not in ({}, running.settings):
             print("  It keeps the settings it was started with; for others: make down up")
-        if workers is not None and workers != running.workers:
+        # One at least, also after `make scale WORKERS=0`: there is a prediction to wait for.
+        workers = workers or running.workers or 1
+        if workers != running.workers:
             running = self._scaled(running, workers)
         if names := self._supervisor.start_ended():
             print(f"  started again: {', '.join(names)}")

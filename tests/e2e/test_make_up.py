@@ -123,6 +123,12 @@ def test_up_scale_and_down_with_tls_and_keys(checkout: Checkout, tmp_path: Path)
     assert checkout.make("scale", "1").returncode == 0
     assert checkout.processes() == started
 
+    assert checkout.make("scale", "0").returncode == 0
+    assert len(checkout.processes()) == len(started) - 1
+    without = checkout.make("up")
+    assert without.returncode == 0, without.stderr
+    assert len(checkout.processes()) == len(started)
+
     command = re.search(r"curl .* --data-binary \S+ http\S+:predict", up.stdout)
     assert command is not None
     over_http = subprocess.run(

@@ -218,8 +218,9 @@ def peers_of(rule: Manifest) -> list[str]:
 
 
 def test_what_belongs_to_a_workload_names_it() -> None:
-    budget = ALL["PodDisruptionBudget/despacho-server"]["spec"]["selector"]
-    assert budget == ALL["Deployment/despacho-server"]["spec"]["selector"]
+    for component in SETTINGS:
+        budget = ALL[f"PodDisruptionBudget/despacho-{component}"]["spec"]["selector"]
+        assert budget == ALL[f"Deployment/despacho-{component}"]["spec"]["selector"]
     target = ALL["HorizontalPodAutoscaler/despacho-worker"]["spec"]["scaleTargetRef"]
     assert f"{target['kind']}/{target['name']}" in ALL
     stateful = ALL["StatefulSet/despacho-redis"]

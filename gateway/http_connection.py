@@ -6,17 +6,20 @@ would keep all threads for ever.
 
 import json
 import math
+import re
 import socket
 import time
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
 
 from gateway.caller import REQUEST_ID_HEADER, new_request_id
+from gateway.header_reader import HeaderReader
 from gateway.problems import CONTENT_TYPE, Problem, phrase
 
 log = structlog.get_logger(__name__)
@@ -24,6 +27,9 @@ log = structlog.get_logger(__name__)
 _OTHER_STATUS: Final = {413: 431}
 """Of cheroot's statuses those that say less than there is to say: it is the head that is too
 large, as the size of a body is not its business here."""
+
+_TARGET: Final = re.compile(rb"/(?!/)|\*\Z|(?i:https?)://[^/?#@]+([/?#]|\Z)")
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]*)?", re.ASCII)
 
 
 class PacedSocket:
@@ -62,38 +68,52 @@ class PacedSocket:
             self._socket.settimeout(silence_s)
 
 
-class Headers(dict[bytes, bytes]):
-    """Those of one request."""
-
-    def __setitem__(self, name: bytes, value: bytes) -> None:
-        """Add one, unless an application would take `Content_Length` for `Content-Length`.
-
-        Raises:
-            ValueError: the size of the body is there twice, and not the same: a proxy may have
-                taken the other one, and something else for the next request.
-        """
-        if name == b"Content-Length" and self.get(name, value) != value:
-            raise ValueError("Content-Length is there twice")
-        if b"_" not in name:
-            super().__setitem__(name, value)
-
-
 class Request(HTTPRequest):
-    """A request whose size is beyond doubt."""
+    """A request whose size is beyond doubt, and the host that it is for."""
+
+    header_reader = HeaderReader()
+
+    def read_request_line(self) -> bool:
+        """Read it; return whether it is good."""
+        # cheroot takes a whole URI as a proxy alone, but every server has to. What else it
+        # would take as a proxy is refused here.
+        self.proxy_mode = True
+        try:
+            if not super().read_request_line():  # type: ignore[no-untyped-call]
+                return False
+        except ValueError:
+            return self._refuse("Malformed Request-URI.")
+        if self.method == b"CONNECT":
+            self.simple_response("405 Method Not Allowed")
+            return False
+        if not _TARGET.match(self.uri):
+            return self._refuse("The target must be a path, or a URI of http or https.")
+        if self.authority and self.method == b"OPTIONS":
+            self.path = urlsplit(self.uri).path or b"/"
+        return True
 
     def read_request_headers(self) -> bool:
         """Read them; return whether they are good."""
-        self.inheaders = Headers()
         if not super().read_request_headers():  # type: ignore[no-untyped-call]
             return False
+        headers = self.inheaders
         # Python's own idea of a number has signs, and -1 would be a body without an end.
-        if not self.inheaders.get(b"Content-Length", b"0").isdigit():
-            self.simple_response("400 Bad Request", "Malformed Content-Length Header.")
-            return False
-        if b"Transfer-Encoding" in self.inheaders and not self.chunked_read:
-            self.simple_response("400 Bad Request", "Transfer-Encoding needs HTTP/1.1.")
-            return False
+        if not headers.get(b"Content-Length", b"0").isdigit():
+            return self._refuse("Malformed Content-Length Header.")
+        coding = headers.get(b"Transfer-Encoding")
+        if coding is not None and not (self.chunked_read and coding.lower() == b"chunked"):
+            return self._refuse("Transfer-Encoding must be `chunked` once, and needs HTTP/1.1.")
+        if b"Host" not in headers and self.response_protocol == "HTTP/1.1":
+            return self._refuse("Host is missing.")
+        if self.authority:
+            headers[b"Host"] = self.authority
+        if not _HOST.fullmatch(headers.get(b"Host", b"")):
+            return self._refuse("Malformed Host Header.")
         return True
+
+    def _refuse(self, detail: str) -> bool:
+        self.simple_response("400 Bad Request", detail)
+        return False
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Refuse what is no request that the application could answer, as that would do it.

@@ -57,6 +57,12 @@ def answer_to(web: Web, text: str, *, is_dripping: bool = False) -> bytes:
         "Content-Length: +3",
         "Content-Length: 3_0",
         "Content-Length: 3\r\nContent-Length: 30",
+        "Content-Length : 3",
+        "Content-Length\t: 3",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "X-Long: 1\r\n Content-Length: 3",
+        "X-Long: 1\rContent-Length: 3",
     ],
 )
 def test_a_body_of_doubtful_size_is_not_read(web: Web, server: FakeFrontEnd, size: str) -> None:
@@ -108,7 +114,16 @@ def test_a_refused_body_that_comes_slowly_is_not_waited_for(
     [
         ("NONSENSE\r\n\r\n", 400),
         ("GET /healthz HTTP/1.1\nHost: x\n\n", 400),
-        ("GET http://elsewhere.example/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x y\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\n X-Long: 1\r\nHost: x\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nX Long: 1\r\nHost: x\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nNONSENSE\r\n\r\n", 400),
+        ("GET http://[/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("GET //x/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("GET ftp://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("GET http://a@x/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         ("CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (f"GET /{'a' * 40_000} HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (f"GET /healthz HTTP/1.1\r\nX-Long: {'a' * 40_000}\r\n\r\n", 431),
@@ -129,6 +144,18 @@ def test_what_is_no_request_gets_a_problem_too_and_leaves_a_line(
     assert f"X-Request-Id: {problem['request_id']}".encode() in head
     [line] = lines
     assert (line["status"], line["request_id"]) == (status, problem["request_id"])
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("/healthz", 200), ("/healthz?x", 200), ("", 200), ("/nowhere", 404)]
+)
+def test_a_whole_uri_is_as_good_as_its_path(web: Web, target: str, status: int) -> None:
+    head = f"GET http://localhost{target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert answer_to(web, head).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_http_1_0_needs_no_host(web: Web) -> None:
+    assert answer_to(web, "GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])

@@ -10,6 +10,7 @@ from gateway import (
     access_log,
     cors,
     health,
+    hosts,
     models,
     openapi,
     operations,
@@ -61,6 +62,7 @@ def create_app(
         g.connection = request.environ.get(ENVIRON_KEY) or UnknownConnection()
 
     problems.register(app)
+    hosts.register(app, settings)
     cors.register(app, settings)
 
     @app.before_request

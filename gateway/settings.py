@@ -72,6 +72,11 @@ class GatewaySettings(BaseSettings):
     """Origins whose pages may call, separated by spaces, such as `https://photos.example`; `*`:
     all. Empty: none but the gateway's own page."""
 
+    allowed_hosts: str = ""
+    """Names that the gateway may be called by where callers need no API key, separated by spaces,
+    besides `localhost` and IP addresses; `*`: any. Empty: none at an address of this machine, any
+    elsewhere."""
+
     threads: Annotated[int, Field(ge=2, le=4096)] = 64
     """Most requests at a time; others wait."""
 
@@ -105,6 +110,15 @@ class GatewaySettings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """The origins whose pages may call."""
         return frozenset(origin.rstrip("/") for origin in self.cors_origins.split())
+
+    @property
+    def allowed_names(self) -> frozenset[str] | None:
+        """By which names the gateway may be called, besides its addresses; None: by any."""
+        names = frozenset(self.allowed_hosts.lower().split())
+        # A page of somebody else has no key, so it does not matter what it calls us.
+        if self.require_key or "*" in names:
+            return None
+        return names if names or _is_private(self.host_and_port[0]) else None
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:

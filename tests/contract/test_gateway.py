@@ -222,7 +222,7 @@ def test_a_caller_who_goes_away_cancels() -> None:
     with FakeFrontEnd() as server, gateway(server.target) as web:
         host, port = web.address.rsplit(":", 1)
         with socket.create_connection((host, int(port)), LIMIT_S) as caller:
-            head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
             caller.sendall(head.encode() + b"slow")
             assert server.slow_arrived.wait(LIMIT_S)
             assert not server.call_ended.is_set()
@@ -232,7 +232,8 @@ def test_a_caller_who_goes_away_cancels() -> None:
 def test_half_an_image_is_not_labelled(web: Web, server: FakeFrontEnd) -> None:
     host, port = web.address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), LIMIT_S) as caller:
-        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {4 * SMALL_BYTES}\r\n\r\n"
+        size = f"Content-Length: {4 * SMALL_BYTES}"
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\n{size}\r\n\r\n"
         caller.sendall(head.encode() + b"cat " + bytes(2 * SMALL_BYTES))
         caller.shutdown(socket.SHUT_WR)
         answer = caller.recv(64)
@@ -244,7 +245,7 @@ def test_two_sizes_of_one_body_are_refused(web: Web, server: FakeFrontEnd) -> No
     host, port = web.address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), LIMIT_S) as caller:
         head = (
-            f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+            f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
             "Transfer-Encoding: chunked\r\n\r\n"
         )
         caller.sendall(head.encode() + b"3\r\ncat\r\n0\r\n\r\n")
@@ -314,6 +315,24 @@ def test_pages_of_others_may_not_call(web: Web, server: FakeFrontEnd) -> None:
     assert web.call("POST", PREDICT, b"cat", Origin=own).status == 200
 
 
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.example:80"])
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "OPTIONS"])
+def test_a_page_whose_name_has_our_address_may_not_call(web: Web, method: str, host: str) -> None:
+    response = web.call(method, PREDICT, Host=host, Origin=f"http://{host}")
+    assert (response.status, problem_of(response)["reason"]) == (403, "HOST_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:80", "[::1]:8080", "192.0.2.7", "[::1]"])
+def test_addresses_and_localhost_are_names_of_no_page(web: Web, host: str) -> None:
+    assert web.call("GET", "/v1/models", Host=host).status == 200
+
+
+@pytest.mark.parametrize("settings", [{"allowed_hosts": "a.example b.example"}, {"require_key": 1}])
+def test_a_gateway_may_have_a_name(server: FakeFrontEnd, settings: dict[str, object]) -> None:
+    with gateway(server.target, **settings) as web:
+        assert web.call("POST", PREDICT, b"x", Host="B.example", X_Api_Key="k").status == 200
+
+
 def test_pages_that_are_named_may_call(server: FakeFrontEnd) -> None:
     friend = "https://photos.example"
     with gateway(server.target, cors_origins=f"{friend} https://other.example") as web:
@@ -344,7 +363,7 @@ def test_a_connection_serves_one_request_after_the_other(web: Web) -> None:
     with socket.create_connection((host, int(port)), LIMIT_S) as caller:
         stream, chunked = caller.makefile("rb"), "Transfer-Encoding: chunked"
         for _ in range(3):
-            head = f"POST {PREDICT}?topK=1 HTTP/1.1\r\nHost: x\r\n{chunked}\r\n\r\n"
+            head = f"POST {PREDICT}?topK=1 HTTP/1.1\r\nHost: localhost\r\n{chunked}\r\n\r\n"
             caller.sendall(head.encode() + b"3\r\ncat\r\n0\r\n\r\n")
             assert b" 200 " in stream.readline()
             headers = dict(line.split(b": ", 1) for line in iter(stream.readline, b"\r\n"))
@@ -357,7 +376,7 @@ def test_a_body_that_stops_coming_is_given_up(server: FakeFrontEnd) -> None:
     with gateway(server.target, client_timeout_s=0.3) as web:
         host, port = web.address.rsplit(":", 1)
         with socket.create_connection((host, int(port)), LIMIT_S) as caller:
-            head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
             caller.sendall(head.encode() + b"cat")
             assert caller.recv(64).startswith(b"HTTP/1.1 408")
     assert not server.requests

@@ -13,7 +13,7 @@ from gateway import http_server
 from tests.fake_front_end import LIMIT_S, FakeFrontEnd
 from tests.gateway import Web, gateway
 
-POST = "POST /v1/models/default:predict HTTP/1.1\r\nHost: x\r\n"
+POST = "POST /v1/models/default:predict HTTP/1.1\r\nHost: localhost\r\n"
 PACE_S = 0.02
 
 
@@ -160,6 +160,8 @@ def test_http_1_0_needs_no_host(web: Web) -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
 def test_the_live_figures_take_no_body_that_nobody_would_read(web: Web, framing: str) -> None:
-    answer = answer_to(web, f"GET /v1/stats HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\nabcde\r\n")
+    answer = answer_to(
+        web, f"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n5\r\nabcde\r\n"
+    )
     assert b"400 Bad Request" in answer.split(b"\r\n")[0]
     assert b"the live figures take no body" in answer

@@ -56,7 +56,8 @@ def caller(
 ) -> Iterator[socket.socket]:
     """Be one who sends this much of a body that is said to have that much."""
     host, port = web.address.rsplit(":", 1)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {announced_bytes}\r\n{headers}\r\n"
+    headers = f"Host: localhost\r\nContent-Length: {announced_bytes}\r\n{headers}"
+    head = f"POST {path} HTTP/1.1\r\n{headers}\r\n"
     with socket.create_connection((host, int(port)), LIMIT_S) as connection:
         connection.sendall(head.encode() + sent)
         yield connection

@@ -65,7 +65,7 @@ class WebRequest:
     def pieces(self) -> Iterator[bytes]:
         """Yield what is sent."""
         body = BODIES[self.body]
-        headers = [("Host", "gateway"), *self.headers, *FRAMINGS[self.framing](len(body))]
+        headers = [("Host", "localhost"), *self.headers, *FRAMINGS[self.framing](len(body))]
         lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers)]
         yield "\r\n".join([*lines, "", ""]).encode("latin-1")
         for start in range(0, len(body), PIECE_BYTES):

@@ -91,6 +91,12 @@ def test_only_the_apis_are_published() -> None:
     }
 
 
+def test_a_gateway_that_is_published_does_not_go_by_the_names_of_pages() -> None:
+    names = SERVICES["gateway"]["environment"]["GATEWAY_ALLOWED_HOSTS"]
+    assert names == "${GATEWAY_ALLOWED_HOSTS:-gateway}"
+    assert "gateway" in SERVICES
+
+
 def test_observers_are_started_only_when_asked_for_and_seen_only_from_this_machine() -> None:
     profiles = {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one}
     assert profiles == {name: ["observability"] for name in OBSERVERS}

@@ -47,3 +47,13 @@ def test_origins_are_a_list_in_words() -> None:
     settings = GatewaySettings(cors_origins="https://a.example  https://b.example/")
     assert settings.allowed_origins == {"https://a.example", "https://b.example"}
     assert GatewaySettings().allowed_origins == frozenset()
+
+
+def test_what_a_gateway_may_be_called_depends_on_who_reaches_it() -> None:
+    assert GatewaySettings().allowed_names == frozenset()
+    assert GatewaySettings(require_key=True).allowed_names is None
+    everywhere = GatewaySettings(address="0.0.0.0:80", allow_anonymous=True)
+    assert everywhere.allowed_names is None
+    named = everywhere.model_copy(update={"allowed_hosts": "A.example  b.example"})
+    assert named.allowed_names == frozenset({"a.example", "b.example"})
+    assert GatewaySettings(allowed_hosts="*").allowed_names is None

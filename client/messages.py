@@ -103,6 +103,17 @@ class StatsCall:
         self._call.cancel()
 
 
+class _Line:
+    """A channel, and what is called over it."""
+
+    def __init__(self, opened: grpc.Channel) -> None:
+        self.channel = opened
+        self.predictions = prediction_pb2_grpc.PredictionServiceStub(opened)
+        self.operations = operations_pb2_grpc.OperationsStub(opened)
+        self.admin = admin_pb2_grpc.AdminServiceStub(opened)
+        self.health = health_pb2_grpc.HealthStub(opened)
+
+
 class Messages:
     """A connection to a Despacho server. May be used from several threads.
 
@@ -119,28 +130,52 @@ class Messages:
         credentials: grpc.ChannelCredentials | None = None,
         max_image_bytes: int = MAX_IMAGE_BYTES,
     ) -> None:
-        # The keys of callers go with each call, wherever the server is.
-        access = channel.Access(credentials=credentials, api_key="", allow_insecure_key=True)
-        options = _options(target, max_image_bytes, access)
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options)
-        )
-        self._predictions = prediction_pb2_grpc.PredictionServiceStub(self._channel)
-        self._operations = operations_pb2_grpc.OperationsStub(self._channel)
-        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._target = target
+        self._max_image_bytes = max_image_bytes
+        self._line = self._connect(credentials)
 
     def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
-        self._channel.close()
+        self._line.channel.close()
+
+    def renew(
+        self, credentials: grpc.ChannelCredentials, *, limit_s: float
+    ) -> Callable[[], None] | None:
+        """Connect with other credentials; calls that begin from then on go that way.
+
+        Args:
+            credentials: as in `Client`.
+            limit_s: how long to wait for the server, seconds.
+
+        Returns:
+            What disconnects as before and cancels the calls that are still in progress there, to
+            be called when there should be none. None: nothing has changed, as the server was not
+            reached.
+        """
+        line = self._connect(credentials)
+        try:
+            grpc.channel_ready_future(line.channel).result(limit_s)
+        except grpc.FutureTimeoutError:
+            line.channel.close()
+            return None
+        before, self._line = self._line, line
+        return before.channel.close
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> "_Line":
+        # The keys of callers go with each call, wherever the server is.
+        access = channel.Access(credentials=credentials, api_key="", allow_insecure_key=True)
+        options = _options(self._target, self._max_image_bytes, access)
+        return _Line(
+            grpc.insecure_channel(self._target, options)
+            if credentials is None
+            else grpc.secure_channel(self._target, credentials, options)
+        )
 
     def predict(
         self, request: prediction_pb2.PredictRequest, terms: Terms
     ) -> Call[prediction_pb2.PredictResponse]:
         """Label one image."""
-        return _begin(self._predictions.Predict, request, terms)
+        return _begin(self._line.predictions.Predict, request, terms)
 
     def predict_upload(
         self, options: prediction_pb2.UploadOptions, chunks: Iterable[bytes], terms: Terms
@@ -160,38 +195,40 @@ class Messages:
                 yield prediction_pb2.PredictUploadRequest(chunk=chunk)
 
         return _begin(
-            self._predictions.PredictUpload, parts(), terms, lambda response: response.response
+            self._line.predictions.PredictUpload, parts(), terms, lambda response: response.response
         )
 
     def submit(self, request: prediction_pb2.SubmitPredictionRequest, terms: Terms) -> Call[Any]:
         """Accept one image; its labels are fetched later. Answers an operation."""
-        return _begin(self._predictions.SubmitPrediction, request, terms)
+        return _begin(self._line.predictions.SubmitPrediction, request, terms)
 
     def operation(self, name: str, terms: Terms) -> Call[Any]:
         """Look at an operation."""
         request = operations_pb2.GetOperationRequest(name=name)
-        return _begin(self._operations.GetOperation, request, terms)
+        return _begin(self._line.operations.GetOperation, request, terms)
 
     def wait_operation(self, name: str, wait_s: float, terms: Terms) -> Call[Any]:
         """Wait until an operation has ended, for at most `wait_s`; answers it as it is then."""
         limit = Duration()
         limit.FromMilliseconds(max(1, round(wait_s * 1000)))
         request = operations_pb2.WaitOperationRequest(name=name, timeout=limit)
-        return _begin(self._operations.WaitOperation, request, terms)
+        return _begin(self._line.operations.WaitOperation, request, terms)
 
     def delete_operation(self, name: str, terms: Terms) -> Call[None]:
         """Forget an operation and its result."""
         request = operations_pb2.DeleteOperationRequest(name=name)
-        return _begin(self._operations.DeleteOperation, request, terms, lambda _: None)
+        return _begin(self._line.operations.DeleteOperation, request, terms, lambda _: None)
 
     def list_models(self, terms: Terms) -> Call[prediction_pb2.ListModelsResponse]:
         """List what is served."""
-        return _begin(self._predictions.ListModels, prediction_pb2.ListModelsRequest(), terms)
+        return _begin(self._line.predictions.ListModels, prediction_pb2.ListModelsRequest(), terms)
 
     def get_model(self, name: str, terms: Terms) -> Call[prediction_pb2.Model]:
         """Describe one model, with its labels."""
         request = prediction_pb2.GetModelRequest(name=name)
-        return _begin(self._predictions.GetModel, request, terms, lambda response: response.model)
+        return _begin(
+            self._line.predictions.GetModel, request, terms, lambda response: response.model
+        )
 
     def watch_stats(self, period_s: float, metadata: Metadata) -> StatsCall:
         """Begin to watch all models; without a deadline.
@@ -202,14 +239,14 @@ class Messages:
         """
         request = admin_pb2.WatchStatsRequest()
         request.period.FromMilliseconds(round(period_s * 1000))
-        return StatsCall(self._admin.WatchStats(request, metadata=tuple(metadata)))
+        return StatsCall(self._line.admin.WatchStats(request, metadata=tuple(metadata)))
 
     def health(self, service: str, terms: Terms) -> Call[str]:
         """Ask the health service; answers the name of a state, such as `SERVING`."""
         request = health_pb2.HealthCheckRequest(service=service)
         names = health_pb2.HealthCheckResponse.ServingStatus
         return _begin(
-            self._health.Check, request, terms, lambda response: names.Name(response.status)
+            self._line.health.Check, request, terms, lambda response: names.Name(response.status)
         )
 
 

@@ -3,13 +3,12 @@
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
-from client.messages import Messages, secure
 from gateway.app import create_app
+from gateway.front_end import connected
 from gateway.held_bytes import HeldBytes
 from gateway.http_server import CannotListen, HttpServer
 from gateway.settings import GatewaySettings
@@ -28,28 +27,14 @@ def run(settings: GatewaySettings, stop: threading.Event) -> None:
         OSError: a file of certificates cannot be read.
     """
     log = structlog.get_logger()
-    upstream = connected(settings)
-    stats = StatsHub(upstream, max_listeners=settings.max_stats_listeners)
-    held = HeldBytes(settings.max_held_bytes)
-    server = HttpServer(settings, create_app(settings, upstream, stats, held))
-    try:
+    with connected(settings) as upstream:
+        stats = StatsHub(upstream, max_listeners=settings.max_stats_listeners)
+        held = HeldBytes(settings.max_held_bytes)
+        server = HttpServer(settings, create_app(settings, upstream, stats, held))
         log.info("serving", address=server.start(), server_address=settings.server_address)
         stop.wait()
         stats.close()
         server.stop()
-    finally:
-        upstream.close()
-
-
-def connected(settings: GatewaySettings) -> Messages:
-    """Return the front-end; it is called when there is something to ask."""
-    credentials = None
-    if settings.server_tls:
-        files = (settings.server_ca_file, settings.server_key_file, settings.server_cert_file)
-        credentials = secure(*(Path(name).read_bytes() if name else None for name in files))
-    return Messages(
-        settings.server_address, credentials=credentials, max_image_bytes=settings.max_image_bytes
-    )
 
 
 def main() -> int:

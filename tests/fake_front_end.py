@@ -131,9 +131,14 @@ MODEL = prediction_pb2.Model(
 
 
 class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
-    """Serves on a free port of the loopback while it is entered."""
+    """Serves on a free port of the loopback while it is entered.
 
-    def __init__(self) -> None:
+    Args:
+        credentials: of the port; None: it is not encrypted.
+    """
+
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self._credentials = credentials
         self.refusals_left = 0
         """How many calls are refused with NO_WORKER before one is answered."""
         self.refusals: list[Refusal] = []
@@ -163,7 +168,13 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
         self.target = ""
 
     def __enter__(self) -> Self:
-        self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        free = "127.0.0.1:0"
+        port = (
+            self._server.add_insecure_port(free)
+            if self._credentials is None
+            else self._server.add_secure_port(free, self._credentials)
+        )
+        self.target = f"127.0.0.1:{port}"
         self._server.start()
         return self
 

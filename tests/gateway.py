@@ -7,8 +7,8 @@ from typing import Any
 
 import urllib3
 
-from client.messages import Messages
 from gateway.app import create_app
+from gateway.front_end import connected
 from gateway.held_bytes import HeldBytes
 from gateway.http_server import HttpServer
 from gateway.settings import GatewaySettings
@@ -88,15 +88,14 @@ def gateway(server_address: str, **settings: object) -> Iterator[Web]:
             **settings,
         }
     )
-    upstream = Messages(server_address, max_image_bytes=chosen.max_image_bytes)
-    stats = StatsHub(upstream, max_listeners=chosen.max_stats_listeners)
-    held = HeldBytes(chosen.max_held_bytes)
-    server = HttpServer(chosen, create_app(chosen, upstream, stats, held))
-    web = Web(server.start(), held)
-    try:
-        yield web
-    finally:
-        web.close()
-        stats.close()
-        server.stop()
-        upstream.close()
+    with connected(chosen) as upstream:
+        stats = StatsHub(upstream, max_listeners=chosen.max_stats_listeners)
+        held = HeldBytes(chosen.max_held_bytes)
+        server = HttpServer(chosen, create_app(chosen, upstream, stats, held))
+        web = Web(server.start(), held)
+        try:
+            yield web
+        finally:
+            web.close()
+            stats.close()
+            server.stop()

@@ -254,6 +254,34 @@ def test_a_file_of_its_own_is_scaled_around_it(tmp_path: Path, model: Any, engin
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"\x55" * 100_000])
+def test_a_file_that_is_overwritten_changes_no_answer(
+    tmp_path: Path,
+    model: Any,
+    engine: Target,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+) -> None:
+    path = own_file(tmp_path, engine)
+    made = all_cores.wide_engine
+
+    def late(make: Callable[[], Engine]) -> Engine | None:
+        """Overwrite the files once the engine is loaded, and before one with all cores is."""
+        for file in tmp_path.glob("model.*"):
+            file.write_bytes(content)
+        return made(make)
+
+    monkeypatch.setattr(loading, "wide_engine", late)
+    loaded = load_engine(spec_of(path, engine), threads=1, alone_threads=2)
+    assert not path.read_bytes().strip(b"\x55")
+    loaded.warm_up([2])  # after the files have changed
+    for is_alone in (True, False):
+        monkeypatch.setattr(Computing, "begin", lambda _, alone=is_alone: alone)
+        for size in (1, 2, 3):
+            scores = loaded.predict(IMAGES[:size])
+            assert scores == pytest.approx(expected(model, IMAGES[:size]), abs=1e-5)
+
+
 def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: Target) -> None:
     path = own_file(tmp_path, engine)
     with pytest.raises(ModelError, match="softmax = true"):
@@ -266,9 +294,10 @@ def test_logits_and_wrong_sizes_are_refused(tmp_path: Path, engine: Target) -> N
 
 def test_a_damaged_file_is_an_error(tmp_path: Path, engine: Target) -> None:
     path = tmp_path / ("model.tflite" if engine == "litert" else "model.xml")
-    path.write_bytes(b"rubbish")
-    with pytest.raises(ModelError, match=f"{path.name}: cannot be loaded"):
-        load_engine(spec_of(path, engine), threads=1)
+    for content in (b"rubbish", b""):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=f"{path.name}: cannot be loaded"):
+            load_engine(spec_of(path, engine), threads=1)
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import dequantised, is_identity, quantised, scaled, softmax
 from worker.engines.checks import check_input, check_runs
+from worker.engines.engine_file import EngineFile
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.engines.quiet_import import quiet_import
 from worker.machine import usable_cores
@@ -24,23 +25,28 @@ class LitertEngine(FixedSizes):
 
     Args:
         spec: what the model should be; its rule for pixels and softmax are done outside the file.
-        path: the `.tflite` file; quantised inputs and outputs are converted.
+        file: the `.tflite` file; quantised inputs and outputs are converted.
         threads: of one inference; 0: one for each core.
 
     Raises:
         ModelError: the file cannot be loaded, or is not what `spec` says.
     """
 
-    def __init__(self, spec: ModelSpec, path: Path, *, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, file: EngineFile, *, threads: int) -> None:
         super().__init__(spec, self._interpreter)
-        self._path = path
+        self._file = file
         self._threads = threads or usable_cores()
-        check_runs(self, spec, path)
+        check_runs(self, spec, file.path)
 
     def _interpreter(self, size: int) -> Run:
-        interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
-        model_input = _only(interpreter.get_input_details(), "inputs", self._path)
-        model_output = _only(interpreter.get_output_details(), "outputs", self._path)
+        path, content = self._file.path, self._file.content
+        interpreter = Interpreter(
+            model_path=str(path) if content is None else None,
+            model_content=content,  # which it does not copy
+            num_threads=self._threads,
+        )
+        model_input = _only(interpreter.get_input_details(), "inputs", path)
+        model_output = _only(interpreter.get_output_details(), "outputs", path)
         shape = tuple(int(side) for side in model_input["shape"])
         signature = model_input.get("shape_signature", shape)
         check_input(self._spec, [None, *(_side(side) for side in signature[1:])])
@@ -49,7 +55,7 @@ class LitertEngine(FixedSizes):
             interpreter.resize_tensor_input(model_input["index"], wanted)
         with quiet_import():
             interpreter.allocate_tensors()
-        prepare = _prepare(self._spec, model_input, self._path)
+        prepare = _prepare(self._spec, model_input, path)
         finish = _finish(self._spec, model_output)
         input_index, output_index = model_input["index"], model_output["index"]
 

@@ -14,6 +14,7 @@ from worker.engine import Engine, Float32Array
 from worker.engines.all_cores import AllCores, wide_engine
 from worker.engines.checks import summary
 from worker.engines.conversion import Converted, converted
+from worker.engines.engine_file import EngineFile, read_whole
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
 from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec
@@ -92,11 +93,11 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
         case "litert" | "openvino" as target:
             require(target)
             if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
-                path = spec.origin.path
-                return Loaded(_other(spec, path, threads), None, partial(_other, spec, path))
+                file = read_whole(spec.origin.path)
+                return Loaded(_other(spec, file, threads), None, partial(_other, spec, file))
             model: Converted = converted(spec, target, cache_dir)
-            spec, path = model.spec, model.path
-            return Loaded(_other(spec, path, threads), model.reference, partial(_other, spec, path))
+            spec, file = model.spec, EngineFile(model.path)
+            return Loaded(_other(spec, file, threads), model.reference, partial(_other, spec, file))
         case _:
             raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
 
@@ -137,12 +138,12 @@ def in_python(spec: ModelSpec, threads: int) -> Engine:
     return TensorflowEngine(spec, read_network(spec))
 
 
-def _other(spec: ModelSpec, path: Path, threads: int) -> Engine:
+def _other(spec: ModelSpec, file: EngineFile, threads: int) -> Engine:
     """Return the engine that runs such a file."""
     if spec.engine == "litert":
         from worker.engines.litert import LitertEngine  # noqa: PLC0415
 
-        return LitertEngine(spec, path, threads=threads)
+        return LitertEngine(spec, file, threads=threads)
     from worker.engines.openvino import OpenvinoEngine  # noqa: PLC0415
 
-    return OpenvinoEngine(spec, path, threads=threads)
+    return OpenvinoEngine(spec, file, threads=threads)

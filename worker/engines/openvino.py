@@ -1,7 +1,6 @@
 """Runs an OpenVINO model (`.xml` and `.bin`) on the CPU."""
 
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import softmax
 from worker.engines.checks import check_input, check_runs
+from worker.engines.engine_file import EngineFile
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.machine import usable_cores
 from worker.model_spec import ModelError, ModelSpec
@@ -35,7 +35,7 @@ class OpenvinoEngine(FixedSizes):
 
     Args:
         spec: what the model should be; its rule for pixels is built into the graph.
-        path: the `.xml` file; its `.bin` lies beside it. Channels may come first or last.
+        file: the `.xml` file; its `.bin` lies beside it. Channels may come first or last.
         threads: of one inference; 0: one for each core.
 
     Raises:
@@ -43,9 +43,9 @@ class OpenvinoEngine(FixedSizes):
             compute in its precision.
     """
 
-    def __init__(self, spec: ModelSpec, path: Path, *, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, file: EngineFile, *, threads: int) -> None:
         super().__init__(spec, self._compiled)
-        self._path = path
+        self._file = file
         self._core = ov.Core()
         if spec.precision == "bf16" and "BF16" not in self._core.get_property(DEVICE, ABILITIES):
             raise ModelError(f"{spec.name}: this processor does not compute in bf16")
@@ -60,13 +60,18 @@ class OpenvinoEngine(FixedSizes):
             # It would count the cores of the machine, not those of the container.
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
-        check_runs(self, spec, path)
+        check_runs(self, spec, file.path)
 
     def _compiled(self, size: int) -> Run:
-        model = self._core.read_model(self._path)
+        file = self._file
+        if file.content is None:
+            model = self._core.read_model(file.path)
+        else:
+            weights = ov.Tensor(file.weights, shared_memory=True)
+            model = self._core.read_model(file.content, weights)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ModelError(
-                f"{self._path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs;"
+                f"{file.path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs;"
                 " one of each is needed"
             )
         model = _of_bytes(self._spec, model)

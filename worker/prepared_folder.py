@@ -38,7 +38,7 @@ def make_once(directory: Path, write: Callable[[Path], None], *, what: str) -> N
 
     Args:
         directory: named after all that its content depends on.
-        write: fills an empty folder; what it raises leaves nothing behind that is used.
+        write: fills an empty folder; what it raises leaves nothing behind.
         what: names it in the log.
 
     Raises:
@@ -54,13 +54,18 @@ def make_once(directory: Path, write: Callable[[Path], None], *, what: str) -> N
         _remove_partial(directory)
         # The id of this process would not do: in containers that share a cache it is the same.
         partial = directory.with_name(f"{directory.name}.{secrets.token_hex(4)}.partial")
-        partial.mkdir()
-        write(partial)
-        (partial / MANIFEST).write_text(json.dumps(_manifest(partial), indent=1))
-        if directory.exists():
-            log.warning("damaged in the cache; replaced", what=what, directory=str(directory))
-            shutil.rmtree(directory)
-        partial.rename(directory)
+        try:
+            partial.mkdir()
+            write(partial)
+            (partial / MANIFEST).write_text(json.dumps(_manifest(partial), indent=1))
+            if directory.exists():
+                log.warning("damaged in the cache; replaced", what=what, directory=str(directory))
+                shutil.rmtree(directory)
+            partial.rename(directory)
+        except BaseException:
+            # It may be what fills the disk.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def _remove_partial(directory: Path) -> None:

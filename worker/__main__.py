@@ -15,7 +15,7 @@ from telemetry.metrics import CannotServeMetrics
 from telemetry.refusal import explained
 from telemetry.setting_names import warn_of_unread
 from telemetry.tracing import CannotTrace
-from worker.model_spec import ModelError
+from worker.model_spec import ModelChanged, ModelError
 from worker.name import worker_name
 from worker.processes import process_count, serve_in_processes
 from worker.settings import WorkerSettings
@@ -47,6 +47,9 @@ def main() -> int:
 
         with tracing.recorded("worker", instance=name):
             return serve(settings, name, lifeline)
+    except ModelChanged as error:
+        _refuse(str(error))
+        return 1  # the next start reads the description that belongs to it
     except (ModelError, CannotServeMetrics, CannotTrace) as error:
         return _refuse(str(error))
 

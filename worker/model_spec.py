@@ -36,6 +36,13 @@ class ModelError(Exception):
     """The model cannot be served as it is described; one line, for whoever runs the worker."""
 
 
+class ModelChanged(ModelError):
+    """The model is another one than when the start began: its description may be, too."""
+
+    def __init__(self, spec: "ModelSpec") -> None:
+        super().__init__(f"{spec.name}: the model was changed during the start; start again")
+
+
 class Frozen(BaseModel):
     """Checked when made, and never changed; a key that is not known is an error."""
 

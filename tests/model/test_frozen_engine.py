@@ -1,6 +1,7 @@
 """TensorFlow's C library: the same scores as in Python, and Python wherever it does not do."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from worker.engines import loading, tensorflow_library
+from worker.engines import conversion, loading, tensorflow_library
 from worker.engines.conversion import FILES, WHY_NOT, Converted, converted
 from worker.engines.convert import convert
 from worker.engines.frozen_engine import FrozenEngine
@@ -19,7 +20,7 @@ from worker.engines.quiet_import import LOG_LEVEL
 from worker.engines.runtime import keras, tf
 from worker.engines.tensorflow_library import GraphSession
 from worker.model_directory import ModelError, ModelSpec, load_engine
-from worker.model_spec import InputRule, ModelFile, PixelRule
+from worker.model_spec import InputRule, ModelChanged, ModelFile, PixelRule
 
 pytestmark = [
     pytest.mark.model,
@@ -157,6 +158,26 @@ def test_a_lack_of_memory_or_disk_is_not_kept(
     with pytest.raises(type(error)):
         convert(spec_of(folder / "model.keras"), "tensorflow", tmp_path)
     assert not (tmp_path / WHY_NOT).exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_that_changes_while_it_is_converted_is_not_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    path = tmp_path / "model.keras"
+    shutil.copy(folder / "model.keras", path)
+
+    def convert_another(_: ModelSpec, _target: str, partial: Path) -> None:
+        path.write_bytes(b"another one")
+        if fails:
+            raise ModelError("half of it was there")
+        (partial / FILES["tensorflow"]).write_bytes(b"its graph")
+
+    monkeypatch.setattr(conversion, "_convert", convert_another)
+    # Nor is it served in Python: labels and version may be those of the old one.
+    with pytest.raises(ModelChanged, match=r"^small: the model was changed during the start"):
+        load_engine(spec_of(path), threads=0, cache_dir=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
 def test_other_scores_than_in_python_are_not_served(

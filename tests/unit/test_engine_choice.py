@@ -8,8 +8,9 @@ import pytest
 
 from worker.agreement import TOLERANCE, Agreement, agreement
 from worker.engine import Float32Array
-from worker.model_spec import InputRule, ModelError, ModelFile, ModelSpec
-from worker.tune import store
+from worker.model_spec import InputRule, ModelChanged, ModelError, ModelFile, ModelSpec
+from worker.tune import auto, store
+from worker.tune.auto import tuned
 from worker.tune.choice import choose
 from worker.tune.table import MAX_PROCESSES, Candidate, Failure, Mode, Row, Table, mode_of
 
@@ -186,6 +187,22 @@ def test_a_table_is_for_one_content_one_input_and_one_machine(
     others.add(store.path_of(spec(file), tmp_path))
     assert len(others) == 4
     assert first not in others
+
+
+def test_a_model_that_changes_while_it_is_measured_has_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model.keras"
+    file.write_bytes(b"one")
+
+    def measured(*_: object) -> Table:
+        file.write_bytes(b"two")
+        return Table(rows=(row(TENSORFLOW, 100),))
+
+    monkeypatch.setattr(auto, "measured", measured)
+    with pytest.raises(ModelChanged, match=r"^colours: the model was changed during the start"):
+        tuned(spec(file), [MODE], tmp_path)
+    assert not list(tmp_path.glob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from supervision.supervisor import REFUSED
 from tests.bench.payloads import model_directory
 from tests.processes import Process
 
@@ -31,5 +32,30 @@ def test_it_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signal
         worker.send(number)
         # By a handler of its own: the first process of a container has no other.
         assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+
+
+CHANGES = """
+import sys
+from worker import serving
+from worker.__main__ import main
+from worker.model_spec import ModelChanged
+
+def chosen(spec, **options):
+    raise ModelChanged(spec)
+
+serving.chosen = chosen
+sys.exit(main())
+"""
+
+
+def test_a_model_that_changed_is_worth_another_try(tmp_path: Path) -> None:
+    environment = {"WORKER_MODEL": str(model_directory(tmp_path)), "WORKER_PROCESSES": "1"}
+    worker = Process(["-c", CHANGES], environment)
+    try:
+        code = worker.wait(30)
+        assert code not in {0, REFUSED}
+        worker.wait_for_line("was changed during the start", 1)
     finally:
         worker.kill()

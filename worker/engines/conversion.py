@@ -26,6 +26,7 @@ from worker.engines import installed
 from worker.model_spec import (
     BundledModel,
     KerasApplication,
+    ModelChanged,
     ModelError,
     ModelFile,
     ModelSpec,
@@ -83,13 +84,23 @@ def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
         cache_dir: only read if it was done.
 
     Raises:
+        ModelChanged: it was changed meanwhile.
         ModelError: it cannot be converted.
     """
-    folder = cache_dir / f"{spec.name}-{target}-{digest(spec, target)}"
+    of = digest(spec, target)
+    folder = cache_dir / f"{spec.name}-{target}-{of}"
+
+    def convert(partial: Path) -> None:
+        try:
+            _convert(spec, target, partial)
+        finally:
+            # Another process has read it, later: its graph must not pass for that of the old one,
+            # to which somebody may return.
+            if digest(spec, target) != of:
+                raise ModelChanged(spec)
+
     try:
-        make_once(
-            folder, lambda partial: _convert(spec, target, partial), what=f"the model for {target}"
-        )
+        make_once(folder, convert, what=f"the model for {target}")
     except OSError as error:
         raise ModelError(
             f"the model cannot be converted in {cache_dir}: {error.strerror or error};"

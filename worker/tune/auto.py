@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from worker.engines.installed import version_of
-from worker.model_spec import ENGINE_OF_SUFFIX, EngineName, ModelFile, ModelSpec
+from worker.model_spec import ENGINE_OF_SUFFIX, EngineName, ModelChanged, ModelFile, ModelSpec
 from worker.prepared_folder import locked
 from worker.tune import store
 from worker.tune.choice import Choice, choose
@@ -31,6 +31,9 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
         threads: of each inference; 0: all cores.
         max_batch_size: a limit; 0: what the model suggests.
         cache_dir: where converted models and measurements are kept.
+
+    Raises:
+        ModelChanged: it was changed meanwhile.
     """
     if spec.engine != "auto":
         return spec
@@ -74,6 +77,7 @@ def tuned(
         is_forced: measure again what is known.
 
     Raises:
+        ModelChanged: it was changed meanwhile.
         OSError: the cache cannot be written.
     """
     candidates = candidates_of(spec)
@@ -93,6 +97,8 @@ def tuned(
                 threads=mode.threads,
             )
             table = table.replaced_by(measured(spec, candidates, mode, cache_dir))
+            if store.path_of(spec, cache_dir) != path:
+                raise ModelChanged(spec)
             store.write(path, table)
     return table
 

@@ -90,6 +90,23 @@ def test_model_that_takes_bytes_gets_bytes(tmp_path: Path) -> None:
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [PixelRule(scale=(255, 255, 255)), PixelRule(mean=(127.5,) * 3, scale=(127.5,) * 3)],
+)
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.int32])
+def test_model_that_takes_integers_is_not_scaled(
+    tmp_path: Path, pixels: PixelRule, dtype: Any
+) -> None:
+    path = saved(
+        tmp_path,
+        lambda x: tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]) / 255,
+        tf.TensorSpec((None, 4, 6, 3), dtype),
+    )
+    with pytest.raises(ModelError, match=r"takes bytes as they are .* \[pixels\] must not scale"):
+        in_python(spec_of(path, pixels=pixels), threads=0)
+
+
 def test_mean_scale_and_order_are_by_channel(tmp_path: Path) -> None:
     pixels = PixelRule(mean=(-51, 0, 0), scale=(408, 204, 204), order="bgr")
     engine = in_python(spec_of(keras_file(tmp_path), pixels=pixels), threads=0)

@@ -44,6 +44,11 @@ def check_input(spec: ModelSpec, shape: Sequence[int | None] | None) -> None:
         )
 
 
+def no_scaling(name: str, dtype: str) -> ModelError:
+    """Return the error of a model that takes integers, of which scaling would leave 0 and 1."""
+    return ModelError(f"{name}: takes bytes as they are ({dtype}), so [pixels] must not scale them")
+
+
 def check_output(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
     """Refuse a model that does not return one probability for each label.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.around_model import softmax
-from worker.engines.checks import check_input, check_runs
+from worker.engines.checks import check_input, check_runs, no_scaling
 from worker.engines.engine_file import EngineFile
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.machine import usable_cores
@@ -103,6 +103,9 @@ def _of_bytes(spec: ModelSpec, model: Any) -> Any:
     process = steps.input().preprocess()
     pixels = spec.pixels
     if any(pixels.mean) or any(factor != 1 for factor in pixels.scale):
+        takes = model.input().element_type
+        if not takes.is_real():
+            raise no_scaling(spec.name, takes.get_type_name())
         process.convert_element_type(ov.Type.f32).mean(list(pixels.mean)).scale(list(pixels.scale))
     if pixels.order == "bgr":
         process.reverse_channels()

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from worker.engines.checks import summary
+from worker.engines.checks import no_scaling, summary
 from worker.engines.model_file import Network
 from worker.engines.runtime import convert_variables_to_constants_v2, tf
 from worker.model_spec import ModelError, ModelSpec
@@ -28,6 +28,8 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
     """
     mean, scale = spec.pixels.mean, spec.pixels.scale
     is_scaled = any(mean) or any(factor != 1 for factor in scale)
+    if is_scaled and not network.input_dtype.is_floating:
+        raise no_scaling(spec.name, network.input_dtype.name)
 
     @tf.function(  # type: ignore[untyped-decorator]
         # Plain tensor code: nothing to translate, and the translator writes files to /tmp.

@@ -188,6 +188,9 @@ class Loop:
             self._running_since = None
         if scores.shape != (len(batch), len(self._labels)):
             raise ValueError(f"scores of shape {scores.shape} for {len(batch)} images")
+        # 3 to 5 microseconds. Sorted, they would make class 0 the best.
+        if not np.isfinite(scores).all():
+            raise ValueError("scores that are not numbers")
         return scores
 
     def _together(self, batch: Sequence[Prepared]) -> UInt8Array:

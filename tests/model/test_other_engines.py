@@ -340,18 +340,18 @@ def test_channels_may_come_first(tmp_path: Path, engine: Target) -> None:
     assert scores == pytest.approx(IMAGES[:2].mean(axis=(1, 2)) / 255, abs=1e-4)
 
 
-def bytes_file(folder: Path, engine: Target) -> Path:
+def bytes_file(folder: Path, engine: Target, *, divisor: float = 255) -> Path:
     """A file whose input is bytes, and whose output is the mean of each channel, 0 to 1."""
     if engine == "litert":
         inputs = keras.Input((HEIGHT, WIDTH, 3), dtype="uint8")
-        x = keras.layers.Rescaling(1 / 255)(inputs)
+        x = keras.layers.Rescaling(1 / divisor)(inputs)
         x = keras.layers.GlobalAveragePooling2D()(x)
         return lite(folder, keras.Model(inputs, x), lambda _: None)
     from worker.engines.openvino import ov  # noqa: PLC0415 - may not be installed
 
     ops = ov.opset13
     pixels = ops.parameter([-1, HEIGHT, WIDTH, 3], np.uint8, name="pixels")
-    parts = ops.divide(ops.convert(pixels, np.float32), ops.constant(np.float32(255)))
+    parts = ops.divide(ops.convert(pixels, np.float32), ops.constant(np.float32(divisor)))
     means = ops.reduce_mean(parts, ops.constant([1, 2]), keep_dims=False)
     ov.save_model(ov.Model([means], [pixels]), folder / "model.xml")
     return folder / "model.xml"
@@ -368,3 +368,12 @@ def test_a_file_that_takes_bytes_gets_bytes_and_nothing_else(
     for pixels in (PixelRule(scale=(255, 255, 255)), PixelRule(mean=(1, 0, 0))):
         with pytest.raises(ModelError, match=r"takes bytes as they are.*\[pixels\] must not"):
             load_engine(spec_of(path, engine, pixels=pixels, **fields), threads=1)
+
+
+def test_scores_that_are_only_good_for_black_images_are_refused(
+    tmp_path: Path, engine: Target
+) -> None:
+    path = bytes_file(tmp_path, engine, divisor=1)
+    spec = spec_of(path, engine, labels=("r", "g", "b"), softmax=False, pixels=PixelRule())
+    with pytest.raises(ModelError, match="softmax = true"):
+        load_engine(spec, threads=1)

@@ -10,7 +10,7 @@ from worker.engines.loading import in_python
 from worker.engines.runtime import keras, tf
 from worker.engines.tensorflow_engine import TensorflowEngine
 from worker.keras_applications import INPUT_SIZES
-from worker.model_directory import ModelError, ModelSpec, open_model
+from worker.model_directory import ModelError, ModelSpec, load_engine, open_model
 from worker.model_spec import InputRule, ModelFile, PixelRule
 
 pytestmark = pytest.mark.model
@@ -124,6 +124,22 @@ def test_logits_without_softmax_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.zeros((tf.shape(x)[0], 3)) + LOGITS, FLOATS)
     with pytest.raises(ModelError, match="softmax = true"):
         in_python(spec_of(path), threads=0)
+
+
+def test_logits_that_are_zero_for_black_images_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda x: tf.reduce_mean(x, [1, 2]), FLOATS)
+    with pytest.raises(ModelError, match="softmax = true"):
+        in_python(spec_of(path, pixels=PixelRule()), threads=0)
+
+
+def test_model_that_overflows_on_photos_is_refused(tmp_path: Path) -> None:
+    def call(pixels: Any) -> Any:
+        means = tf.reduce_mean(pixels, [1, 2])
+        return tf.nn.softmax(tf.cast(means, tf.float16) * 1000)
+
+    spec = spec_of(saved(tmp_path, call, FLOATS), pixels=PixelRule())
+    with pytest.raises(ModelError, match="scores that are not numbers"):
+        load_engine(spec, threads=0, cache_dir=tmp_path / "cache")
 
 
 def test_any_size_of_batch_runs_the_same_graph(tmp_path: Path) -> None:

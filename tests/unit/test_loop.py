@@ -24,10 +24,11 @@ from worker.sieve import Sieve
 from worker.work_done import WorkDone
 
 BAD = 13
+NOT_A_NUMBER = 254
 
 
 class Engine:
-    """Scores [value, 255 - value]; raises on `BAD`."""
+    """Scores [value, 255 - value]; raises on `BAD`, overflows on `NOT_A_NUMBER`."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -42,7 +43,8 @@ class Engine:
         self.images.append(images)
         if BAD in values:
             raise ValueError("bad image")
-        return np.array([[v / 255, 1 - v / 255] for v in values], np.float32)
+        shares = [math.nan if value == NOT_A_NUMBER else value / 255 for value in values]
+        return np.array([[share, 1 - share] for share in shares], np.float32)
 
 
 class Queue:
@@ -145,11 +147,7 @@ class House:
 
 
 def item(
-    value: int,
-    *,
-    deadline_ms: int = 5000,
-    priority: Priority = Priority.NORMAL,
-    queue_us: int = 5,
+    value: int, *, deadline_ms: int = 5000, priority: Priority = Priority.NORMAL, queue_us: int = 5
 ) -> Prepared:
     job = Job(id=str(value), top_k=1)
     claim = Claim(job, b"", priority, f"{value}-0", 1, deadline_ms, 1)
@@ -183,14 +181,15 @@ def test_what_was_done_is_counted() -> None:
     assert card.inference_us > 0
 
 
-def test_a_bad_image_fails_alone() -> None:
+@pytest.mark.parametrize("bad", [BAD, NOT_A_NUMBER])
+def test_a_bad_image_fails_alone(bad: int) -> None:
     house = House()
-    assert house.run(item(1), item(BAD), item(2)) == {
+    assert house.run(item(1), item(bad), item(2)) == {
         1: Outcome.COMPLETED,
-        BAD: Outcome.FAILED,
+        bad: Outcome.FAILED,
         2: Outcome.COMPLETED,
     }
-    assert house.engine.batches == [[1, BAD, 2], [1], [BAD], [2]]
+    assert house.engine.batches == [[1, bad, 2], [1], [bad], [2]]
 
 
 def test_an_expired_job_is_not_run() -> None:

@@ -6,12 +6,16 @@ from typing import Final
 
 import numpy as np
 
+from worker.agreement import photos
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_spec import ModelError, ModelSpec
 
 PROBE_SIZE: Final = 2
 """Images in the batch that is tried while loading; not 1, so that a model which only takes
 batches of one shows."""
+
+CHECKED_PHOTOS: Final = 4
+"""How many a model is run on at each start; all of them when engines are chosen."""
 
 ROUNDING: Final = 1e-3
 """How far beyond 0 to 1 a probability may be, through rounding."""
@@ -59,17 +63,45 @@ def check_output(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array])
     Raises:
         ModelError: it raises, or returns something else.
     """
+    _check_scores(spec, predict, empty_images(spec, PROBE_SIZE))
+
+
+def check_on_photos(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
+    """Refuse a model that returns probabilities for black images, and others for photos.
+
+    For one that is not compared with scores of photos anyway.
+
+    Args:
+        spec: what the model should be.
+        predict: runs it.
+
+    Raises:
+        ModelError: it raises, or returns something else.
+    """
+    for image in photos(spec.input)[:CHECKED_PHOTOS]:
+        _check_scores(spec, predict, image[np.newaxis])
+
+
+def _check_scores(
+    spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], images: UInt8Array
+) -> None:
+    count = len(images)
     try:
-        scores = predict(empty_images(spec, PROBE_SIZE))
+        scores = predict(images)
     except Exception as error:
         raise ModelError(
-            f"{spec.name}: fails on a batch of {PROBE_SIZE} images: {summary(error)}"
+            f"{spec.name}: fails on a batch of {count} images: {summary(error)}"
         ) from error
-    wanted = (PROBE_SIZE, len(spec.labels))
+    wanted = (count, len(spec.labels))
     if scores.shape != wanted:
         raise ModelError(
-            f"{spec.name}: returns {_shown(scores.shape)} for {PROBE_SIZE} images;"
+            f"{spec.name}: returns {_shown(scores.shape)} for {count} images;"
             f" {len(spec.labels)} labels need {_shown(wanted)}"
+        )
+    if not np.all(np.isfinite(scores)):
+        raise ModelError(
+            f"{spec.name}: returns scores that are not numbers, as after an overflow"
+            " in 16-bit floats"
         )
     if not (np.all(scores >= -ROUNDING) and np.all(scores <= 1 + ROUNDING)):
         raise ModelError(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -12,7 +11,7 @@ from worker.agreement import Agreement, agreement, photos, scores_of
 from worker.computing import Computing
 from worker.engine import Engine, Float32Array
 from worker.engines.all_cores import AllCores, wide_engine
-from worker.engines.checks import summary
+from worker.engines.checks import CHECKED_PHOTOS, check_on_photos, summary
 from worker.engines.conversion import Converted, converted
 from worker.engines.engine_file import EngineFile, read_whole
 from worker.engines.installed import require
@@ -20,9 +19,6 @@ from worker.keras_applications import set_keras_home
 from worker.model_spec import ENGINE_OF_SUFFIX, ModelChanged, ModelError, ModelFile, ModelSpec
 
 log = structlog.get_logger()
-
-CHECKED_PHOTOS: Final = 4
-"""How many a converted model is run on at each start; all of them when engines are chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,9 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
             require(target)
             if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
                 file = read_whole(spec.origin.path)
-                return Loaded(_other(spec, file, threads), None, partial(_other, spec, file))
+                engine = _other(spec, file, threads)
+                check_on_photos(spec, engine.predict)
+                return Loaded(engine, None, partial(_other, spec, file))
             model: Converted = converted(spec, target, cache_dir)
             spec, file = model.spec, EngineFile(model.path)
             return Loaded(_other(spec, file, threads), model.reference, partial(_other, spec, file))

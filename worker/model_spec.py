@@ -43,6 +43,13 @@ class ModelChanged(ModelError):
         super().__init__(f"{spec.name}: the model was changed during the start; start again")
 
 
+class ModelUnreadable(ModelError):
+    """A file of the model cannot be read: whatever would run it fails for that reason, too."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{error.filename or path}: {error.strerror or error}")
+
+
 class Frozen(BaseModel):
     """Checked when made, and never changed; a key that is not known is an error."""
 

@@ -191,6 +191,23 @@ def test_other_scores_than_in_python_are_not_served(
     assert engine.predict(IMAGES) == pytest.approx(before, abs=1e-6)
 
 
+def test_a_file_that_cannot_be_read_is_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "model.keras"
+    read = Path.read_bytes
+
+    def refuse(file: Path) -> bytes:
+        if file == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(file)
+
+    # Whoever is root may read anything.
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ModelError, match=rf"^{path}: Permission denied$"):
+        load_engine(spec_of(path), threads=0)
+
+
 def test_errors_are_those_of_python(folder: Path, tmp_path: Path) -> None:
     spec = spec_of(folder / "model.keras", labels=("a", "b"))
     with pytest.raises(ModelError, match=r"^small: returns \(2, 4\) for 2 images; 2 labels need"):

@@ -300,6 +300,24 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, engine: Target) -> None:
             load_engine(spec_of(path, engine), threads=1)
 
 
+def test_a_file_that_cannot_be_read_is_the_reason(
+    tmp_path: Path, engine: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("model.tflite" if engine == "litert" else "model.xml")
+    path.touch()
+    read = Path.read_bytes
+
+    def refuse(file: Path) -> bytes:
+        if file == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(file)
+
+    # Whoever is root may read anything.
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ModelError, match=rf"^{path}: Permission denied$"):
+        load_engine(spec_of(path, engine), threads=0)
+
+
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
 def test_a_quantised_file_is_served(tmp_path: Path, model: Any, engine: Target, kind: str) -> None:

@@ -220,6 +220,14 @@ def test_damaged_saved_model_is_refused(tmp_path: Path) -> None:
         in_python(spec_of(path), threads=0)
 
 
+def test_saved_model_that_is_half_copied_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda x: tf.reduce_mean(x, [1, 2]), FLOATS)
+    (weights,) = path.glob("variables/variables.data*")
+    weights.write_bytes(b"")
+    with pytest.raises(ModelError, match="saved: cannot be loaded"):
+        in_python(spec_of(path), threads=0)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.touch()

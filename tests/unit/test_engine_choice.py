@@ -1,5 +1,6 @@
 """Which engine is chosen, from timings that are given."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,17 @@ import pytest
 
 from worker.agreement import TOLERANCE, Agreement, agreement
 from worker.engine import Float32Array
-from worker.model_spec import InputRule, ModelChanged, ModelError, ModelFile, ModelSpec
+from worker.engines.conversion import digest
+from worker.model_spec import (
+    InputRule,
+    ModelChanged,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    ModelUnreadable,
+)
 from worker.tune import auto, store
-from worker.tune.auto import tuned
+from worker.tune.auto import chosen, tuned
 from worker.tune.choice import choose
 from worker.tune.table import MAX_PROCESSES, Candidate, Failure, Mode, Row, Table, mode_of
 
@@ -203,6 +212,37 @@ def test_a_model_that_changes_while_it_is_measured_has_no_table(
     with pytest.raises(ModelChanged, match=r"^colours: the model was changed during the start"):
         tuned(spec(file), [MODE], tmp_path)
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_model_that_cannot_be_read_is_no_fault_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model.keras"
+    file.write_bytes(b"one")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Whoever is root may read anything.
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ModelUnreadable, match=r"model\.keras: Permission denied$"):
+        chosen(spec(file, engine="auto"), threads=1, max_batch_size=0, cache_dir=tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    scan = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if str(path).endswith("variables"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ModelUnreadable, match=r"saved/variables: Permission denied$"):
+        digest(spec(tmp_path / "saved"))
 
 
 @pytest.mark.parametrize(

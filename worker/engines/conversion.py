@@ -9,6 +9,7 @@ worker never has all of TensorFlow in its memory, and a crash is only a failed c
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from worker.model_spec import (
     ModelError,
     ModelFile,
     ModelSpec,
+    ModelUnreadable,
     NoWeights,
     PixelRule,
 )
@@ -85,6 +87,7 @@ def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
 
     Raises:
         ModelChanged: it was changed meanwhile.
+        ModelUnreadable: it cannot be read.
         ModelError: it cannot be converted.
     """
     of = digest(spec, target)
@@ -111,7 +114,11 @@ def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
 
 
 def digest(spec: ModelSpec, *engines: str) -> str:
-    """Return what changes whenever the model, or what these engines make of it, may change."""
+    """Return what changes whenever the model, or what these engines make of it, may change.
+
+    Raises:
+        ModelUnreadable: it cannot be read.
+    """
     of = hashlib.sha256(spec.model_dump_json(include={"input", "pixels", "softmax"}).encode())
     of.update(str(len(spec.labels)).encode())
     for part in _content(spec):
@@ -133,12 +140,29 @@ def _content(spec: ModelSpec) -> Iterator[bytes]:
             # Its version says which weights are downloaded.
             yield f"{application} {installed.version_of('keras')}".encode()
         case ModelFile(path=path):
-            for file in sorted(path.rglob("*")) if path.is_dir() else _with_weights(path):
-                if file.is_file():
-                    yield str(file.relative_to(path.parent)).encode()
-                    yield hashlib.sha256(file.read_bytes()).digest()
+            try:
+                for file in _files_below(path) if path.is_dir() else _with_weights(path):
+                    if file.is_file():
+                        yield str(file.relative_to(path.parent)).encode()
+                        yield hashlib.sha256(file.read_bytes()).digest()
+            except OSError as error:
+                raise ModelUnreadable(path, error) from error
         case NoWeights():
             pass
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Return all files, in order.
+
+    Raises:
+        OSError: a folder cannot be read, which `Path.rglob` would pass over.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    walk = os.walk(folder, onerror=fail)
+    return sorted(Path(parent, name) for parent, _, names in walk for name in names)
 
 
 def _with_weights(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.model_spec import ModelError
+from worker.model_spec import ModelError, ModelUnreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,14 @@ def read_whole(path: Path) -> EngineFile:
     """Return somebody's own file, read once.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelUnreadable: it cannot be read.
+        ModelError: it is empty.
     """
     try:
         content = path.read_bytes()
         weights = _weights_beside(path)
     except OSError as error:
-        raise ModelError(f"{error.filename or path}: {error.strerror or error}") from error
+        raise ModelUnreadable(path, error) from error
     if not content:
         raise ModelError(f"{path}: cannot be loaded: it is empty")
     return EngineFile(path, content, weights)

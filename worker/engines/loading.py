@@ -16,7 +16,14 @@ from worker.engines.conversion import Converted, converted
 from worker.engines.engine_file import EngineFile, read_whole
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
-from worker.model_spec import ENGINE_OF_SUFFIX, ModelChanged, ModelError, ModelFile, ModelSpec
+from worker.model_spec import (
+    ENGINE_OF_SUFFIX,
+    ModelChanged,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    ModelUnreadable,
+)
 
 log = structlog.get_logger()
 
@@ -112,7 +119,7 @@ def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
         if not found.is_within_tolerance(spec.precision):
             raise ModelError(f"others than in Python: {found}")
         return engine
-    except ModelChanged:
+    except (ModelChanged, ModelUnreadable):
         raise
     except Exception as error:  # noqa: BLE001 - if it is the model, the other engine says so, too
         log.warning(

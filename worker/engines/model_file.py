@@ -1,11 +1,11 @@
 """Reads a `.keras` file or a SavedModel into one callable from images to scores."""
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from worker.engines.checks import summary
 from worker.engines.runtime import keras, tf
 from worker.model_spec import ModelError
 
@@ -48,8 +48,9 @@ def read_model_file(path: Path) -> Network:
             return of_keras(keras.saving.load_model(path, compile=False), path.name)
     except ModelError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as e:
-        raise ModelError(f"{path}: cannot be loaded: {_first_line(e)}") from e
+    except Exception as error:
+        # Of a file that is damaged or half there both libraries raise whatever they stumble over.
+        raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
     raise ModelError(f"{path}: neither a .keras file nor the folder of a SavedModel")
 
 
@@ -99,7 +100,3 @@ def _saved_model(path: Path) -> Network:
         input_shape=None if spec.shape.rank is None else tuple(spec.shape),
         owner=loaded,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -34,6 +34,7 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
 
     Raises:
         ModelChanged: it was changed meanwhile.
+        ModelUnreadable: it cannot be read.
     """
     if spec.engine != "auto":
         return spec
@@ -78,6 +79,7 @@ def tuned(
 
     Raises:
         ModelChanged: it was changed meanwhile.
+        ModelUnreadable: it cannot be read.
         OSError: the cache cannot be written.
     """
     candidates = candidates_of(spec)

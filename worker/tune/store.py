@@ -30,7 +30,11 @@ CPU_INFO: Final = Path("/proc/cpuinfo")
 
 
 def path_of(spec: ModelSpec, cache_dir: Path) -> Path:
-    """Return where the table of a model is, on this machine."""
+    """Return where the table of a model is, on this machine.
+
+    Raises:
+        ModelUnreadable: it cannot be read.
+    """
     of = hashlib.sha256(digest(spec, "litert", "openvino").encode())
     of.update(f"{FORMAT} {usable_cores()} {processor()}".encode())
     return cache_dir / f"{spec.name}-engines-{of.hexdigest()[:16]}.json"

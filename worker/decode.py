@@ -239,9 +239,13 @@ def _loaded(image: Image.Image) -> Image.Image:
         case "LA" | "RGBA":
             return image
         case mode if mode == "I" or mode.startswith("I;16"):
-            # 16 bits of grey. Pillow would clip them at 255.
-            grey = np.asarray(image) >> 8
-            return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+            # 16 bits of grey. Pillow would clip them at 255, and show the one that is transparent.
+            values = np.asarray(image)
+            grey = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+            if "transparency" in image.info:
+                is_shown = values != image.info["transparency"]
+                grey.putalpha(Image.fromarray(is_shown * np.uint8(255)))
+            return grey
     # Palettes, one bit, and a colour that stands for transparency.
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 

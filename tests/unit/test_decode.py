@@ -110,6 +110,15 @@ def test_transparent_colour_of_a_palette_is_white() -> None:
     assert (decoded(encoded(image, "GIF", transparency=0)) == 255).all()
 
 
+def test_transparent_one_of_16_bit_greys_is_white_and_no_other() -> None:
+    greys = np.full((8, 8), 0x4000, np.uint16)
+    greys[:, 4:] = 0x4001
+    data = encoded(Image.fromarray(greys), transparency=0x4000)
+    image = decoded(data, STRETCH)
+    assert (image[:, :4] == 255).all()
+    assert (image[:, 4:] == 0x40).all()
+
+
 def test_transparent_colour_of_an_rgb_image_is_white() -> None:
     image = Image.new("RGB", (20, 20), BLUE)
     assert (decoded(encoded(image, transparency=BLUE)) == 255).all()

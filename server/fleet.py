@@ -95,32 +95,44 @@ class Fleet:
         self._views: dict[str, ModelView] = {}
         self._rates: dict[str, _Rate] = {}
         self._last_ready: dict[str, float] = {}
-        self._has_looked = False
+        self._is_fresh = False
+        """Whether the last look succeeded."""
+
         self._told = ""
         self._change = asyncio.Event()
         link.on_change(self._notify)
 
     @property
-    def is_connected(self) -> bool:
-        """Whether Redis can be reached now."""
-        return self._link.is_up
+    def is_current(self) -> bool:
+        """Whether Redis can be reached now, and the view is that of the last look."""
+        return self._link.is_up and self._is_fresh
 
     def models(self) -> list[ModelView]:
-        """Return all models ever served, sorted by name."""
+        """Return all models ever served, sorted by name, as they were seen last."""
         return [self._views[name] for name in sorted(self._views)]
 
+    def listed(self) -> list[ModelView]:
+        """Return all models ever served, sorted by name, as they are now.
+
+        Raises:
+            BrokerUnavailable: that cannot be known: the view may be empty, or hours old.
+        """
+        if not self.is_current:
+            raise BrokerUnavailable("the broker cannot be reached")
+        return self.models()
+
     def get(self, name: str) -> ModelView:
-        """Return one model.
+        """Return one model, as it was seen last.
 
         Raises:
             ModelNotFound: nobody ever served it.
-            BrokerUnavailable: that cannot be known yet.
+            BrokerUnavailable: that cannot be known now.
         """
         view = self._views.get(name)
         if view is not None:
             return view
-        if not self._has_looked:
-            raise BrokerUnavailable("the broker has not been reached yet")
+        if not self._is_fresh:
+            raise BrokerUnavailable("the broker cannot be reached")
         raise ModelNotFound(name)
 
     def resolve(self, name: str) -> str:
@@ -129,7 +141,7 @@ class Fleet:
         Raises:
             ModelNotFound: nobody ever served it.
             InvalidArgument: it names none, and there are several.
-            BrokerUnavailable: that cannot be known yet.
+            BrokerUnavailable: that cannot be known now.
         """
         wanted = name or self._default_model
         if wanted:
@@ -141,8 +153,8 @@ class Fleet:
         if names:
             listed = ", ".join(sorted(names))
             raise InvalidArgument("model", f"several models are served, name one: {listed}")
-        if not self._has_looked:
-            raise BrokerUnavailable("the broker has not been reached yet")
+        if not self._is_fresh:
+            raise BrokerUnavailable("the broker cannot be reached")
         raise ModelNotFound("", "no model was ever served here")
 
     def check_can_answer(self, name: str) -> None:
@@ -167,7 +179,7 @@ class Fleet:
         return self._may_be_ready(name) or self._views[name].loading_workers > 0
 
     async def changed(self) -> None:
-        """Wait until the view or `is_connected` changes."""
+        """Wait until the view or `is_current` changes."""
         await self._change.wait()
 
     def _notify(self) -> None:
@@ -181,6 +193,7 @@ class Fleet:
             try:
                 await self.refresh()
             except (BrokerUnavailable, OutcomeUnknown) as error:
+                self._is_fresh = False
                 self._link.lost()
                 self._tell(str(error.__cause__ or error))
             else:
@@ -205,9 +218,9 @@ class Fleet:
             if look is not None:
                 await self._listen(name)
                 views[name] = self._view(name, look)
-        has_changed = views != self._views or not self._has_looked
+        has_changed = views != self._views or not self._is_fresh
         self._views = views
-        self._has_looked = True
+        self._is_fresh = True
         if has_changed:
             self._notify()
 

@@ -3,7 +3,7 @@
 | name | serving while |
 |---|---|
 | `""` | the process answers and is not draining |
-| `readiness`, `prediction.v1.PredictionService` | and Redis can be reached |
+| `readiness`, `prediction.v1.PredictionService` | and Redis tells which models there are |
 | a model's name | and a worker of the model is ready |
 
 The servicer that comes with gRPC is not used: it has no `List`, it holds its lock
@@ -138,7 +138,7 @@ class HealthService(HealthServicer):  # type: ignore[misc] # grpc_health publish
     def _refresh(self) -> None:
         if self._is_draining:
             return
-        is_ready = self._fleet.is_connected
+        is_ready = self._fleet.is_current
         states = {
             view.card.name: SERVING if is_ready and view.ready_workers else NOT_SERVING
             for view in self._fleet.models()

@@ -77,7 +77,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     ) -> pb.ServerReadyResponse:
         """Tell whether the process has what it needs."""
         del request, context
-        return pb.ServerReadyResponse(ready=self._fleet.is_connected)
+        return pb.ServerReadyResponse(ready=self._fleet.is_current)
 
     async def ModelReady(
         self, request: pb.ModelReadyRequest, context: Context
@@ -88,7 +88,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             view = self._model(request.name, request.version)
         except (ModelNotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
-        is_ready = self._fleet.is_connected and view.ready_workers > 0
+        is_ready = self._fleet.is_current and view.ready_workers > 0
         return pb.ModelReadyResponse(ready=is_ready)
 
     async def ServerMetadata(
@@ -120,7 +120,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     ) -> pb.ModelStatisticsResponse:
         """Tell what was done."""
         del context
-        views = [self._model(request.name)] if request.name else self._fleet.models()
+        views = [self._model(request.name)] if request.name else self._fleet.listed()
         found = [
             each
             for view in views
@@ -136,7 +136,7 @@ class InferenceService(GRPCInferenceServiceServicer):
     ) -> pb.RepositoryIndexResponse:
         """List the models."""
         del context
-        views = [] if request.repository_name else self._fleet.models()
+        views = [] if request.repository_name else self._fleet.listed()
         return to_index(views, ready_only=request.ready)
 
     async def ModelInfer(
@@ -271,7 +271,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         Raises:
             ModelNotFound: there is no such model, or no such version.
             InvalidArgument: the name is empty and there is no default.
-            BrokerUnavailable: that cannot be known yet.
+            BrokerUnavailable: that cannot be known now.
         """
         view = self._fleet.get(self._fleet.resolve(name))
         check_version(view, version)

@@ -104,7 +104,7 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
 
     def _models(self, parent: str) -> list[str]:
         if parent in {"", names.ANY_MODEL}:
-            return sorted(view.card.name for view in self._fleet.models())
+            return sorted(view.card.name for view in self._fleet.listed())
         model = names.parse_model(parent)
         CURRENT.get().model = model
         return [self._fleet.get(model).card.name]

@@ -182,27 +182,36 @@ class Fleet(Protocol):
         Raises:
             ModelNotFound: nobody ever served it.
             InvalidArgument: the name is empty and there is no default.
-            BrokerUnavailable: Redis was not reached yet.
+            BrokerUnavailable: that cannot be known now.
         """
         ...
 
     def models(self) -> Sequence[ModelView]:
-        """Return every model known, sorted by name."""
+        """Return every model known, sorted by name, as it was seen last."""
+        ...
+
+    def listed(self) -> Sequence[ModelView]:
+        """Return every model there is now, sorted by name.
+
+        Raises:
+            BrokerUnavailable: that cannot be known now.
+        """
         ...
 
     def get(self, name: str) -> ModelView:
-        """Return one model.
+        """Return one model, as it was seen last.
 
         Raises:
             ModelNotFound: nobody ever served it.
+            BrokerUnavailable: that cannot be known now.
         """
         ...
 
     @property
-    def is_connected(self) -> bool:
-        """Whether Redis can be reached now."""
+    def is_current(self) -> bool:
+        """Whether Redis can be reached now, and the view is that of the last look."""
         ...
 
     async def changed(self) -> None:
-        """Wait until the view or `is_connected` has changed."""
+        """Wait until the view or `is_current` has changed."""
         ...

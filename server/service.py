@@ -164,14 +164,15 @@ class PredictionService(PredictionServiceServicer):
     ) -> pb.ListModelsResponse:
         """List the models."""
         del request, context
-        views = self._fleet.models()
+        views = self._fleet.listed()
         return pb.ListModelsResponse(models=[to_model(view, with_labels=False) for view in views])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Describe one model."""
         del context
         CURRENT.get().model = name = self._fleet.resolve(request.name)
-        return pb.GetModelResponse(model=to_model(self._fleet.get(name), with_labels=True))
+        view = next(each for each in self._fleet.listed() if each.card.name == name)
+        return pb.GetModelResponse(model=to_model(view, with_labels=True))
 
     async def _answer(
         self, item: pb.PredictStreamRequest, call: CallRecord, *, timeout_s: float

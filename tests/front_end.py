@@ -151,7 +151,7 @@ class FakeFleet:
     """One model, until told otherwise."""
 
     def __init__(self) -> None:
-        self.is_connected = True
+        self.is_current = True
         self.views = {MODEL: FakeView()}
         self.notice = Notice()
 
@@ -164,6 +164,11 @@ class FakeFleet:
 
     def models(self) -> list[FakeView]:
         return [self.views[name] for name in sorted(self.views)]
+
+    def listed(self) -> list[FakeView]:
+        if not self.is_current:
+            raise errors.BrokerUnavailable("the broker cannot be reached")
+        return self.models()
 
     def get(self, name: str) -> FakeView:
         if name not in self.views:
@@ -179,7 +184,7 @@ class FakeFleet:
         return was_there
 
     def connect(self, *, is_connected: bool) -> None:
-        self.is_connected = is_connected
+        self.is_current = is_connected
         self.notice.announce()
 
     def set_workers(self, *, ready: int, loading: int = 0) -> None:

@@ -244,6 +244,15 @@ async def test_a_list_has_pages_over_all_models(front: FrontEnd) -> None:
     assert [each.name for each in only.operations] == [names[3], names[1]]
 
 
+async def test_there_is_no_list_over_models_that_nobody_knows(front: FrontEnd) -> None:
+    await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
+    front.fleet.connect(is_connected=False)
+    for name in ("", "models/-"):
+        request = lro.ListOperationsRequest(name=name)
+        error = await failure_of(operations(front).ListOperations(request, timeout=LIMIT_S))
+        assert reason_of(error) == "BROKER_UNAVAILABLE"
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

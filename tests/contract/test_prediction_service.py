@@ -253,6 +253,19 @@ async def test_get_model_has_the_labels(front: FrontEnd) -> None:
     assert list(response.model.labels) == ["dog", "cat"]
 
 
+async def test_models_are_not_told_while_nobody_knows_them(front: FrontEnd) -> None:
+    front.fleet.connect(is_connected=False)
+    for call in (
+        front.stub.ListModels(pb.ListModelsRequest(), timeout=LIMIT_S),
+        front.stub.GetModel(pb.GetModelRequest(name=MODEL), timeout=LIMIT_S),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        info = detail(status_of(caught.value), error_details_pb2.ErrorInfo)
+        assert info.reason == "BROKER_UNAVAILABLE"
+
+
 async def test_get_model_of_an_unknown_name_is_not_found(front: FrontEnd) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await front.stub.GetModel(pb.GetModelRequest(name="none"), timeout=LIMIT_S)

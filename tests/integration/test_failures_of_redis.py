@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from prediction.v1 import prediction_pb2
+from prediction.v1 import prediction_pb2_grpc
 from tests.stack import (
     RESUME,
     STALL,
@@ -31,8 +31,9 @@ async def test_a_killed_redis_refuses_new_calls_and_loses_no_waiting_one(stack: 
     await stack.until(lambda: stack.entries() == 30, 10)
     stack.redis.kill()
     worker.send(RESUME)
-    stub = stack.stub()
-    await stub.ListModels(prediction_pb2.ListModelsRequest(), wait_for_ready=True)
+    channel = stack.channel()
+    await channel.channel_ready()
+    stub = prediction_pb2_grpc.PredictionServiceStub(channel)
     for colour in colours(5):
         begun = time.monotonic()
         with pytest.raises(grpc.aio.AioRpcError) as caught:

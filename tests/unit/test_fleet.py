@@ -1,5 +1,6 @@
 """Which model a request means, and whether to accept it."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,8 @@ from dispatch.job_store import ModelLook
 from dispatch.link import Link
 from server.fleet import Fleet
 
+LIMIT_S = 10.0
+
 READY = WorkerCard(worker="w1", model_version="1", ready=True)
 LOADING = WorkerCard(worker="w2", model_version="2")
 
@@ -25,11 +28,14 @@ class Store:
 
     def __init__(self) -> None:
         self.looks: dict[str, ModelLook] = {}
+        self.is_away = False
 
     def put(self, name: str, *workers: WorkerCard) -> None:
         self.looks[name] = ModelLook(ModelCard(name=name), workers, 0, 0, 0)
 
     async def models(self) -> list[str]:
+        if self.is_away:
+            raise BrokerUnavailable("away")
         return sorted(self.looks)
 
     async def look(self, name: str) -> ModelLook | None:
@@ -42,9 +48,11 @@ class House:
     def __init__(self, *, default_model: str = "", grace_s: float = 0) -> None:
         self.store = Store()
         self.heard: list[str] = []
+        self.link = Link()
+        self.link.restored()
         self.fleet = Fleet(
             self.store,  # type: ignore[arg-type]
-            Link(),
+            self.link,
             self.listen,
             default_model=default_model,
             no_worker_grace_s=grace_s,
@@ -53,12 +61,53 @@ class House:
     async def listen(self, name: str) -> None:
         self.heard.append(name)
 
+    async def until_current(self) -> None:
+        while not self.fleet.is_current:
+            await self.fleet.changed()
+            self.link.restored()
+
 
 async def test_before_the_first_look_nothing_can_be_said() -> None:
     house = House()
     for name in ("", "m"):
         with pytest.raises(BrokerUnavailable):
             house.fleet.resolve(name)
+    with pytest.raises(BrokerUnavailable):
+        house.fleet.listed()
+    assert not house.fleet.is_current
+
+
+async def test_an_old_view_is_not_passed_off_as_that_of_now() -> None:
+    house = House()
+    house.store.put("m", READY)
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(house.fleet.run())
+        await house.until_current()
+        assert [view.card.name for view in house.fleet.listed()] == ["m"]
+        house.store.is_away = True
+        while house.link.is_up:
+            await house.fleet.changed()
+        house.link.restored()
+        # It can be reached again; what the models do there is not known yet.
+        assert not house.fleet.is_current
+        with pytest.raises(BrokerUnavailable):
+            house.fleet.listed()
+        # One that was started meanwhile would not be found.
+        with pytest.raises(BrokerUnavailable):
+            house.fleet.get("new")
+        assert [view.card.name for view in house.fleet.models()] == ["m"]
+        house.store.is_away = False
+        await house.until_current()
+        task.cancel()
+
+
+async def test_a_broken_connection_makes_the_view_an_old_one() -> None:
+    house = House()
+    await house.fleet.refresh()
+    assert house.fleet.listed() == []
+    house.link.lost()
+    with pytest.raises(BrokerUnavailable):
+        house.fleet.listed()
 
 
 async def test_a_model_nobody_served_is_not_found() -> None:

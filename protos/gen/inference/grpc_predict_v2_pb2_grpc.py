@@ -184,13 +184,15 @@ class GRPCInferenceServiceServicer:
         other front-ends did, nor what came by other services. Safe to retry.
 
         Fails with `NOT_FOUND` when no such model, or no such version, is served.
+        That of all models fails with `UNAVAILABLE` when the broker cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryIndex(self, request, context):
-        """Lists the models that are, or once were, served here. Safe to retry.
+        """Lists the models that are, or once were, served here. Safe to retry. Fails
+        with `UNAVAILABLE` when the broker cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

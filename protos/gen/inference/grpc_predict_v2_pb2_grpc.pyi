@@ -91,9 +91,12 @@ class GRPCInferenceServiceStub:
     other front-ends did, nor what came by other services. Safe to retry.
 
     Fails with `NOT_FOUND` when no such model, or no such version, is served.
+    That of all models fails with `UNAVAILABLE` when the broker cannot be reached.
     """
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_predict_v2_pb2.RepositoryIndexRequest, _grpc_predict_v2_pb2.RepositoryIndexResponse]
-    """Lists the models that are, or once were, served here. Safe to retry."""
+    """Lists the models that are, or once were, served here. Safe to retry. Fails
+    with `UNAVAILABLE` when the broker cannot be reached.
+    """
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -156,9 +159,12 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     other front-ends did, nor what came by other services. Safe to retry.
 
     Fails with `NOT_FOUND` when no such model, or no such version, is served.
+    That of all models fails with `UNAVAILABLE` when the broker cannot be reached.
     """
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_predict_v2_pb2.RepositoryIndexRequest, _grpc_predict_v2_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
-    """Lists the models that are, or once were, served here. Safe to retry."""
+    """Lists the models that are, or once were, served here. Safe to retry. Fails
+    with `UNAVAILABLE` when the broker cannot be reached.
+    """
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers what clients of KServe and Triton ask of a model server.
@@ -272,6 +278,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         other front-ends did, nor what came by other services. Safe to retry.
 
         Fails with `NOT_FOUND` when no such model, or no such version, is served.
+        That of all models fails with `UNAVAILABLE` when the broker cannot be reached.
         """
 
     @_abc_1.abstractmethod
@@ -280,6 +287,8 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_predict_v2_pb2.RepositoryIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_predict_v2_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_predict_v2_pb2.RepositoryIndexResponse]]:
-        """Lists the models that are, or once were, served here. Safe to retry."""
+        """Lists the models that are, or once were, served here. Safe to retry. Fails
+        with `UNAVAILABLE` when the broker cannot be reached.
+        """
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

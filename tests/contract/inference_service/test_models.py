@@ -123,6 +123,20 @@ async def test_the_index_tells_states(front: FrontEnd) -> None:
     assert not (await stub_of(front).RepositoryIndex(elsewhere)).models
 
 
+async def test_without_a_broker_models_are_not_listed(front: FrontEnd) -> None:
+    front.fleet.connect(is_connected=False)
+    stub = stub_of(front)
+    for call in (
+        stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)),
+        stub.ModelStatistics(pb.ModelStatisticsRequest()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    # Those of one model are ours to tell.
+    assert (await stub.ModelStatistics(pb.ModelStatisticsRequest(name=MODEL))).model_stats
+
+
 async def test_what_is_not_here_is_unimplemented(front: FrontEnd) -> None:
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = front.channel.unary_unary(
         "/inference.GRPCInferenceService/SystemSharedMemoryStatus"

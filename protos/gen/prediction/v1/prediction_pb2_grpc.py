@@ -190,7 +190,8 @@ class PredictionServiceServicer:
     def ListModels(self, request, context):
         """Lists the models that are, or once were, served here.
 
-        Safe to retry. Answers from a view that is at most a second old.
+        Safe to retry. Answers from a view that is at most a second old; fails with
+        `UNAVAILABLE` when there is none, as the broker cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,7 +200,8 @@ class PredictionServiceServicer:
     def GetModel(self, request, context):
         """Describes one model, with its labels.
 
-        Safe to retry. Fails with `NOT_FOUND` when no such model was ever served.
+        Safe to retry. Fails with `NOT_FOUND` when no such model was ever served,
+        and with `UNAVAILABLE` when the broker cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -129,12 +129,14 @@ class PredictionServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.ListModelsRequest, _prediction_pb2.ListModelsResponse]
     """Lists the models that are, or once were, served here.
 
-    Safe to retry. Answers from a view that is at most a second old.
+    Safe to retry. Answers from a view that is at most a second old; fails with
+    `UNAVAILABLE` when there is none, as the broker cannot be reached.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.GetModelRequest, _prediction_pb2.GetModelResponse]
     """Describes one model, with its labels.
 
-    Safe to retry. Fails with `NOT_FOUND` when no such model was ever served.
+    Safe to retry. Fails with `NOT_FOUND` when no such model was ever served,
+    and with `UNAVAILABLE` when the broker cannot be reached.
     """
 
 @_typing.type_check_only
@@ -231,12 +233,14 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_prediction_pb2.ListModelsRequest, _prediction_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that are, or once were, served here.
 
-    Safe to retry. Answers from a view that is at most a second old.
+    Safe to retry. Answers from a view that is at most a second old; fails with
+    `UNAVAILABLE` when there is none, as the broker cannot be reached.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_prediction_pb2.GetModelRequest, _prediction_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model, with its labels.
 
-    Safe to retry. Fails with `NOT_FOUND` when no such model was ever served.
+    Safe to retry. Fails with `NOT_FOUND` when no such model was ever served,
+    and with `UNAVAILABLE` when the broker cannot be reached.
     """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -366,7 +370,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prediction_pb2.ListModelsResponse, _abc.Awaitable[_prediction_pb2.ListModelsResponse]]:
         """Lists the models that are, or once were, served here.
 
-        Safe to retry. Answers from a view that is at most a second old.
+        Safe to retry. Answers from a view that is at most a second old; fails with
+        `UNAVAILABLE` when there is none, as the broker cannot be reached.
         """
 
     @_abc_1.abstractmethod
@@ -377,7 +382,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prediction_pb2.GetModelResponse, _abc.Awaitable[_prediction_pb2.GetModelResponse]]:
         """Describes one model, with its labels.
 
-        Safe to retry. Fails with `NOT_FOUND` when no such model was ever served.
+        Safe to retry. Fails with `NOT_FOUND` when no such model was ever served,
+        and with `UNAVAILABLE` when the broker cannot be reached.
         """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

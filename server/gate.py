@@ -21,16 +21,17 @@ class Gate:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def admit(self, record: CallRecord) -> None:
-        """Let the call of the running task in; it counts until its status is sent.
+    def admit(self, record: CallRecord) -> bool:
+        """Let the call of the running task in, unless the gate is closed; say whether it is in.
 
-        Raises:
-            Draining: the gate is closed. Health checks are let in for ever.
+        It counts from here, before its message is there, until its status is sent. So whoever
+        has begun to send when the gate closes may end, and one that never does holds up the
+        shutdown until its time is over. Health checks are let in for ever.
         """
         if record.is_infrastructure:
-            return
+            return True
         if self.closed.is_set():
-            raise Draining("this server is shutting down; another one will answer")
+            return False
         self._inside += 1
         self._empty.clear()
         # The task of the call ends when the last byte is handed over, which is later than the
@@ -39,6 +40,7 @@ class Gate:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a call is a task
         task.add_done_callback(self._leave)
+        return True
 
     async def unless_closed(self, answer: Coroutine[Any, Any, T]) -> T:
         """Wait for an answer, but only while the gate is open.
@@ -51,7 +53,7 @@ class Gate:
         try:
             await asyncio.wait([waiting, closing], return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                raise Draining("this server is shutting down; another one will answer")
+                raise draining()
             return await waiting
         finally:
             waiting.cancel()
@@ -70,3 +72,8 @@ class Gate:
         self._inside -= 1
         if self._inside == 0:
             self._empty.set()
+
+
+def draining() -> Draining:
+    """Return what those are told who come to a closed gate."""
+    return Draining("this server is shutting down; another one will answer")

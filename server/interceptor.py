@@ -1,6 +1,7 @@
 """What happens around every call, whatever its kind.
 
-From the outside in: the access log, the mapping of errors, the gate.
+From the outside in: the gate, the access log, the mapping of errors. The refusals of the gate
+are logged and mapped as well.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from dispatch.errors import DespachoError, InvalidArgument
 from server.access_log import Logged, write_line
 from server.call_record import CURRENT, CallRecord
 from server.error_mapping import end_call, end_well
-from server.gate import Gate
+from server.gate import Gate, draining
 from server.grpc_metrics import CALLS
 from server.ids import new_id
 
@@ -119,11 +120,13 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     parse = parser(handler.request_deserializer)
 
     async def respond(requests: Any, context: Context) -> Any:
-        request = requests if handler.request_streaming else await only_message(context)
         record = CURRENT.get()
+        is_inside = gate.admit(record)
+        request = requests if handler.request_streaming else await only_message(context)
         with Logged(record, context):
             try:
-                gate.admit(record)
+                if not is_inside:
+                    raise draining()
                 # In the place of its bytes, as they are as large as the image and nobody's now.
                 request = request if handler.request_streaming else parse(request)
                 response = await behaviour(request, context)
@@ -136,11 +139,13 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
             return response
 
     async def stream(requests: Any, context: Context) -> None:
-        request = requests if handler.request_streaming else await only_message(context)
         record = CURRENT.get()
+        is_inside = gate.admit(record)
+        request = requests if handler.request_streaming else await only_message(context)
         with Logged(record, context):
             try:
-                gate.admit(record)
+                if not is_inside:
+                    raise draining()
                 request = request if handler.request_streaming else parse(request)
                 await write_all(behaviour(request, context), context)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last line of defence
@@ -160,7 +165,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
 async def only_message(context: Context) -> Any:
     """Return the message of a call that has one; `grpc.aio.EOF` if it ended without.
 
-    Cancelled, when its caller went away on the way: that is no call yet, and not counted.
+    Cancelled, when its caller went away on the way: that is no call yet, for logs and metrics.
     """
     message = await context.read()
     if message is grpc.aio.EOF:

@@ -13,6 +13,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server import grpc_server
 from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.raw_call import raw_call
 from tests.stack import refusal
 from tests.wire import wire_to
 
@@ -120,44 +121,10 @@ async def test_our_client_notices_that_the_server_has_vanished(
 async def test_a_message_that_says_it_is_too_large_is_not_waited_for() -> None:
     prefix_only = struct.pack(">BI", 0, 512 * 1024 * 1024)
     async with front_end() as front:
-        answer = await answered(
-            front.address, "/prediction.v1.PredictionService/Predict", prefix_only
-        )
-        assert b"larger than max" in answer
+        async with raw_call(front.address, "/prediction.v1.PredictionService/Predict") as call:
+            call.send(prefix_only)
+            assert b"larger than max" in await call.until(b"grpc-status")
         assert front.relay.submitted == []
-
-
-async def answered(address: str, method: str, data: bytes) -> bytes:
-    """Begin a call with some bytes of a message, as no library would; return what is answered."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    headers = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": method,
-        ":authority": "test",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    # Each field is one without indexing, whose name follows.
-    block = b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in headers.items())
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
-    writer.write(_frame(1, 4, 1, block) + _frame(0, 0, 1, data))
-    found = b""
-    async with asyncio.timeout(LIMIT_S):
-        while b"grpc-status" not in found:
-            found += await reader.read(65536)
-    writer.close()
-    return found
-
-
-def _literal(text: str) -> bytes:
-    return bytes([len(text)]) + text.encode()
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """Return a frame of HTTP/2."""
-    return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 async def test_metadata_has_a_limit() -> None:

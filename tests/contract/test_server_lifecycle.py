@@ -16,6 +16,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.binding import CannotListen
 from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.raw_call import message, raw_call
 
 
 class Stoppable:
@@ -66,6 +67,35 @@ async def test_a_draining_server_finishes_calls_and_refuses_new_ones() -> None:
         assert (await pending).worker == "worker-1"
         async with asyncio.timeout(LIMIT_S):
             await end
+
+
+async def test_a_draining_server_answers_whoever_had_begun_to_send() -> None:
+    running = await Stoppable.start()
+    front = running.front
+    sent = message(pb.PredictRequest(image=b"late" * 1000).SerializeToString())
+    async with (
+        grpc.aio.insecure_channel(front.address) as channel,
+        raw_call(front.address, "/prediction.v1.PredictionService/Predict") as call,
+    ):
+        call.send(sent[:2000])
+        await call.until_read()
+        # One that came later, and is over, so that the server knows of the other as well.
+        await _predict(PredictionServiceStub(channel), b"photo")
+        end = await running.stop(channel)
+        call.send(sent[2000:], is_last=True)
+        assert b"worker-1" in await call.until(b"grpc-status")
+        async with asyncio.timeout(LIMIT_S):
+            await end
+
+
+async def test_a_message_that_never_comes_holds_up_the_end_no_longer_than_calls() -> None:
+    async with AsyncExitStack() as stack:
+        front = await stack.enter_async_context(front_end(drain_s=0.1))
+        async with raw_call(front.address, "/prediction.v1.PredictionService/Predict") as call:
+            await call.until_read()
+            await _predict(front.stub, b"photo")
+            async with asyncio.timeout(LIMIT_S):
+                await stack.aclose()
 
 
 async def test_a_draining_server_sends_those_who_wait_for_operations_elsewhere() -> None:

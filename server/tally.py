@@ -65,13 +65,17 @@ class Tally:
 
         Args:
             card: gets them.
-            models: those that are there. What failed for others is counted as if it had
-                named none, as callers can name as many as they like.
+            models: those that are there. What failed for another name is counted as if it had
+                named none, as callers can make up as many as they like. The counts of a model
+                that was there until now are dropped.
         """
         with self._sorting:
-            self._known = frozenset(models)
+            before, self._known = self._known, frozenset(models)
             for name in self._models.keys() - {NO_MODEL, *self._known}:
-                self._of(NO_MODEL).failures.update(self._models.pop(name).failures)
+                gone = self._models.pop(name)
+                # Those of a model that was forgotten were shown: they would count once more.
+                if name not in before:
+                    self._of(NO_MODEL).failures.update(gone.failures)
         del card.models[:]
         for name, of_model in self._models.items():
             written = card.models.add(model=name, failures=of_model.failures)

@@ -83,6 +83,22 @@ def test_models_that_callers_make_up_are_none() -> None:
     assert not_found(tally) == {"": 1, MODEL: 0}
 
 
+def test_what_failed_for_a_model_does_not_count_again_when_it_is_forgotten() -> None:
+    tally, card = Tally(), FrontEndCard()
+    tally.failed(MODEL, "MODEL_NOT_FOUND")
+    tally.write_to(card, [MODEL])
+    assert not_found(tally) == {"": 0, MODEL: 1}
+    tally.write_to(card, [])
+    assert not_found(tally) == {"": 0}
+    assert not card.models
+    # Whoever still names it now names none.
+    tally.failed(MODEL, "MODEL_NOT_FOUND")
+    tally.write_to(card, [])
+    assert not_found(tally) == {"": 1}
+    tally.write_to(card, [MODEL])
+    assert not_found(tally) == {"": 1, MODEL: 0}
+
+
 def not_found(tally: Tally) -> dict[str, float]:
     return {
         model: values[0]

@@ -1,6 +1,7 @@
 """How the server starts, and how it lets calls end."""
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -165,6 +166,29 @@ async def test_a_taken_address_is_a_clear_error() -> None:
         with pytest.raises(CannotListen, match="in use"):
             async with front_end(address=front.address):
                 pass
+
+
+@pytest.mark.parametrize("prefix", ["unix:", "unix://"])
+async def test_a_taken_unix_socket_stays_with_its_server(tmp_path: Path, prefix: str) -> None:
+    address = f"{prefix}{tmp_path / 'socket'}"
+    async with front_end(address=address) as front:
+        with pytest.raises(CannotListen, match="in use"):
+            async with front_end(address=address):
+                pass
+        # Over a new connection: the old one would last in any case.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(front.address, options=options) as channel:
+            response = await _predict(PredictionServiceStub(channel), b"x")
+            assert response.worker == "worker-1"
+
+
+async def test_the_unix_socket_of_a_killed_server_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    assert path.exists()
+    async with front_end(address=f"unix:{path}") as front:
+        assert (await _predict(front.stub, b"x")).worker == "worker-1"
 
 
 async def test_the_server_listens_on_a_unix_socket(tmp_path: Path) -> None:

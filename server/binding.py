@@ -1,25 +1,41 @@
 """Makes a gRPC server listen at an address, if nobody else does."""
 
+import errno
 import socket
-from typing import Final
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import grpc
 
 UNIX: Final = "unix:"
 """Begins the address of a socket in the file system."""
 
+UNIX_ABSTRACT: Final = "unix-abstract:"
+"""Begins that of a socket that only has a name, which Linux gives to one alone."""
+
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What is said on a machine without the version of IP that an address is of."""
+
 
 class CannotListen(Exception):
     """The address is in use, or not ours."""
 
 
-def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+def bind(
+    server: grpc.aio.Server,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    *,
+    is_shared: bool,
+) -> str:
     """Listen at an address.
 
     Args:
         server: that is not started yet.
         address: `host:port` (port 0: any free one) or `unix:/path`.
         credentials: what encrypts; None: nothing does.
+        is_shared: whether the parent of this process holds the address for several.
 
     Returns:
         The address with the real port.
@@ -27,9 +43,14 @@ def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredenti
     Raises:
         CannotListen: the address is in use, or not ours.
     """
+    has_port = not address.startswith((UNIX, UNIX_ABSTRACT))
     try:
         if address.startswith(UNIX):
             _check_unused(address.removeprefix(UNIX))
+        elif has_port and not is_shared:
+            # A name may stand for several addresses, and gRPC is content with one that is free.
+            with reserved(address):
+                pass
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
@@ -38,9 +59,63 @@ def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredenti
         raise CannotListen(
             f"cannot listen on {address}: the address is in use or not available"
         ) from error
-    if address.startswith(UNIX):
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
+    return f"{address.rpartition(':')[0]}:{port}" if has_port else address
+
+
+@contextmanager
+def reserved(address: str) -> Iterator[str]:
+    """Keep an address for processes that share it, while inside.
+
+    Sockets that share a port do not tell when somebody else has it. So it is first taken
+    by one that does not, and only then opened for the others. It never listens, so it gets
+    no connections.
+
+    Args:
+        address: `host:port`; port 0: any free one. All that its name stands for is kept.
+
+    Yields:
+        The address with the real port.
+
+    Raises:
+        CannotListen: the address is in use, or not ours.
+    """
+    host, _, port = address.rpartition(":")
+    with ExitStack() as stack:
+        number = int(port)
+        try:
+            for family, *_, (found, _, *rest) in socket.getaddrinfo(
+                host.strip("[]"), number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with _passing_over_what_is_not_here():
+                    holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                    number = _hold(holder, (found, number, *rest))
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on {address}: the address is in use or not available"
+            ) from error
+        if number == 0:
+            raise CannotListen(f"cannot listen on {address}: the address is not available")
+        yield f"{host}:{number}"
+
+
+@contextmanager
+def _passing_over_what_is_not_here() -> Iterator[None]:
+    """Go on where the machine has no such addresses."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_HERE:
+            raise
+
+
+def _hold(holder: socket.socket, address: tuple[Any, ...]) -> int:
+    """Take one address; return its port."""
+    # Else the connections of a server that has just ended would keep the address for a minute.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(address)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return int(holder.getsockname()[1])
 
 
 def _check_unused(path: str) -> None:

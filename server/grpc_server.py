@@ -89,7 +89,7 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
     return [
         # Two servers would silently share the port, and each get some of the calls: only
         # processes of one parent may, which has made sure that nobody else has it.
-        ("grpc.so_reuseport", int(settings.processes > 1)),
+        ("grpc.so_reuseport", int(is_shared(settings))),
         ("grpc.max_receive_message_length", settings.max_image_bytes + MESSAGE_SLACK_BYTES),
         # What we send is ours: the labels of a model, a vector of scores.
         ("grpc.max_send_message_length", -1),
@@ -117,6 +117,11 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # Counters of every connection and call; gRPC says they cost little, not nothing.
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
+
+
+def is_shared(settings: ServerSettings) -> bool:
+    """Say whether this process is one of several at the same address."""
+    return settings.processes > 1
 
 
 @asynccontextmanager
@@ -192,9 +197,14 @@ async def grpc_server(
     async with (
         health_service,
         # Told to the last: open longer than the port of the calls.
-        health_port(settings.health_address, health_service, options=options(settings)),
+        health_port(
+            settings.health_address,
+            health_service,
+            options=options(settings),
+            is_shared=is_shared(settings),
+        ),
     ):
-        address = bind(server, settings.address, credentials)
+        address = bind(server, settings.address, credentials, is_shared=is_shared(settings))
         await server.start()
         try:
             yield address

@@ -25,7 +25,11 @@ LAST_BYTES_S: Final = 0.5
 
 @asynccontextmanager
 async def health_port(
-    address: str, service: HealthService, *, options: Sequence[tuple[str, Any]]
+    address: str,
+    service: HealthService,
+    *,
+    options: Sequence[tuple[str, Any]],
+    is_shared: bool,
 ) -> AsyncIterator[None]:
     """Tell the health of the server while inside.
 
@@ -33,6 +37,7 @@ async def health_port(
         address: where; empty: nowhere.
         service: what is told.
         options: those of the port of the calls.
+        is_shared: whether the parent of this process holds the address for several.
 
     Raises:
         CannotListen: the address is in use, or not ours.
@@ -43,7 +48,7 @@ async def health_port(
 
     server = accepting_server((), [CallInterceptor(Gate())], options=options)
     add_HealthServicer_to_server(service, server)
-    bound = bind(server, address, None)
+    bound = bind(server, address, None, is_shared=is_shared)
     await server.start()
     log.info("health served", address=bound)
     try:

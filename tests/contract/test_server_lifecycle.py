@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -165,6 +167,29 @@ async def test_a_taken_address_is_a_clear_error() -> None:
     async with front_end() as front:
         with pytest.raises(CannotListen, match="in use"):
             async with front_end(address=front.address):
+                pass
+
+
+@pytest.mark.parametrize("setting", ["address", "health_address"])
+async def test_a_name_is_taken_if_one_of_its_addresses_is(setting: str) -> None:
+    # `localhost` is ::1 as well, where nobody listens.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(CannotListen, match="in use"):
+            async with front_end(**{setting: address}):  # type: ignore[arg-type] # a setting
+                pass
+    async with front_end(**{setting: address}) as front:  # type: ignore[arg-type] # a setting
+        assert (await _predict(front.stub, b"x")).worker == "worker-1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such sockets")
+async def test_an_abstract_socket_has_one_server() -> None:
+    address = f"unix-abstract:despacho-{uuid4()}"
+    async with front_end(address=address) as front:
+        assert front.address == address
+        assert (await _predict(front.stub, b"x")).worker == "worker-1"
+        with pytest.raises(CannotListen, match="in use"):
+            async with front_end(address=address):
                 pass
 
 

@@ -19,8 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from prediction.v1 import prediction_pb2
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
-from server.binding import CannotListen
-from server.processes import reserved
+from server.binding import CannotListen, reserved
 from tests.processes import Process
 from tests.stack import Colour, Stack, colour_of, request_for
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from telemetry.metrics import MetricsAddress
+from telemetry.addresses import HostPort, OptionalHostPort
 
 MIB = 1024 * 1024
 
@@ -22,7 +22,7 @@ class GatewaySettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    address: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:8080"
+    address: HostPort = "127.0.0.1:8080"
     """Where to listen: `host:port` (port 0: any free one, which the log names)."""
 
     server_address: str = "127.0.0.1:50051"
@@ -90,7 +90,7 @@ class GatewaySettings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 30
     """How long SIGTERM lets requests in progress end, seconds."""
 
-    metrics_address: MetricsAddress = ""
+    metrics_address: OptionalHostPort = ""
     """Where Prometheus reads the metrics: `host:port` (port 0: any free one, which the log names).
     Empty: nowhere."""
 

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import grpc
 
-UNIX: Final = "unix:"
-"""Begins the address of a socket in the file system."""
+from server.addresses import UNIX
 
-UNIX_ABSTRACT: Final = "unix-abstract:"
-"""Begins that of a socket that only has a name, which Linux gives to one alone."""
+IN_FILES: Final = "unix:"
+"""Begins the address of a socket in the file system; one with only a name Linux gives to one."""
 
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """What is said on a machine without the version of IP that an address is of."""
@@ -43,10 +42,10 @@ def bind(
     Raises:
         CannotListen: the address is in use, or not ours.
     """
-    has_port = not address.startswith((UNIX, UNIX_ABSTRACT))
+    has_port = not address.startswith(UNIX)
     try:
-        if address.startswith(UNIX):
-            _check_unused(address.removeprefix(UNIX))
+        if address.startswith(IN_FILES):
+            _check_unused(address.removeprefix(IN_FILES))
         elif has_port and not is_shared:
             # A name may stand for several addresses, and gRPC is content with one that is free.
             with reserved(address):

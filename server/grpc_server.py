@@ -79,6 +79,9 @@ KEEPALIVE_TIMEOUT_S: Final = 20.0
 MIN_PING_INTERVAL_S: Final = 5.0
 """A client that pings more often than this is sent away at the third time, seconds."""
 
+MOST_MS: Final = 2**31 - 1
+"""The largest number that an option of gRPC can have; for most times it means no limit."""
+
 
 def options(settings: ServerSettings) -> list[tuple[str, Any]]:
     """Return the options of the server.
@@ -97,26 +100,31 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # Between the two gRPC refuses some at random.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
-        ("grpc.server_handshake_timeout_ms", round(settings.handshake_timeout_s * 1000)),
-        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_timeout_s)),
+        ("grpc.max_connection_idle_ms", _ms(settings.max_connection_idle_s)),
         # Calls that arrived and were not picked up yet. Above the soft limit (1,000 by
         # default) gRPC drops some at random with a bare CANCELLED; ours get a reason.
         ("grpc.server.max_pending_requests", PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS),
         # Finds callers that vanished without a word, and frees what they asked for.
-        ("grpc.keepalive_time_ms", round(KEEPALIVE_S * 1000)),
-        ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_time_ms", _ms(KEEPALIVE_S)),
+        ("grpc.keepalive_timeout_ms", _ms(KEEPALIVE_TIMEOUT_S)),
         # The one that gRPC really waits for, a minute unless it is told.
-        ("grpc.http2.ping_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.http2.ping_timeout_ms", _ms(KEEPALIVE_TIMEOUT_S)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(MIN_PING_INTERVAL_S * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(MIN_PING_INTERVAL_S)),
         # Makes old connections move to new servers. The grace is longer than any call
         # but a stream without a deadline, which is then cut.
-        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
-        ("grpc.max_connection_age_grace_ms", round(settings.max_deadline_s * 1000) + 1000),
+        ("grpc.max_connection_age_ms", _ms(settings.max_connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", _ms(settings.max_deadline_s + 1)),
         # Counters of every connection and call; gRPC says they cost little, not nothing.
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
+
+
+def _ms(seconds: float) -> int:
+    """Return what gRPC takes: whole milliseconds, 25 days at most."""
+    return min(round(seconds * 1000), MOST_MS)
 
 
 def is_shared(settings: ServerSettings) -> bool:

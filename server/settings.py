@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
-from server.addresses import is_private
-from telemetry.metrics import MetricsAddress
+from server.addresses import UNIX, is_private, listening
+from telemetry.addresses import OptionalHostPort
 
 MIB = 1024 * 1024
 
@@ -22,9 +22,10 @@ class ServerSettings(BaseSettings):
         use_attribute_docstrings=True,
         # A URL may have a password.
         hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
-    address: str = "127.0.0.1:50051"
+    address: Annotated[str, AfterValidator(listening)] = "127.0.0.1:50051"
     """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""
 
     processes: Annotated[int, Field(ge=1, le=256)] = 1
@@ -55,7 +56,7 @@ class ServerSettings(BaseSettings):
     """Whether to listen at an address that other machines may reach although callers need neither
     an API key nor a certificate; elsewhere the server refuses to start."""
 
-    health_address: str = ""
+    health_address: OptionalHostPort = ""
     """Where health checks are answered, too, and nothing else: `host:port`, without encryption,
     keys and certificates, for probes that have none. Empty: nowhere."""
 
@@ -145,7 +146,7 @@ class ServerSettings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 30
     """How long SIGTERM lets calls in flight end, seconds."""
 
-    metrics_address: MetricsAddress = ""
+    metrics_address: OptionalHostPort = ""
     """Where Prometheus reads the metrics of this process: `host:port` (port 0: any free one, which
     the log names). Empty: nowhere."""
 
@@ -163,7 +164,7 @@ class ServerSettings(BaseSettings):
     def _is_safe(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("SERVER_TLS_CERT_FILE and SERVER_TLS_KEY_FILE belong together")
-        if self.processes > 1 and self.address.startswith("unix:"):
+        if self.processes > 1 and self.address.startswith(UNIX):
             raise ValueError("several SERVER_PROCESSES cannot share a SERVER_ADDRESS of unix:")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("SERVER_TLS_CLIENT_CA_FILE needs SERVER_TLS_CERT_FILE")

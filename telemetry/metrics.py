@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import structlog
 from prometheus_client import (
@@ -17,14 +17,10 @@ from prometheus_client import (
     CollectorRegistry,
     start_http_server,
 )
-from pydantic import Field
 
 from telemetry.metrics_catalogue import AVOIDED, INSTRUMENTS, PROCESSES, WASTED
 from telemetry.metrics_page import Page
 from telemetry.metrics_sums import Sums, written
-
-MetricsAddress = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")]
-"""`host:port` of the page, or empty for none."""
 
 Stage = Literal["queue", "decode", "inference"]
 """Where work was avoided: while it waited, before its decoding, before its inference."""

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
-from telemetry.metrics import MetricsAddress
+from telemetry.addresses import OptionalHostPort
 
 
 class WorkerSettings(BaseSettings):
@@ -91,7 +91,7 @@ class WorkerSettings(BaseSettings):
     stop_grace_s: Annotated[float, Field(ge=0)] = 8
     """How long SIGTERM lets claimed images be finished before they are given back, seconds."""
 
-    metrics_address: MetricsAddress = ""
+    metrics_address: OptionalHostPort = ""
     """Where Prometheus reads the metrics of this process: `host:port` (port 0: any free one, which
     the log names). Empty: nowhere."""
 

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
 from telemetry import metrics
+from telemetry.addresses import OptionalHostPort
 
-ADDRESS = TypeAdapter(metrics.MetricsAddress)
+ADDRESS = TypeAdapter(OptionalHostPort)
 
 
 def page_of(url: str) -> str:
@@ -58,7 +59,7 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
     assert ADDRESS.validate_python(address) == address
 
 
-@pytest.mark.parametrize("address", ["9100", ":9100", "localhost", "localhost:http"])
+@pytest.mark.parametrize("address", ["9100", ":9100", "localhost", "localhost:http", "[::1]:65536"])
 def test_anything_else_is_no_address(address: str) -> None:
     with pytest.raises(ValidationError):
         ADDRESS.validate_python(address)

@@ -1,0 +1,36 @@
+"""Addresses at which a service listens, as its settings say them."""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+HIGHEST_PORT: Final = 65535
+
+
+def host_and_port(address: str) -> str:
+    """Return an address that is `host:port`.
+
+    Raises:
+        ValueError: it is not. gRPC would take a port that is too high for another one.
+    """
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and int(port) <= HIGHEST_PORT
+    if not (host and is_port):
+        raise ValueError(f"must be host:port, the port a number from 0 to {HIGHEST_PORT}")
+    return address
+
+
+def host_and_port_or_nothing(address: str) -> str:
+    """Return an address that is `host:port`, or empty.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return address and host_and_port(address)
+
+
+HostPort = Annotated[str, AfterValidator(host_and_port)]
+"""`host:port`."""
+
+OptionalHostPort = Annotated[str, AfterValidator(host_and_port_or_nothing)]
+"""`host:port`, or empty for nowhere."""

@@ -13,15 +13,16 @@ finds by trying, however fast the hash. Slow hashes are for passwords that peopl
 think of, and would make every call slow.
 """
 
+import asyncio
 import hashlib
-import hmac
 import re
 import secrets
 import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from types import TracebackType
+from typing import Annotated, Final, Self
 
 import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -37,7 +38,7 @@ PREFIX: Final = "despacho_"
 """Begins each key, so that scanners for secrets can find one where it should not be."""
 
 LOOK_S: Final = 1.0
-"""How often the file is looked at, at most; a key that was taken out works for this long."""
+"""How often the file is looked at; a key that was taken out works for this long, seconds."""
 
 # Part of a Redis key. Has no `=`, which each subject of a certificate has, so that
 # the two never name the same caller.
@@ -115,7 +116,7 @@ def parsed(text: str) -> list[ApiKey]:
 
 
 class ApiKeys:
-    """The keys of a file, with what each has used; follows the file.
+    """The keys of a file, with what each has used; follows the file from `async with` on.
 
     Args:
         path: the file.
@@ -132,19 +133,28 @@ class ApiKeys:
         self._quotas: dict[str, Quota] = {}
         self._files.have_changed()
         self._keys = self._read()
-        self._looked_s = now()
+        self._follower: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._follower = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
 
     def find(self, key: str) -> ApiKey | None:
         """Return whose key this is; None: nobody's."""
-        self._follow()
-        sha256 = digest(key).encode()
-        found = None
-        # All of them, and each in constant time: how long it takes says nothing about
-        # how close a guess was.
-        for each_sha256, each in self._keys:
-            if hmac.compare_digest(each_sha256, sha256):
-                found = each
-        return found
+        # How long a look into a dictionary takes may say something of the hash that it was
+        # asked for. Whoever calls knows that one, and learns nothing of a hash in the file,
+        # let alone of its key: no SHA-256 can be aimed at one that nobody knows.
+        return self._keys.get(digest(key))
 
     def quota(self, key: ApiKey) -> Quota:
         """Return what the owner of a key has used."""
@@ -154,25 +164,35 @@ class ApiKeys:
         quota.limits = key.limits
         return quota
 
-    def _follow(self) -> None:
-        if self._now() - self._looked_s < LOOK_S:
-            return
-        self._looked_s = self._now()
-        if not self._files.have_changed():
-            return
+    async def look(self) -> None:
+        """Use the keys of the file as it is now."""
         try:
-            self._keys = self._read()
+            # In a thread: to read thousands takes long, and calls would wait for it.
+            keys = await asyncio.to_thread(self._read_if_changed)
         except BadKeysFile as error:
             log.error("new API keys not used, the old ones stay", reason=str(error))  # noqa: TRY400 - the reason says it all
-        else:
-            log.info("new API keys in use", count=len(self._keys))
+            return
+        if keys is not None:
+            self._keys = keys
+            log.info("new API keys in use", count=len(keys))
 
-    def _read(self) -> list[tuple[bytes, ApiKey]]:
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except Exception:
+                log.exception("the file of API keys could not be looked at")
+
+    def _read_if_changed(self) -> dict[str, ApiKey] | None:
+        return self._read() if self._files.have_changed() else None
+
+    def _read(self) -> dict[str, ApiKey]:
         try:
             text = self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BadKeysFile(f"{self._path} cannot be read: {type(error).__name__}") from error
         try:
-            return [(key.sha256.encode(), key) for key in parsed(text)]
+            return {key.sha256: key for key in parsed(text)}
         except BadKeysFile as error:
             raise BadKeysFile(f"{self._path}: {error}") from None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,7 +167,8 @@ async def grpc_server(
         return relay.flood() if method == PREDICT else None
 
     credentials = _credentials(settings)
-    interceptors = [*guards(settings, gate), CallInterceptor(gate, flood=flood)]
+    keys = _api_keys(settings)
+    interceptors = [*guards(settings, keys, gate), CallInterceptor(gate, flood=flood)]
     predictions = PredictionService(
         settings, relay=relay, operations=operations, fleet=fleet, gate=gate
     )
@@ -203,6 +204,7 @@ async def grpc_server(
     )
 
     async with (
+        keys or nullcontext(),
         health_service,
         # Told to the last: open longer than the port of the calls.
         health_port(
@@ -229,17 +231,19 @@ async def grpc_server(
             )
 
 
-def guards(settings: ServerSettings, gate: Gate) -> list[grpc.aio.ServerInterceptor]:
-    """Return what tells callers apart; nothing if they are all the same.
+def guards(
+    settings: ServerSettings, keys: ApiKeys | None, gate: Gate
+) -> list[grpc.aio.ServerInterceptor]:
+    """Return what tells callers apart; nothing if they are all the same."""
+    return [Guard(keys, gate)] if keys is not None or settings.tls_client_ca_file else []
 
-    Raises:
-        BadKeysFile: the file of API keys cannot be used.
-    """
-    if settings.api_keys_file:
-        if not settings.tls_cert_file and not is_private(settings.address):
-            log.warning("API keys are not encrypted on their way", address=settings.address)
-        return [Guard(ApiKeys(Path(settings.api_keys_file)), gate)]
-    return [Guard(None, gate)] if settings.tls_client_ca_file else []
+
+def _api_keys(settings: ServerSettings) -> ApiKeys | None:
+    if not settings.api_keys_file:
+        return None
+    if not settings.tls_cert_file and not is_private(settings.address):
+        log.warning("API keys are not encrypted on their way", address=settings.address)
+    return ApiKeys(Path(settings.api_keys_file))
 
 
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:

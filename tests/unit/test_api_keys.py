@@ -1,8 +1,10 @@
 """The file of API keys, and the command that makes one."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import timeit
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,9 @@ from server.api_keys import ApiKeys, BadKeysFile, digest, new_key, parsed
 from server.keys import as_toml
 from tests.credentials import Keys
 
+LIMIT_S = 10.0
+
 ENTRY = f'[[key]]\nname = "camera-1"\nsha256 = "{"0" * 64}"\nscopes = ["predict"]\n'
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.s = 0.0
-
-    def __call__(self) -> float:
-        return self.s
 
 
 def test_keys_are_long_random_and_recognisable() -> None:
@@ -74,11 +70,10 @@ def test_a_key_is_found_by_itself_and_by_nothing_else(tmp_path: Path) -> None:
         assert keys.find(wrong) is None
 
 
-def test_the_file_is_looked_at_again_and_what_was_used_stays_used(tmp_path: Path) -> None:
-    clock = Clock()
+async def test_the_file_is_looked_at_again_and_what_was_used_stays_used(tmp_path: Path) -> None:
     made = Keys(tmp_path / "keys.toml")
     first = made.add("first", "predict", max_in_flight=2)
-    keys = ApiKeys(made.path, clock)
+    keys = ApiKeys(made.path)
     found = keys.find(first)
     assert found is not None
     quota = keys.quota(found)
@@ -86,8 +81,8 @@ def test_the_file_is_looked_at_again_and_what_was_used_stays_used(tmp_path: Path
 
     second = made.add("first", "predict", max_in_flight=1)
     assert keys.find(second) is None  # not so soon
-    clock.s += 1
     with capture_logs() as logs:
+        await keys.look()
         found = keys.find(second)
         assert keys.find(first) is None
     assert found is not None
@@ -97,22 +92,54 @@ def test_the_file_is_looked_at_again_and_what_was_used_stays_used(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", None])
-def test_a_bad_new_file_leaves_the_old_keys_and_is_told_once(
+async def test_a_bad_new_file_leaves_the_old_keys_and_is_told_once(
     tmp_path: Path, text: str | None
 ) -> None:
-    clock = Clock()
     made = Keys(tmp_path / "keys.toml")
     key = made.add("first", "predict")
-    keys = ApiKeys(made.path, clock)
+    keys = ApiKeys(made.path)
     if text is None:
         made.path.unlink()
     else:
         made.path.write_text(text)
     with capture_logs() as logs:
         for _ in range(3):
-            clock.s += 1
+            await keys.look()
             assert keys.find(key) is not None
     assert [line["event"] for line in logs] == ["new API keys not used, the old ones stay"]
+
+
+async def test_calls_do_not_wait_while_a_new_file_is_read(tmp_path: Path) -> None:
+    made = Keys(tmp_path / "keys.toml")
+    key = made.add("first", "predict")
+    keys = ApiKeys(made.path)
+    # Whoever reads it waits until all of it is written.
+    made.path.unlink()
+    os.mkfifo(made.path)
+    async with asyncio.timeout(LIMIT_S):
+        looking = asyncio.create_task(keys.look())
+        with await asyncio.to_thread(made.path.open, "w") as pipe:
+            assert keys.find(key) is not None
+            assert not looking.done()
+            pipe.write(ENTRY)
+        await looking
+    assert keys.find(key) is None
+
+
+def test_a_call_does_not_pay_for_every_key_in_the_file(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        path = tmp_path / f"{count}.toml"
+        entries = (
+            ENTRY.replace("camera-1", f"k{number}").replace("0" * 64, digest(str(number)))
+            for number in range(count)
+        )
+        path.write_text("".join(entries))
+        keys = ApiKeys(path)
+        last = str(count - 1)
+        return min(timeit.repeat(lambda: keys.find(last), number=20, repeat=20))
+
+    # To look at each of them took 200 times as long.
+    assert seconds(4000) < 20 * seconds(2)
 
 
 def test_a_bad_file_at_the_start_is_an_error(tmp_path: Path) -> None:

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Final
 
+from dispatch import keys
+from dispatch.scripts import Command
+
 OLDEST: Final = (7, 0)
+
+WRITES_NOTHING: Final[Command] = ("SREM", keys.MODELS, "")
+"""Refused by a server that takes no writes, such as a replica or one that loads its file.
+
+It is allowed when memory is full. No model has an empty name.
+"""
 
 
 def parsed_info(text: str) -> dict[str, str]:

@@ -55,8 +55,12 @@ class Disk:
             BrokerUnavailable: nothing was done.
             OutcomeUnknown: it may or may not have been done, or not have reached the disk.
         """
-        probe, info, policy = await self._line.call(
-            ("WAITAOF", 1, 0, 1), ("INFO", "server"), ("CONFIG", "GET", "appendfsync")
+        # Of a replica WAITAOF says only that it cannot be used: the first one has the line left.
+        _, probe, info, policy = await self._line.call(
+            broker_check.WRITES_NOTHING,
+            ("WAITAOF", 1, 0, 1),
+            ("INFO", "server"),
+            ("CONFIG", "GET", "appendfsync"),
         )
         if isinstance(probe, ResponseError):
             raise DurabilityUnavailable(

@@ -279,7 +279,8 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        (names,) = await self._reads.call(("SMEMBERS", keys.MODELS))
+        # A replica would answer as well, and perhaps with what has changed since.
+        _, names = await self._reads.call(broker_check.WRITES_NOTHING, ("SMEMBERS", keys.MODELS))
         return sorted(name.decode() for name in checked(names))
 
     async def look(self, model: str) -> ModelLook | None:

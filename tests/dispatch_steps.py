@@ -22,6 +22,9 @@ from tests.redis_server import RedisServer
 
 MODEL = "m"
 
+NOWHERE = ("127.0.0.1", 1)
+"""A primary that nobody answers for."""
+
 
 def submission(
     image: bytes = b"image", *, priority: Priority = Priority.NORMAL, timeout_s: float = 30

@@ -12,12 +12,14 @@
 -- Returns  1  retired, and no worker had it
 --          2  retired, in the hands of a worker
 --          0  it was never admitted, or is retired already
+-- Fails only before anything was changed, such as on a replica.
 
 local where = redis.call('GET', KEYS[4])
 if not where then
   -- An enqueue whose outcome is unknown may still lie in a socket of a broken
   -- connection. Full memory would refuse the mark, but then that enqueue too.
-  redis.pcall('SET', KEYS[4], 'void', 'PX', ARGV[4])
+  local mark = redis.pcall('SET', KEYS[4], 'void', 'PX', ARGV[4])
+  if mark.err and string.sub(mark.err, 1, 3) ~= 'OOM' then return mark end
   return 0
 end
 if where == 'void' then return 0 end

@@ -19,7 +19,7 @@
 --         -1  refused: too many jobs
 --         -2  refused: too many bytes
 --      error  refused, and nothing was changed for it: OOM when Redis is at its maxmemory
--- Fails as a whole only before anything was changed.
+-- Fails as a whole only before anything was changed, such as on a replica.
 
 -- A key that is not of its type fails here, while nothing is done yet.
 local bytes = tonumber(redis.call('HGET', KEYS[4], 'bytes') or 0)
@@ -52,6 +52,8 @@ for i = 1, #KEYS - 5 do
       'job', ARGV[first + 3], 'deadline', string.format('%.0f', now_ms + left_ms),
       'size', ARGV[first + 1], 'image', ARGV[first + 4])
     if type(entry) == 'table' then
+      -- Not about this job: no replica admits any. Whoever asks looks for the primary.
+      if string.sub(entry.err, 1, 8) == 'READONLY' then return entry end
       answers[i] = entry
     else
       redis.call('SET', key, index .. ' ' .. entry, 'PX', string.format('%.0f', left_ms + grace_ms))

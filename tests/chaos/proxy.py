@@ -73,6 +73,10 @@ class Proxy:
         """Let through again what was held back, as a mended cable does."""
         self._loop.call_soon_threadsafe(self._flowing.set)
 
+    def switch(self, target_port: int) -> None:
+        """Let new connections go elsewhere, as behind an address that moves; the others stay."""
+        self._target_port = target_port
+
     def _do(self, work: "Coroutine[Any, Any, int]") -> int:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CONTROL_S)
 

@@ -1,21 +1,26 @@
-"""What a caller sees when Redis is killed, stalled or forgets.
+"""What a caller sees when Redis is killed, stalled or demoted, or forgets.
 
 Everything is real: a Valkey, a front-end process, a worker process. Only the model is small.
 """
 
 import asyncio
 import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 
-from prediction.v1 import prediction_pb2_grpc
+from prediction.v1 import prediction_pb2, prediction_pb2_grpc
+from tests.chaos.proxy import Proxy
+from tests.redis_server import RedisServer
 from tests.stack import (
     RESUME,
     STALL,
     Stack,
     colour_of,
     colours,
+    image_of,
     reason_of,
     request_for,
 )
@@ -91,3 +96,43 @@ async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
     await stack.until_ready()
     (response,) = await stack.predict_all([(7, 8, 9)])
     assert colour_of(response) == (7, 8, 9)
+
+
+@pytest.fixture
+def successor(tmp_path: Path) -> Iterator[RedisServer]:
+    folder = tmp_path / "successor"
+    folder.mkdir()
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_a_demoted_redis_is_left_though_it_breaks_no_connection(
+    stack: Stack, successor: RedisServer
+) -> None:
+    with Proxy(stack.redis.port) as proxy, stack.redis.client() as old, successor.client() as new:
+        stack.redis.url = proxy.url
+        stack.start_server()
+        stack.start_worker()
+        await stack.until_ready()
+        stub = stack.stub()
+        old.config_set("repl-diskless-sync-delay", 0)
+        new.replicaof("127.0.0.1", stack.redis.port)
+        await stack.until(lambda: new.info("replication")["master_link_status"] == "up", 20)
+        proxy.switch(successor.port)
+        new.replicaof("NO", "ONE")
+        old.replicaof("127.0.0.1", successor.port)
+
+        async def is_served(call: Awaitable[object]) -> bool:
+            try:
+                await call
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await stack.until(lambda: is_served(stub.Predict(request_for((1, 2, 3)), timeout=5)), 10)
+        synced = prediction_pb2.SubmitPredictionRequest(
+            image=image_of((1, 2, 3)), durability=prediction_pb2.DURABILITY_SYNCED
+        )
+        await stack.until(lambda: is_served(stub.SubmitPrediction(synced, timeout=10)), 15)

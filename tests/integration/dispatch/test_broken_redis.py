@@ -6,14 +6,16 @@ import pytest
 
 from dispatch import keys
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
-from dispatch.job_store import JobStore, QueueLimits
+from dispatch.job_store import Cancel, JobStore, QueueLimits
 from dispatch.jobs import (
     Completion,
+    Outcome,
     Priority,
 )
 from dispatch.work_queue import WorkQueue
 from tests.dispatch_steps import (
     MODEL,
+    NOWHERE,
     answer,
     assert_drained,
     enqueue,
@@ -108,6 +110,28 @@ async def test_a_stalled_redis_is_an_unknown_outcome(own_redis: RedisServer) -> 
         own_redis.resume()
         assert await enqueue(store, sent) == [None]
     assert totals(own_redis) == {"accepted": 1}
+
+
+@pytest.mark.parametrize("step", ["enqueue", "cancel", "look"])
+async def test_a_front_end_leaves_a_replica_for_its_successor(
+    redis_server: RedisServer, store: JobStore, step: str
+) -> None:
+    steps = {
+        "enqueue": lambda: enqueue(store, submission()),
+        # Of a job that is not there, as all that is left to do is a mark.
+        "cancel": lambda: store.send([Cancel.of(submission(), Outcome.CANCELLED)]),
+        "look": store.models,
+    }
+    await steps[step]()
+    with redis_server.client() as client:
+        client.replicaof(*NOWHERE)
+        try:
+            # The connection is closed: the next one may find who took over.
+            with pytest.raises(OutcomeUnknown, match="is a replica"):
+                await steps[step]()
+        finally:
+            client.replicaof("NO", "ONE")
+    await steps[step]()
 
 
 async def test_a_reader_starts_over_when_redis_lost_its_stream(

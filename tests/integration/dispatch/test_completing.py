@@ -13,12 +13,19 @@ from dispatch.operation_store import OperationStore
 from dispatch.reply_stream import ReplyStream
 from dispatch.work_queue import WorkQueue
 from tests import operation_steps
-from tests.dispatch_steps import MODEL, answer, assert_drained, enqueue, submission, take, totals
+from tests.dispatch_steps import (
+    MODEL,
+    NOWHERE,
+    answer,
+    assert_drained,
+    enqueue,
+    submission,
+    take,
+    totals,
+)
 from tests.redis_server import RedisServer
 
 MANY = 2 * retiring.BATCH_JOBS + 10
-NOWHERE = ("127.0.0.1", 1)
-"""A primary that nobody answers for."""
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from dispatch.operations import (
     Progress,
 )
 from dispatch.work_queue import WorkQueue
+from tests.dispatch_steps import NOWHERE
 from tests.operation_steps import MODEL, answer, assert_balanced, counts, new, opened, submit, take
 from tests.redis_server import RedisServer
 
@@ -94,6 +95,19 @@ async def test_synced_is_refused_where_there_is_no_append_only_file(
         with pytest.raises(DurabilityUnavailable):
             await store.submit(new(), is_synced=True)
     assert counts(own_redis) == {}
+
+
+async def test_a_replica_is_left_before_its_disk_is_asked(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    with redis_server.client() as client:
+        client.replicaof(*NOWHERE)
+        try:
+            with pytest.raises(OutcomeUnknown, match="is a replica"):
+                await store.submit(new(), is_synced=True)
+        finally:
+            client.replicaof("NO", "ONE")
+    assert counts(redis_server) == {}
 
 
 async def test_an_operation_outlives_a_killed_redis(own_redis: RedisServer) -> None:

@@ -169,11 +169,14 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         """Return what is wrong with the settings of Redis; empty when it will not tell.
 
         Raises:
-            BrokerUnavailable, OutcomeUnknown: could not find out.
+            BrokerUnavailable, OutcomeUnknown: could not find out, or it takes no writes.
         """
-        replies = await self._writes.call(
-            *(("INFO", section) for section in ("server", "memory", "persistence"))
+        # One that loads its file, which may take minutes, answers INFO all the same.
+        written, *replies = await self._writes.call(
+            broker_check.WRITES_NOTHING,
+            *(("INFO", section) for section in ("server", "memory", "persistence")),
         )
+        checked(written)
         texts = [reply.decode() for reply in replies if isinstance(reply, bytes)]
         return broker_check.complaints(broker_check.parsed_info("\n".join(texts)))
 

@@ -96,7 +96,9 @@ class Line:
             # something between us connected to it anew: the next one introduces itself again.
             if isinstance(reply, _FOR_THE_NEXT):
                 connection.abort()
-                raise OutcomeUnknown("the broker is a replica, or does not know us") from reply
+                raise OutcomeUnknown(
+                    "the broker is starting, is a replica, or does not know us"
+                ) from reply
         return replies
 
     async def _open(self) -> RespConnection:

@@ -27,8 +27,8 @@ CONTROL_S: Final = 10.0
 class GuardedRedis(RedisServer):
     """The users that docs/operations.md shows, with no more rights than it says."""
 
-    def start(self) -> None:
-        super().start()
+    def start(self, *options: str) -> None:
+        super().start(*options)
         with redis.Redis(port=self.port) as client:
             for user in ("front-end", "worker"):
                 self.allow(client, user, documented(user))

@@ -27,8 +27,12 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *options: str) -> None:
+        """Start it and wait until it answers and has loaded what it had.
+
+        Args:
+            options: more than it has always.
+        """
         config = Path(__file__).parent.parent / "deploy" / "redis" / "redis.conf"
         self._process = subprocess.Popen(
             [
@@ -37,6 +41,7 @@ class RedisServer:
                 *("--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
                 *(("--unixsocket", str(self._unix_socket)) if self._unix_socket else ()),
+                *options,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

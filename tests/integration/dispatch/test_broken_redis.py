@@ -1,5 +1,7 @@
 """A Redis that forgets, dies, stalls or cannot be read."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
@@ -112,11 +114,12 @@ async def test_a_stalled_redis_is_an_unknown_outcome(own_redis: RedisServer) -> 
     assert totals(own_redis) == {"accepted": 1}
 
 
-@pytest.mark.parametrize("step", ["enqueue", "cancel", "look"])
+@pytest.mark.parametrize("step", ["reach", "enqueue", "cancel", "look"])
 async def test_a_front_end_leaves_a_replica_for_its_successor(
     redis_server: RedisServer, store: JobStore, step: str
 ) -> None:
-    steps = {
+    steps: dict[str, Callable[[], Awaitable[object]]] = {
+        "reach": store.complaints,
         "enqueue": lambda: enqueue(store, submission()),
         # Of a job that is not there, as all that is left to do is a mark.
         "cancel": lambda: store.send([Cancel.of(submission(), Outcome.CANCELLED)]),
@@ -132,6 +135,29 @@ async def test_a_front_end_leaves_a_replica_for_its_successor(
         finally:
             client.replicaof("NO", "ONE")
     await steps[step]()
+
+
+async def test_a_redis_that_loads_its_file_is_not_reached(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        for number in range(2000):
+            client.set(f"key-{number}", 0)
+        own_redis.wait_until_written()
+        own_redis.kill()
+        slowly = ("--key-load-delay", "500")  # microseconds for each
+        starting = asyncio.create_task(asyncio.to_thread(own_redis.start, *slowly))
+        causes = set[str]()
+        async with JobStore(own_redis.url, "server-1", QueueLimits(10, 100_000)) as store:
+            while True:
+                try:
+                    await store.complaints()
+                except (BrokerUnavailable, OutcomeUnknown) as error:
+                    causes.add(str(error.__cause__).partition(" ")[0])
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+            assert client.info("persistence")["loading"] == 0
+        assert "LOADING" in causes
+        await starting
 
 
 async def test_a_reader_starts_over_when_redis_lost_its_stream(

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from despacho.job.v1.job_pb2 import Job
-from dispatch import errors
+from dispatch import errors, keys
 from dispatch.letters import Letter, LetterPage
 from dispatch.link import Link
 from dispatch.operations import Operation
@@ -19,8 +19,10 @@ from server.surely import surely
 REPLAYS: Final = UUID("0b3c5c6e-6f2d-4d0f-9a5e-7f3f3b1d8c42")
 """Namespace of the request ids of replays: never to be changed."""
 
-VIEW_S: Final = 2.0
-"""How long the fleet's view of a forgotten model may take to go, seconds."""
+VIEW_S: Final = keys.WORKER_TTL_MS / 1000 + 1.0
+"""How long the fleet's view of a forgotten model may take to go, seconds: its last worker may
+have left a moment ago, and a look takes its time.
+"""
 
 
 class Admin:

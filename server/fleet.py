@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from despacho.job.v1.job_pb2 import ModelCard
+from dispatch import keys
 from dispatch.errors import (
     BrokerUnavailable,
     InvalidArgument,
@@ -218,11 +219,22 @@ class Fleet:
             if look is not None:
                 await self._listen(name)
                 views[name] = self._view(name, look)
+        for name in self._views.keys() - views.keys():
+            if self._may_come_back(name):
+                views[name] = self._views[name]
         has_changed = views != self._views or not self._is_fresh
         self._views = views
         self._is_fresh = True
         if has_changed:
             self._notify()
+
+    def _may_come_back(self, name: str) -> bool:
+        """Whether a model that Redis does not know any more may have a worker that lives.
+
+        A Redis that lost everything hears of it again within a second.
+        """
+        silent_s = time.monotonic() - self._last_ready[name]
+        return self._views[name].ready_workers > 0 and silent_s < keys.WORKER_TTL_MS / 1000
 
     def _view(self, name: str, look: ModelLook) -> ModelView:
         now = time.monotonic()

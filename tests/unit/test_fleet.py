@@ -1,6 +1,7 @@
 """Which model a request means, and whether to accept it."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -184,3 +185,33 @@ async def test_the_rate_is_that_of_retired_jobs() -> None:
     rate = house.fleet.get("m").drain_per_s
     assert rate is not None
     assert rate > 0
+
+
+async def test_a_model_that_redis_lost_stays_while_a_worker_may_announce_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    house = House()
+    house.store.put("m", READY)
+    await house.fleet.refresh()
+    house.store.looks.clear()
+    now_s += 2.9
+    await house.fleet.refresh()
+    house.fleet.check_can_answer("m")
+    now_s += 0.2
+    await house.fleet.refresh()
+    with pytest.raises(ModelNotFound):
+        house.fleet.get("m")
+
+
+async def test_a_model_without_a_worker_is_forgotten_at_once() -> None:
+    house = House(grace_s=60)
+    house.store.put("m", READY)
+    await house.fleet.refresh()
+    house.store.put("m")
+    await house.fleet.refresh()
+    house.store.looks.clear()
+    await house.fleet.refresh()
+    with pytest.raises(ModelNotFound):
+        house.fleet.get("m")

@@ -228,7 +228,7 @@ class Model:
     name: str
 
     version: str
-    """The one announced last."""
+    """Of the worker that became ready last, or of another ready one after its end."""
 
     engine: str
     """What runs it, such as `tensorflow`."""

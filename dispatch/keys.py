@@ -9,7 +9,9 @@
                                                 PX FRONT_END_TTL_MS
     despacho:synced                     STRING  written so that there is something to wait for;
                                                 PX SYNC_MARK_TTL_MS
-    despacho:{model}:card               STRING  ModelCard announced last; permanent
+    despacho:{model}:card               STRING  ModelCard of the worker that became ready last,
+                                                or of another ready one after its end; permanent
+    despacho:{model}:card-of            STRING  name of that worker; PX WORKER_TTL_MS
     despacho:{model}:workers            SET     names of workers; permanent, the dead are pruned
     despacho:{model}:worker:<name>      STRING  WorkerCard of a live worker; PEXPIRE WORKER_TTL_MS
     despacho:{model}:jobs:<priority>    STREAM  one entry per waiting or claimed job; permanent,
@@ -91,6 +93,11 @@ def front_end(server_id: str) -> str:
 def card(model: str) -> str:
     """What the model is."""
     return f"despacho:{{{model}}}:card"
+
+
+def card_of(model: str) -> str:
+    """Whose card that is."""
+    return f"despacho:{{{model}}}:card-of"
 
 
 def workers(model: str) -> str:

@@ -98,7 +98,7 @@ class WorkQueue:
         Args:
             worker: this worker.
             model: what it serves.
-            has_changed: whether the cards are others than last time.
+            has_changed: whether the cards are others than last time, or none was told yet.
             has_worked: whether the card of the worker is.
 
         Returns:
@@ -116,6 +116,7 @@ class WorkQueue:
                     keys.worker(self.model, self.worker),
                     keys.workers(self.model),
                     keys.card(self.model),
+                    keys.card_of(self.model),
                 ],
                 (
                     self.worker,
@@ -123,6 +124,7 @@ class WorkQueue:
                     worker.SerializeToString(),
                     model.SerializeToString(),
                     "both" if has_changed else "worker" if has_worked else "none",
+                    "ready" if worker.ready else "loading",
                 ),
             )
         )

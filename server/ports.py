@@ -139,7 +139,7 @@ class ModelView(Protocol):
 
     @property
     def card(self) -> job_pb2.ModelCard:
-        """What its workers announced last."""
+        """That of the worker that became ready last, as long as it lives; then of another one."""
         ...
 
     @property

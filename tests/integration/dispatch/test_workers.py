@@ -1,5 +1,7 @@
 """Workers and models as they are announced and seen."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
@@ -128,3 +130,60 @@ async def test_the_clock_of_a_worker_is_that_of_redis(
     with redis_server.client() as client:
         seconds, micros = client.time()
     assert queue.now_ms() == pytest.approx(seconds * 1000 + micros / 1000, abs=500)
+
+
+async def shown(store: JobStore) -> ModelCard:
+    look = await store.look(MODEL)
+    assert look is not None
+    return look.card
+
+
+V1 = ModelCard(name=MODEL, version="1", labels=["red", "green"])
+V2 = ModelCard(name=MODEL, version="2", labels=["green", "red"])
+
+
+@pytest.fixture
+def newer(redis_server: RedisServer) -> Iterator[WorkQueue]:
+    with queue_for(redis_server, "worker-2") as queue:
+        yield queue
+
+
+async def test_a_version_that_never_serves_is_not_shown(
+    store: JobStore, queue: WorkQueue, newer: WorkQueue
+) -> None:
+    # At first there is nothing better.
+    queue.announce(WorkerCard(worker="worker-1"), V1, has_changed=True)
+    assert await shown(store) == V1
+    queue.announce(WorkerCard(worker="worker-1", ready=True), V1, has_changed=True)
+    newer.announce(WorkerCard(worker="worker-2"), V2, has_changed=True)
+    assert await shown(store) == V1
+    newer.leave()
+    assert await shown(store) == V1
+
+
+@pytest.mark.parametrize("has_left", [True, False])
+async def test_of_two_versions_that_serve_the_newer_one_is_shown_until_its_end(
+    redis_server: RedisServer,
+    store: JobStore,
+    queue: WorkQueue,
+    newer: WorkQueue,
+    *,
+    has_left: bool,
+) -> None:
+    old, new = (WorkerCard(worker=name, ready=True) for name in ("worker-1", "worker-2"))
+    queue.announce(old, V1, has_changed=True)
+    newer.announce(new, V2, has_changed=True)
+    for _ in range(2):
+        queue.announce(old, V1, has_changed=False)
+        newer.announce(new, V2, has_changed=False)
+        assert await shown(store) == V2
+    if has_left:
+        newer.leave()
+    with redis_server.client() as client:
+        assert 0 < client.pttl(keys.card_of(MODEL)) <= keys.WORKER_TTL_MS
+        client.delete(keys.card_of(MODEL))  # what its silence will do
+    queue.announce(old, V1, has_changed=False)
+    assert await shown(store) == V1
+    # It is not its turn any more, should it only have been silent.
+    newer.announce(new, V2, has_changed=False)
+    assert await shown(store) == V1

@@ -846,7 +846,9 @@ class Model(_message.Message):
     name: _builtins.str
     """Name, as in `PredictRequest.model`."""
     version: _builtins.str
-    """Version that was announced last."""
+    """Version that all of this is about: of the worker that became ready last, and
+    when that one has ended, of another one that is ready.
+    """
     engine: _builtins.str
     """What runs it, such as `tensorflow`."""
     class_count: _builtins.int

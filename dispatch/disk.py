@@ -73,7 +73,10 @@ class Disk:
         if says_too_early(info, policy):
             await self._sleep(FSYNC_BEGINS_S)
             mark: Command = ("SET", keys.SYNC_MARK, 1, "PX", keys.SYNC_MARK_TTL_MS)
-            _, synced = await self._line.call(mark, _WAIT, timeout_s=wait_s)
+            marked, synced = await self._line.call(mark, _WAIT, timeout_s=wait_s)
+            # Refused, as when memory is full, it left nothing to wait for.
+            if isinstance(marked, ResponseError):
+                raise OutcomeUnknown("the broker has refused a second write") from marked
             _check(synced)
         return replies
 

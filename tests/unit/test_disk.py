@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
+from dispatch import keys
 from dispatch.disk import FSYNC_BEGINS_S, Disk, says_too_early
 from dispatch.errors import DurabilityUnavailable, OutcomeUnknown
 from dispatch.scripts import Command
@@ -27,6 +28,7 @@ class FakeLine:
         self.info = info
         self.policy = policy
         self.probe: Any = [1, 0]
+        self.marked: Any = b"OK"
         self.synced: list[Any] = []
         """What WAITAOF answers after writes, one after the other; then that it is done."""
         self.said: list[str] = []
@@ -51,7 +53,7 @@ class FakeLine:
         if name == "WAITAOF":
             is_probe = arguments[2] == 1
             return self.probe if is_probe else (self.synced.pop(0) if self.synced else [1, 0])
-        return f"done {arguments[0]}"
+        return self.marked if arguments[0] == keys.SYNC_MARK else f"done {arguments[0]}"
 
     def writes(self) -> list[str]:
         return [each for each in self.said if each.startswith("SET")]
@@ -103,6 +105,13 @@ async def test_a_disk_that_has_not_confirmed_in_time_leaves_it_unknown(
 ) -> None:
     line = FakeLine(VALKEY)
     line.synced = [[1, 0], unsynced] if is_second else [unsynced]
+    with pytest.raises(OutcomeUnknown):
+        await write(line)
+
+
+async def test_a_second_write_that_was_refused_shows_nothing() -> None:
+    line = FakeLine(VALKEY)
+    line.marked = OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
     with pytest.raises(OutcomeUnknown):
         await write(line)
 

@@ -47,6 +47,7 @@ class RespConnection(asyncio.Protocol):
         self._parser = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=error_of)
         self._exchanges: deque[_Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._transport: asyncio.Transport | None = None
         self._closed = self._loop.create_future()
 
@@ -68,10 +69,11 @@ class RespConnection(asyncio.Protocol):
         if transport is None:
             raise ConnectionBroke("the connection is closed")
         done = self._loop.create_future()
-        now = self._loop.time()
-        self._exchanges.append(_Exchange(len(commands), done, now + timeout_s))
-        if self._timer is None:
-            self._timer = self._loop.call_later(timeout_s, self._look_at_clock)
+        give_up_at = self._loop.time() + timeout_s
+        self._exchanges.append(_Exchange(len(commands), done, give_up_at))
+        # It may run for an exchange that had more time, and was answered.
+        if self._timer is None or give_up_at < self._wakes_at:
+            self._wake_at(give_up_at)
         transport.writelines(packed(commands))
         return done
 
@@ -120,15 +122,21 @@ class RespConnection(asyncio.Protocol):
             if not exchange.done.done():
                 exchange.done.set_result(exchange.replies)
 
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = when
+        self._timer = self._loop.call_at(when, self._look_at_clock)
+
     def _look_at_clock(self) -> None:
         """Break the connection if the oldest reply is overdue, else look again when it is."""
         # One timer that is late and seldom, instead of one for each exchange.
         self._timer = None
         if not self._exchanges:
             return
-        left_s = self._exchanges[0].give_up_at - self._loop.time()
-        if left_s > 0:
-            self._timer = self._loop.call_later(left_s, self._look_at_clock)
+        give_up_at = self._exchanges[0].give_up_at
+        if give_up_at > self._loop.time():
+            self._wake_at(give_up_at)
         else:
             self._fail("the broker was silent for too long")
             self.abort()

@@ -226,6 +226,22 @@ async def test_a_silent_broker_is_a_broken_one() -> None:
         assert [type(error) for error in errors] == [OutcomeUnknown] * 2
 
 
+async def test_a_call_has_no_more_time_than_its_own_after_one_that_had_more() -> None:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"+PONG\r\n")
+        await always(b"")(reader, writer)
+
+    async with (
+        server_that(behave) as port,
+        line_to(f"redis://127.0.0.1:{port}", reply_timeout_s=0.05) as line,
+        asyncio.timeout(LONG_S / 3),
+    ):
+        assert await line.call(PING, timeout_s=LONG_S) == [b"PONG"]
+        with pytest.raises(OutcomeUnknown):
+            await line.call(PING)
+
+
 async def test_a_cancelled_call_breaks_the_connection() -> None:
     closed = asyncio.Event()
     asked = asyncio.Event()

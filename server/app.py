@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -85,10 +85,18 @@ async def serve(
             await reader.listen(model)
             metrics.begin_at_zero(model, ("queue",), infers=False)
 
+        done = DoneWatch(partial(DoneStream, settings.redis_url), tasks)
+        stack.callback(done.stop)
+
+        async def listen_to_no_other(models: Collection[str]) -> None:
+            done.watch_no_other(models)
+            await reader.listen_to_no_other(models)
+
         fleet = Fleet(
             store,
             link,
             listen,
+            listen_to_no_other,
             default_model=settings.default_model,
             no_worker_grace_s=settings.no_worker_grace_s,
         )
@@ -117,8 +125,6 @@ async def serve(
         stack.enter_context(front_end_metrics.shown(pending, stats, link))
         if metrics.are_wanted(settings.metrics_address):
             stack.enter_context(stats.watched())
-        done = DoneWatch(partial(DoneStream, settings.redis_url), tasks)
-        stack.callback(done.stop)
         for part in (
             *(writer, fleet, LostJobs(store, pending, writer)),
             *(operation_store, OverdueOperations(operation_store, fleet), letters, stats),

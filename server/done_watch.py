@@ -1,7 +1,7 @@
 """Wakes those who wait for operations, wherever these end."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 
 from dispatch.done_stream import DoneStream
@@ -12,7 +12,10 @@ RETRY_PAUSE_S = 0.1
 
 
 class DoneWatch:
-    """One task per model, from the first call on that waits for an operation of it."""
+    """One task per model, from the first call on that waits for an operation of it.
+
+    It ends when the model is forgotten.
+    """
 
     def __init__(self, stream_of: Callable[[str], DoneStream], tasks: asyncio.TaskGroup) -> None:
         """Watch nothing yet.
@@ -41,12 +44,22 @@ class DoneWatch:
                 del self._waiting[key]
 
     async def watch(self, model: str) -> None:
-        """Return when the news of a model are being read: what ends later is not missed."""
+        """Return when the news of a model are being read: what ends later is not missed.
+
+        Only for those who `expect` an operation of it.
+        """
         if model not in self._tasks:
             self._is_watching[model] = asyncio.Event()
             task = self._owner.create_task(self._read(model), name=f"done:{model}")
             self._tasks[model] = task
         await self._is_watching[model].wait()
+
+    def watch_no_other(self, models: Collection[str]) -> None:
+        """Watch other models no longer, unless somebody waits for an operation of them."""
+        wanted = {*models, *(model for model, _ in self._waiting)}
+        for model in self._tasks.keys() - wanted:
+            self._tasks.pop(model).cancel()
+            del self._is_watching[model]
 
     def stop(self) -> None:
         """Watch no more."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,6 +75,7 @@ class Fleet:
         store: JobStore,
         link: Link,
         listen: Callable[[str], Awaitable[None]],
+        listen_to_no_other: Callable[[Collection[str]], Awaitable[None]],
         *,
         default_model: str,
         no_worker_grace_s: float,
@@ -85,12 +86,14 @@ class Fleet:
             store: where to look.
             link: whether Redis can be reached.
             listen: makes replies of a model arrive; called before the model is shown.
+            listen_to_no_other: ends that for all models but these; called with all that are shown.
             default_model: what an empty name means; empty: the only model.
             no_worker_grace_s: how long calls are accepted after the last worker has gone.
         """
         self._store = store
         self._link = link
         self._listen = listen
+        self._listen_to_no_other = listen_to_no_other
         self._default_model = default_model
         self._no_worker_grace_s = no_worker_grace_s
         self._views: dict[str, ModelView] = {}
@@ -224,9 +227,12 @@ class Fleet:
                 views[name] = self._views[name]
         has_changed = views != self._views or not self._is_fresh
         self._views = views
+        self._rates = {name: self._rates[name] for name in views}
+        self._last_ready = {name: self._last_ready[name] for name in views}
         self._is_fresh = True
         if has_changed:
             self._notify()
+        await self._listen_to_no_other(views)
 
     def _may_come_back(self, name: str) -> bool:
         """Whether a model that Redis does not know any more may have a worker that lives.

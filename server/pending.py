@@ -136,6 +136,10 @@ class PendingReplies:
         waiter = self._waiters.get(job_id)
         return waiter is not None and not waiter.reply.done()
 
+    def waits_for(self, model: str) -> bool:
+        """Return whether any call waits for a reply of this model."""
+        return any(each.submission.job.model == model for each in self._waiters.values())
+
     def waiting_longer_than(self, seconds: float) -> list[Waiter]:
         """Return those who have waited that long, the oldest first."""
         since = time.monotonic() - seconds

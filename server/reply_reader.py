@@ -1,6 +1,7 @@
 """One task per model that reads this process's replies and hands them over."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import aclosing, suppress
 
 from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
@@ -62,6 +63,19 @@ class ReplyReader:
             await stream.aclose()
             raise
         self._tasks[model] = self._owner.create_task(self._read(stream), name=f"replies:{model}")
+
+    async def listen_to_no_other(self, models: Collection[str]) -> None:
+        """Read the replies of other models no longer, unless calls still wait for some."""
+        ended = [
+            self._tasks.pop(model)
+            for model in list(self._tasks)
+            if model not in models and not self._pending.waits_for(model)
+        ]
+        for task in ended:
+            task.cancel()
+        if ended:
+            # The last thing it does is to delete the stream, which the model may need again.
+            await asyncio.wait(ended)
 
     def stop(self) -> None:
         """Stop reading."""

@@ -20,7 +20,7 @@ class FakeStream:
         self.may_open = asyncio.Event()
         self.may_open.set()
         self.opened = 0
-        self.is_closed = False
+        self.closed = asyncio.Event()
         self._news: asyncio.Queue[list[str] | DespachoError] = asyncio.Queue()
 
     async def open(self) -> None:
@@ -34,7 +34,7 @@ class FakeStream:
         return news
 
     async def aclose(self) -> None:
-        self.is_closed = True
+        self.closed.set()
 
     def end(self, *operation_ids: str) -> None:
         self._news.put_nowait(list(operation_ids))
@@ -164,4 +164,23 @@ async def test_nothing_is_kept_of_those_who_have_stopped_waiting() -> None:
 async def test_stopping_closes_the_streams() -> None:
     async with house() as here:
         await here.watch.watch("m")
-    assert here.stream().is_closed
+    assert here.stream().closed.is_set()
+
+
+async def test_a_model_that_is_gone_is_watched_until_nobody_waits_for_it() -> None:
+    async with house() as here:
+        with here.watch.expect("m", "1") as one:
+            await here.watch.watch("m")
+            here.watch.watch_no_other([])
+            here.stream().end("1")
+            await one.wait()
+        here.watch.watch_no_other(["m"])
+        assert not here.stream().closed.is_set()
+        here.watch.watch_no_other([])
+        await here.stream().closed.wait()
+        # It may come back.
+        with here.watch.expect("m", "2") as two:
+            await here.watch.watch("m")
+            here.stream().end("2")
+            await two.wait()
+    assert here.asked == ["m", "m"]

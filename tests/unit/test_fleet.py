@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -51,10 +52,12 @@ class House:
         self.heard: list[str] = []
         self.link = Link()
         self.link.restored()
+        self.kept: list[str] = []
         self.fleet = Fleet(
             self.store,  # type: ignore[arg-type]
             self.link,
             self.listen,
+            self.listen_to_no_other,
             default_model=default_model,
             no_worker_grace_s=grace_s,
         )
@@ -66,6 +69,9 @@ class House:
         while not self.fleet.is_current:
             await self.fleet.changed()
             self.link.restored()
+
+    async def listen_to_no_other(self, names: Collection[str]) -> None:
+        self.kept = list(names)
 
 
 async def test_before_the_first_look_nothing_can_be_said() -> None:
@@ -199,8 +205,10 @@ async def test_a_model_that_redis_lost_stays_while_a_worker_may_announce_it_agai
     now_s += 2.9
     await house.fleet.refresh()
     house.fleet.check_can_answer("m")
+    assert house.kept == ["m"]
     now_s += 0.2
     await house.fleet.refresh()
+    assert house.kept == []
     with pytest.raises(ModelNotFound):
         house.fleet.get("m")
 
@@ -215,3 +223,18 @@ async def test_a_model_without_a_worker_is_forgotten_at_once() -> None:
     await house.fleet.refresh()
     with pytest.raises(ModelNotFound):
         house.fleet.get("m")
+
+
+async def test_a_model_that_was_forgotten_begins_anew() -> None:
+    house = House(grace_s=60)
+    house.store.put("m", READY)
+    await house.fleet.refresh()
+    house.store.put("m")
+    await house.fleet.refresh()
+    house.store.looks.clear()
+    await house.fleet.refresh()
+    assert not house.fleet._rates
+    assert not house.fleet._last_ready
+    house.store.put("m")
+    await house.fleet.refresh()
+    house.fleet.check_can_answer("m")

@@ -149,6 +149,12 @@ async def test_a_model_is_forgotten_when_its_last_worker_has_stopped(stack: Stac
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin.ForgetModel(forget, timeout=5)
     assert reason_of(caught.value) == "MODEL_NOT_FOUND"
+    # Nor does the front-end read what nobody can write any more.
+    with stack.redis.client() as client:
+        await stack.until(lambda: not client.keys(keys.replies(MODEL, "*")), 5)
+        await stack.until(
+            lambda: not [each for each in client.client_list() if each["cmd"] == "xread"], 5
+        )
     # Served again, it is known again, and calls are answered.
     stack.start_worker()
     await stack.until_ready()

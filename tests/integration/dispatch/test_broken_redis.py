@@ -86,6 +86,7 @@ async def test_a_killed_redis_is_an_error_at_once_and_loses_nothing(own_redis: R
             await replies.open()
             await enqueue(store, sent)
             (claim,) = take(queue)
+            own_redis.wait_until_written()
             own_redis.kill()
             with pytest.raises((BrokerUnavailable, OutcomeUnknown)):
                 await enqueue(store, submission())

@@ -1,13 +1,15 @@
 """What the keeper tells, and whom, while the broker comes and goes."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import structlog
 
-from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
+from despacho.job.v1.job_pb2 import Job, ModelCard, WorkerCard
 from dispatch.errors import BrokerUnavailable
+from dispatch.jobs import Claim, Priority
 from worker import keeper as module
 from worker.in_hand import InHand
 from worker.keeper import Keeper
@@ -24,6 +26,12 @@ class FakeQueue:
     def __init__(self, away: int = 0) -> None:
         self.away = away
         self.heard: list[WorkerCard] = []
+        self.renewed: list[list[str]] = []
+        self.taken_over: set[str] = set()
+
+    def renew(self, claims: Sequence[Claim]) -> set[str]:
+        self.renewed.append([claim.entry_id for claim in claims])
+        return self.taken_over
 
     def announce(self, worker: WorkerCard, model: ModelCard, **_: Any) -> float:
         assert model.name == "m"
@@ -36,14 +44,41 @@ class FakeQueue:
         return 0.001
 
 
-def keeper_of(queue: FakeQueue) -> Keeper:
-    in_hand = InHand(max_jobs=1, max_bytes=1)
-    return Keeper(queue, in_hand, WorkDone(), ModelCard(name="m"))  # type: ignore[arg-type]
+def keeper_of(queue: FakeQueue, *held: Claim) -> tuple[Keeper, InHand]:
+    in_hand = InHand(max_jobs=2, max_bytes=100)
+    in_hand.add(held)
+    keeper = Keeper(queue, in_hand, WorkDone(), ModelCard(name="m"))  # type: ignore[arg-type]
+    return keeper, in_hand
+
+
+def claim(entry_id: str) -> Claim:
+    return Claim(Job(), b"", Priority.NORMAL, entry_id, 1, 0, 10)
+
+
+def test_each_beat_renews_what_is_in_hand_until_others_have_it() -> None:
+    queue = FakeQueue()
+    first, second = claim("1-0"), claim("2-0")
+    keeper, in_hand = keeper_of(queue, first, second)
+    keeper.beat()
+    queue.taken_over = {"1-0"}
+    keeper.beat()
+    assert in_hand.is_lost(first)
+    assert not in_hand.is_lost(second)
+    keeper.beat()
+    assert queue.renewed == [["1-0", "2-0"], ["1-0", "2-0"], ["2-0"]]
+
+
+def test_leases_are_renewed_though_the_broker_does_not_hear_of_the_worker() -> None:
+    queue = FakeQueue(away=1)
+    keeper, _ = keeper_of(queue, claim("1-0"))
+    with pytest.raises(BrokerUnavailable):
+        keeper.beat()
+    assert queue.renewed == [["1-0"]]
 
 
 def test_a_worker_is_ready_only_when_the_broker_has_heard_of_it() -> None:
     queue = FakeQueue()
-    keeper = keeper_of(queue)
+    keeper, _ = keeper_of(queue)
     listed: list[WorkerCard] = []
     keeper.beat()
     keeper.set_ready(lambda: listed.append(queue.heard[-1]))
@@ -60,7 +95,7 @@ def test_a_worker_is_ready_only_when_the_broker_has_heard_of_it() -> None:
 def test_an_outage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0)
     queue = FakeQueue(away=20)
-    keeper = keeper_of(queue)
+    keeper, _ = keeper_of(queue)
     is_back = threading.Event()
     keeper.set_ready(is_back.set)
     with structlog.testing.capture_logs() as lines:

@@ -51,10 +51,12 @@ async def test_calls_of_one_connection_have_a_limit_and_others_do_not_wait() -> 
 
 async def test_an_old_connection_is_replaced_and_its_calls_end_first() -> None:
     async with front_end(max_connection_age_s=0.2) as front:
-        held: Any = front.stub.Predict(HELD, timeout=LIMIT_S)
+        held = asyncio.ensure_future(front.stub.Predict(HELD, timeout=LIMIT_S))
         await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
         # Sent away, and with nothing to do on a new connection.
         await until_not(front.channel, grpc.ChannelConnectivity.READY)
+        ended, _ = await asyncio.wait([held], timeout=0.5)
+        assert not ended
         front.relay.release_all()
         assert (await held).predictions
         # A connection may grow old in the very moment of a call.

@@ -19,6 +19,7 @@ from tests.credentials import Authority, Keys
 from tests.front_end import LIMIT_S, front_end
 from tests.processes import ROOT
 from tests.redis_server import free_port
+from tests.stoppable import Stoppable
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -87,24 +88,26 @@ async def test_only_health_is_served_there(guarded: dict[str, Any]) -> None:
 
 async def test_it_answers_while_the_server_drains() -> None:
     probed = f"127.0.0.1:{free_port()}"
-    async with grpc.aio.insecure_channel(probed) as channel:
+    context = front_end(health_address=probed, drain_s=LIMIT_S, drain_notice_s=LIMIT_S)
+    async with (
+        Stoppable(context) as running,
+        grpc.aio.insecure_channel(probed) as channel,
+        grpc.aio.insecure_channel(running.front.address) as callers,
+    ):
+        relay = running.front.relay
         health = HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="readiness")
-        running = front_end(health_address=probed, drain_s=LIMIT_S, drain_notice_s=LIMIT_S)
-        front = await running.__aenter__()
-        # A channel of its own: that of the context ends first, and its calls with it.
-        async with grpc.aio.insecure_channel(front.address) as callers:
-            stub = PredictionServiceStub(callers)
-            held: Any = stub.Predict(pb.PredictRequest(image=b"hold"), timeout=LIMIT_S)
-            await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
-            watch: Any = health.Watch(request, wait_for_ready=True, timeout=LIMIT_S)
-            assert (await watch.read()).status == SERVING
-            end = asyncio.create_task(running.__aexit__(None, None, None))
-            assert (await watch.read()).status == NOT_SERVING
-            assert (await health.Check(request, timeout=LIMIT_S)).status == NOT_SERVING
-            front.relay.release_all()
-            assert (await held).predictions
-            await end
+        stub = PredictionServiceStub(callers)
+        held: Any = stub.Predict(pb.PredictRequest(image=b"hold"), timeout=LIMIT_S)
+        await relay.notice.until(lambda: len(relay.submitted) == 1)
+        watch: Any = health.Watch(request, wait_for_ready=True, timeout=LIMIT_S)
+        assert (await watch.read()).status == SERVING
+        end = running.stop()
+        assert (await watch.read()).status == NOT_SERVING
+        assert (await health.Check(request, timeout=LIMIT_S)).status == NOT_SERVING
+        relay.release_all()
+        assert (await held).predictions
+        await end
 
 
 async def test_a_taken_address_is_a_clear_error() -> None:

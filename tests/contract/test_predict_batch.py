@@ -1,8 +1,7 @@
 """What callers of `PredictionService.PredictBatch` may rely on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -15,6 +14,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.validation import MAX_BATCH_IMAGES
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
+from tests.stoppable import Stoppable
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -252,61 +252,50 @@ async def test_batches_that_this_server_has_no_room_for_are_refused() -> None:
         assert len(await all_of(front, batch(b"x" * 50, b"x" * 50))) == 2
 
 
-class Stopping:
-    """A front-end with a batch on it that begins to stop."""
+def stoppable(drain_s: float) -> Stoppable:
+    return Stoppable(front_end(stream_window=3, drain_notice_s=drain_s / 2, drain_s=drain_s))
 
-    def __init__(self) -> None:
-        self.stack = AsyncExitStack()
 
-    async def begin(
-        self, drain_s: float, is_begun: Callable[[FrontEnd], bool]
-    ) -> tuple[FrontEnd, "asyncio.Task[list[int]]", list[BaseException]]:
-        front = await self.stack.enter_async_context(
-            front_end(stream_window=3, drain_notice_s=drain_s / 2, drain_s=drain_s)
-        )
-        # Its own connection: the one of the front-end is closed before the server.
-        channel = grpc.aio.insecure_channel(front.address)
-        failures: list[BaseException] = []
+async def begun(front: FrontEnd) -> tuple["asyncio.Task[list[int]]", list[BaseException]]:
+    """Send a batch that is held, on a channel of its own; return what will come of it."""
+    channel = grpc.aio.insecure_channel(front.address)
+    failures: list[BaseException] = []
 
-        async def answered() -> list[int]:
-            held = [f"hold-{number}".encode() for number in range(5)]
-            call = PredictionServiceStub(channel).PredictBatch(batch(*held), timeout=LIMIT_S)
-            indices = []
-            async with channel:
-                try:
-                    async for response in call:
-                        assert response.HasField("response") or (
-                            reason(response.failure) == "DRAINING"
-                        )
-                        indices.append(response.index)
-                except grpc.aio.AioRpcError as error:
-                    failures.append(error)
-            return indices
+    async def answered() -> list[int]:
+        held = [f"hold-{number}".encode() for number in range(5)]
+        call = PredictionServiceStub(channel).PredictBatch(batch(*held), timeout=LIMIT_S)
+        indices = []
+        async with channel:
+            try:
+                async for response in call:
+                    assert response.HasField("response") or (reason(response.failure) == "DRAINING")
+                    indices.append(response.index)
+            except grpc.aio.AioRpcError as error:
+                failures.append(error)
+        return indices
 
-        task = asyncio.create_task(answered())
-        await front.relay.notice.until(lambda: is_begun(front))
-        return front, task, failures
+    task = asyncio.create_task(answered())
+    await front.relay.notice.until(lambda: len(front.relay.submitted) == 3)
+    return task, failures
 
 
 async def test_a_draining_server_answers_all_images_of_a_batch() -> None:
-    stopping = Stopping()
-    front, answered, failures = await stopping.begin(
-        LIMIT_S, lambda front: len(front.relay.submitted) == 3
-    )
-    end = asyncio.create_task(stopping.stack.aclose())
-    front.relay.release_all()
-    assert sorted(await answered) == [0, 1, 2, 3, 4]
-    assert failures == []
-    async with asyncio.timeout(LIMIT_S):
-        await end
+    async with stoppable(LIMIT_S) as running:
+        answered, failures = await begun(running.front)
+        end = running.stop()
+        running.front.relay.release_all()
+        assert sorted(await answered) == [0, 1, 2, 3, 4]
+        assert failures == []
+        async with asyncio.timeout(LIMIT_S):
+            await end
 
 
 async def test_a_batch_that_does_not_end_in_time_is_cut_off_with_a_reason() -> None:
-    stopping = Stopping()
-    _, answered, failures = await stopping.begin(0.4, lambda front: len(front.relay.submitted) == 3)
-    async with asyncio.timeout(LIMIT_S):
-        await stopping.stack.aclose()
-    assert sorted(await answered) == [0, 1, 2]
+    async with stoppable(0.4) as running:
+        answered, failures = await begun(running.front)
+        async with asyncio.timeout(LIMIT_S):
+            await running.stop()
+        assert sorted(await answered) == [0, 1, 2]
     [failure] = failures
     assert isinstance(failure, grpc.aio.AioRpcError)
     assert reason(status_of(failure)) == "DRAINING"

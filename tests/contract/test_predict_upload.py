@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,6 +13,7 @@ from dispatch.jobs import Priority
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
+from tests.stoppable import Stoppable
 
 if TYPE_CHECKING:
     Call = grpc.aio.StreamUnaryCall[pb.PredictUploadRequest, pb.PredictUploadResponse]
@@ -302,12 +302,12 @@ async def test_an_upload_that_this_server_has_no_room_for_is_refused(
 
 
 async def test_a_draining_server_answers_complete_uploads_and_refuses_others() -> None:
-    stack = AsyncExitStack()
-    front = await stack.enter_async_context(
-        front_end(drain_notice_s=LIMIT_S / 2, drain_s=LIMIT_S, max_receiving_bytes=10)
-    )
-    # Its own connection: the one of the front-end is closed before the server.
-    async with grpc.aio.insecure_channel(front.address) as channel:
+    context = front_end(drain_notice_s=LIMIT_S / 2, drain_s=LIMIT_S, max_receiving_bytes=10)
+    async with (
+        Stoppable(context) as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+    ):
+        front = running.front
         stub: Any = PredictionServiceStub(channel)
         complete = stub.PredictUpload(iter([options(), chunk(b"hold")]), timeout=LIMIT_S)
         await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
@@ -315,7 +315,7 @@ async def test_a_draining_server_answers_complete_uploads_and_refuses_others() -
         await partial.write(options())
         await partial.write(chunk(b"x" * 10))
         await until_refused(front)
-        end = asyncio.create_task(stack.aclose())
+        end = running.stop()
         error = await refusal_of(partial)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert reason(error) == "DRAINING"

@@ -18,31 +18,23 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.binding import CannotListen
-from tests.front_end import LIMIT_S, FrontEnd, front_end
+from tests.front_end import LIMIT_S, front_end
 from tests.raw_call import message, raw_call
+from tests.stoppable import Stoppable
 
 
-class Stoppable:
-    """A front-end whose end can be waited for while calls are still made."""
+def stoppable() -> Stoppable:
+    # The notice never runs out by itself here: only the last call ends it.
+    return Stoppable(front_end(drain_notice_s=LIMIT_S, drain_s=LIMIT_S))
 
-    def __init__(self, front: FrontEnd, stack: AsyncExitStack) -> None:
-        self.front = front
-        self._stack = stack
 
-    @classmethod
-    async def start(cls) -> "Stoppable":
-        stack = AsyncExitStack()
-        # The notice never runs out by itself here: only the last call ends it.
-        context = front_end(drain_notice_s=LIMIT_S, drain_s=LIMIT_S)
-        return cls(await stack.enter_async_context(context), stack)
-
-    async def stop(self, channel: grpc.aio.Channel) -> "asyncio.Task[None]":
-        """Begin to stop; return when `channel` can see it."""
-        watch = HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        end = asyncio.create_task(self._stack.aclose())
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        return end
+async def begin_to_stop(running: Stoppable, channel: grpc.aio.Channel) -> "asyncio.Task[None]":
+    """Return when `channel` can see that it stops."""
+    watch = HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    end = running.stop()
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    return end
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
@@ -53,14 +45,15 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 async def test_a_draining_server_finishes_calls_and_refuses_new_ones() -> None:
-    running = await Stoppable.start()
-    front = running.front
-    # Its own connection: the one of the front-end is closed before the server.
-    async with grpc.aio.insecure_channel(front.address) as channel:
+    async with (
+        stoppable() as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+    ):
+        front = running.front
         stub = PredictionServiceStub(channel)
         pending = asyncio.ensure_future(_predict(stub, b"hold"))
         await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
-        end = await running.stop(channel)
+        end = await begin_to_stop(running, channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Predict(pb.PredictRequest(image=b"late"), timeout=LIMIT_S)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -73,18 +66,17 @@ async def test_a_draining_server_finishes_calls_and_refuses_new_ones() -> None:
 
 
 async def test_a_draining_server_answers_whoever_had_begun_to_send() -> None:
-    running = await Stoppable.start()
-    front = running.front
     sent = message(pb.PredictRequest(image=b"late" * 1000).SerializeToString())
     async with (
-        grpc.aio.insecure_channel(front.address) as channel,
-        raw_call(front.address, "/prediction.v1.PredictionService/Predict") as call,
+        stoppable() as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+        raw_call(running.front.address, "/prediction.v1.PredictionService/Predict") as call,
     ):
         call.send(sent[:2000])
         await call.until_read()
         # One that came later, and is over, so that the server knows of the other as well.
         await _predict(PredictionServiceStub(channel), b"photo")
-        end = await running.stop(channel)
+        end = await begin_to_stop(running, channel)
         call.send(sent[2000:], is_last=True)
         assert b"worker-1" in await call.until(b"grpc-status")
         async with asyncio.timeout(LIMIT_S):
@@ -102,15 +94,17 @@ async def test_a_message_that_never_comes_holds_up_the_end_no_longer_than_calls(
 
 
 async def test_a_draining_server_sends_those_who_wait_for_operations_elsewhere() -> None:
-    running = await Stoppable.start()
-    front = running.front
-    async with grpc.aio.insecure_channel(front.address) as channel:
+    async with (
+        stoppable() as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+    ):
+        front = running.front
         submitted = await PredictionServiceStub(channel).SubmitPrediction(
             pb.SubmitPredictionRequest(image=b"image"), timeout=LIMIT_S
         )
         waiting = asyncio.ensure_future(_wait(channel, submitted.name))
         await front.operations.notice.until(lambda: front.operations.waiting == 1)
-        end = await running.stop(channel)
+        end = await begin_to_stop(running, channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await waiting
         assert reason(caught.value) == "DRAINING"
@@ -130,15 +124,17 @@ async def _predict(stub: PredictionServiceStub, image: bytes) -> pb.PredictRespo
 
 
 async def test_a_draining_server_answers_what_a_stream_has_sent_and_ends_it() -> None:
-    running = await Stoppable.start()
-    front = running.front
-    async with grpc.aio.insecure_channel(front.address) as channel:
+    async with (
+        stoppable() as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+    ):
+        front = running.front
         stub = PredictionServiceStub(channel)
         stream = stub.PredictStream(timeout=LIMIT_S)
         request = pb.PredictRequest(image=b"hold", request_id="held")
         await stream.write(pb.PredictStreamRequest(request=request))
         await front.relay.notice.until(lambda: len(front.relay.submitted) == 1)
-        end = await running.stop(channel)
+        end = await begin_to_stop(running, channel)
         front.relay.release_all()
         response = await stream.read()
         assert isinstance(response, pb.PredictStreamResponse)

@@ -1,7 +1,6 @@
 """What callers of `ModelStreamInfer` may rely on."""
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -11,6 +10,7 @@ from inference import grpc_predict_v2_pb2 as pb
 from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from tests.front_end import LIMIT_S, FrontEnd, front_end
 from tests.inference_requests import raw, streamed, stub_of
+from tests.stoppable import Stoppable
 
 
 async def test_a_stream_is_answered_in_the_order_of_its_requests(front: FrontEnd) -> None:
@@ -95,15 +95,16 @@ async def test_cancelling_a_stream_cancels_every_image_in_it(front: FrontEnd) ->
 
 
 async def test_a_draining_server_ends_a_stream_and_says_why() -> None:
-    running = AsyncExitStack()
     # The notice never runs out by itself here: only the last call ends it.
     context = front_end(drain_notice_s=LIMIT_S, drain_s=LIMIT_S)
-    front = await running.enter_async_context(context)
-    async with grpc.aio.insecure_channel(front.address) as channel:
+    async with (
+        Stoppable(context) as running,
+        grpc.aio.insecure_channel(running.front.address) as channel,
+    ):
         call = GRPCInferenceServiceStub(channel).ModelStreamInfer(timeout=LIMIT_S)
         await call.write(raw(b"a", id="1"))
         response = await call.read()
-        end = asyncio.create_task(running.aclose())
+        end = running.stop()
         assert isinstance(response, pb.ModelStreamInferResponse)
         assert response.infer_response.id == "1"
         with pytest.raises(grpc.aio.AioRpcError) as caught:

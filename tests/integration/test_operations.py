@@ -268,6 +268,13 @@ async def test_one_request_id_is_one_operation_at_any_front_end(stack: Stack) ->
     assert stack.inferred() == {(3, 3, 3): 1}
 
 
+def blocked_readers(stack: Stack) -> int:
+    """Return how many connections wait for something new in a stream that has no group."""
+    with stack.redis.client() as client:
+        found = client.client_list()
+    return sum(each["cmd"] == "xread" and "b" in each["flags"] for each in found)
+
+
 async def test_waiting_while_redis_is_away_is_an_error_only_at_the_end(stack: Stack) -> None:
     stack.start_server()
     worker = stack.start_worker()
@@ -275,8 +282,12 @@ async def test_waiting_while_redis_is_away_is_an_error_only_at_the_end(stack: St
     front = front_of(stack)
     worker.send(STALL)
     submitted = await front.submit((1, 1, 9))
-    waiting = asyncio.ensure_future(front.wait(submitted.name, timeout_s=4))
+    waiting = asyncio.ensure_future(front.wait(submitted.name, timeout_s=5))
+    # The reader of replies to calls, and the one of operations that have ended.
+    await stack.until(lambda: blocked_readers(stack) == 2, 10)
     await asyncio.to_thread(stack.redis.kill)
+    ended, _ = await asyncio.wait([waiting], timeout=2)
+    assert not ended
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await waiting
     assert reason_of(caught.value) == "BROKER_UNAVAILABLE"

@@ -136,7 +136,8 @@ async def test_a_call_that_expires_between_claim_and_decoding_is_not_decoded(
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    stack.start_server()
+    # Its own limit: the timer of a caller might end first, and then the call is cancelled.
+    stack.start_server(max_deadline_s=1)
     worker = stack.start(
         [
             *("-m", "tests.chaos.worker", stack.redis.url, str(stack.journal)),
@@ -146,7 +147,7 @@ async def test_a_call_that_expires_between_claim_and_decoding_is_not_decoded(
     )
     await stack.until_ready()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stack.stub().Predict(request_for((1, 2, 3)), timeout=1)
+        await stack.stub().Predict(request_for((1, 2, 3)), timeout=30)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     await asyncio.to_thread(gate.write_bytes, b"go on")
     wanted = expected(("avoided", "decode", "expired"))
@@ -161,7 +162,8 @@ async def test_a_front_end_has_a_page_too(stack: Stack) -> None:
 
 
 async def test_calls_that_end_in_the_queue_were_avoided(stack: Stack) -> None:
-    server = stack.start_server(metrics_address=FREE_PORT)
+    # Its own limit: the timer of a caller might end first, and then the call is cancelled.
+    server = stack.start_server(metrics_address=FREE_PORT, max_deadline_s=2)
     worker = stack.start_worker()
     await stack.until_ready()
     # One that is only stalled would be given jobs: its read waits in Redis.
@@ -171,7 +173,7 @@ async def test_calls_that_end_in_the_queue_were_avoided(stack: Stack) -> None:
     await stack.until(lambda: stack.entries() == 1, LIMIT_S)
     leaver.cancel()
     with pytest.raises(grpc.aio.AioRpcError):
-        await stub.Predict(request_for((4, 5, 6)), timeout=0.5)
+        await stub.Predict(request_for((4, 5, 6)), timeout=30)
     wanted = {("avoided", "queue", cause): 1 for cause in ("expired", "cancelled")}
 
     async def is_counted() -> bool:

@@ -147,12 +147,14 @@ async def test_a_taken_port_is_refused_with_several_processes_too(stack: Stack) 
 
 
 async def test_the_figures_of_all_processes_add_up(stack: Stack) -> None:
-    parent = start(stack, metrics_address="127.0.0.1:0", no_worker_grace_s=30)
+    # Its own limit: the timer of a caller might end first, and then the call is cancelled.
+    limits = {"max_deadline_s": 1, "no_worker_grace_s": 30}
+    parent = start(stack, metrics_address="127.0.0.1:0", **limits)
     worker = stack.start_worker(inference_ms=0)
     ready = await until_ready(stack)
     assert worker.terminate() == 0
     requests = [
-        stub.Predict(request_for(colour), timeout=0.5)
+        stub.Predict(request_for(colour), timeout=30)
         for stub, colour in zip(ready, colours(), strict=True)
     ]
     failed = await asyncio.gather(*requests, return_exceptions=True)

@@ -82,7 +82,7 @@ class Process:
         """How it ended; None while it runs."""
         return self._process.poll()
 
-    def wait_for_line(self, pattern: str, timeout_s: float = 20) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
         """Return the first match in its log; fail when it ends or takes too long."""
         limit = time.monotonic() + timeout_s
         with self._grew:

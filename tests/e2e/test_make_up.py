@@ -164,7 +164,7 @@ def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
         ["-m", "deploy", "worker", str(tmp_path / "colours-keras")], checkout.environment()
     )
     try:
-        worker.wait_for_line("worker ready", timeout_s=60)
+        worker.wait_for_line("worker ready")
         target = checkout.address()
         predict = [sys.executable, "-m", "client.cli", "predict", "-s", target, "--json"]
         green = [*predict, "--model", "colours-keras", str(tmp_path / "green.png")]

@@ -140,7 +140,7 @@ def test_a_worker_that_has_chosen_another_has_no_tensorflow_in_its_memory(
         },
     )
     try:
-        worker.wait_for_line("worker ready", 60)
+        worker.wait_for_line("worker ready")
         assert "engine agrees with TensorFlow" in worker.log
         maps = Path(f"/proc/{worker.pid}/maps")
         if maps.exists():
@@ -189,7 +189,7 @@ def test_a_worker_that_has_chosen_says_so(
     settings |= {"WORKER_ENGINE": "auto", "WORKER_PROCESSES": "1"}
     worker = Process(["-m", "worker"], settings)
     try:
-        worker.wait_for_line("worker ready", 60)
+        worker.wait_for_line("worker ready")
         with redis_server.client() as redis:
             card = ModelCard.FromString(redis.get(keys.card(MODEL)))
         assert f"{card.engine} {card.max_batch_size} False" == said[0]

@@ -28,7 +28,7 @@ def test_it_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signal
     environment = {"WORKER_MODEL": str(model_directory(tmp_path)), "WORKER_PROCESSES": "1"}
     worker = Process(["-c", MEASURES], environment)
     try:
-        worker.wait_for_line("measuring", 30)
+        worker.wait_for_line("measuring")
         worker.send(number)
         # By a handler of its own: the first process of a container has no other.
         assert worker.wait(10) == 0

@@ -5,6 +5,7 @@ model is small.
 """
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from google.longrunning.operations_pb2 import GetOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
+from dispatch import keys
 from prediction.v1 import prediction_pb2
 from tests.stack import Colour, Stack, colour_of, image_of, reason_of, request_for
 from tests.worker_process import CRASH, MODEL
@@ -79,15 +81,30 @@ async def test_calls_and_operations_are_never_in_one_batch(stack: Stack) -> None
     assert stack.inferred() == dict.fromkeys(calls(100) + operations(100), 1)
 
 
+def held(stack: Stack) -> Counter[bytes]:
+    """Return how many jobs each worker has in hand, or had when it was lost."""
+    found = Counter[bytes]()
+    with stack.redis.client() as client:
+        for stream in keys.job_streams(MODEL):
+            for each in client.xpending(stream, keys.GROUP)["consumers"]:
+                found[each["name"]] += int(each["pending"])
+    return found
+
+
 async def test_a_call_that_kills_workers_takes_no_operation_along(stack: Stack) -> None:
     stack.start_server()
-    workers = [stack.start_worker(inference_ms=20)]
+    # So slow that operations are left when the second comes to the call, a lease later.
+    first = stack.start_worker(inference_ms=500, batch=2)
     await stack.until_ready()
     await submit(stack, operations(100))
     poison = stack.stub().Predict(request_for(CRASH), timeout=LIMIT_S)
-    for _ in range(2):
-        await asyncio.to_thread(workers[-1].wait)
-        workers.append(stack.start_worker(inference_ms=20))
+    await asyncio.to_thread(first.wait)
+    left_behind = held(stack)
+    second = stack.start_worker(inference_ms=500, batch=2)
+    await asyncio.to_thread(second.wait, LIMIT_S)
+    assert stack.entries() > held(stack).total()
+    assert list((held(stack) - left_behind).values()) == [1]
+    stack.start_worker(inference_ms=20)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await poison
     assert reason_of(caught.value) == "JOB_POISONED"

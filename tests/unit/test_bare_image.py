@@ -53,8 +53,9 @@ def bare_data(data: bytes) -> bytes:
     return bare(data, max_pixels=MAX_PIXELS).data
 
 
-def test_metadata_of_a_jpeg_does_not_reach_its_decoder() -> None:
-    plain = encoded(noise(), "JPEG")
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_metadata_of_a_jpeg_does_not_reach_its_decoder(*, is_progressive: bool) -> None:
+    plain = encoded(noise(), "JPEG", progressive=is_progressive)
     extra = [
         segment(0xE1, b"Exif\x00\x00" + exif_of(6)),
         *(segment(0xE1, b"Exif\x00\x00x") for _ in range(1000)),
@@ -62,8 +63,37 @@ def test_metadata_of_a_jpeg_does_not_reach_its_decoder() -> None:
         segment(0xED, b"Photoshop 3.0\x00"),
         segment(0xFE, b"a comment"),
     ]
-    full = plain[:2] + b"".join(extra) + plain[2:] + b"and what comes after the end"
-    assert bare(full, max_pixels=MAX_PIXELS) == (plain, 6)
+    after = b"and what comes after the end"
+    full = plain[:2] + b"".join(extra) + plain[2:] + after
+    # Where there is only one scan, nobody looks for its end.
+    kept = plain if is_progressive else plain + after
+    assert bare(full, max_pixels=MAX_PIXELS) == (kept, 6)
+
+
+def with_a_scan_for_each_colour(image: Image.Image) -> bytes:
+    """Return a sequential JPEG as Pillow does not write it, made of three grey ones."""
+    greys = [encoded(channel, "JPEG") for channel in image.convert("YCbCr").split()]
+    head = greys[0][: greys[0].index(b"\xff\xda")]
+    frame = head.index(b"\xff\xc0")
+    size = head[frame + 5 : frame + 9]
+    colours = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    after = frame + 2 + int.from_bytes(head[frame + 2 : frame + 4], "big")
+    scans = [
+        segment(0xDA, bytes([1, number, 0, 0, 63, 0])) + grey[grey.index(b"\xff\xda") + 10 : -2]
+        for number, grey in enumerate(greys, 1)
+    ]
+    new_frame = segment(0xC0, b"\x08" + size + b"\x03" + colours)
+    return head[:frame] + new_frame + head[after:] + b"".join(scans) + b"\xff\xd9"
+
+
+def test_a_sequential_jpeg_of_several_scans_is_looked_at_to_its_end() -> None:
+    image = noise()
+    plain = with_a_scan_for_each_colour(image)
+    last = plain.rindex(b"\xff\xda")
+    full = plain[:last] + segment(0xFE, b"a comment") + plain[last:] + b"after the end"
+    assert bare_data(full) == plain
+    decoded = np.asarray(Image.open(io.BytesIO(plain)).convert("RGB")).astype(int)
+    assert abs(decoded - np.asarray(image)).mean() < 30
 
 
 def test_metadata_of_a_png_does_not_reach_its_decoder() -> None:

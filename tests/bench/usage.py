@@ -89,7 +89,9 @@ class Meter:
         before, after = self._machine, psutil.cpu_times()
         # As many as the workers count: a container may have fewer than the machine.
         had = self.seconds * usable_cores()
-        busy = sum(getattr(after, kind) - getattr(before, kind) for kind in ("user", "system"))
+        # Linux counts what runs with a lower priority apart; macOS has `nice`, and always 0.
+        kinds = ("user", "nice", "system")
+        busy = sum(getattr(after, kind, 0.0) - getattr(before, kind, 0.0) for kind in kinds)
         # Only Linux says what the host took.
         stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
         foreign = max(0.0, busy - sum(self.cpu_s.values()))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from telemetry import logs
+from worker.batch_cost import BatchCost
 from worker.engine import Engine
 from worker.model_directory import decoder, load_engine, open_model
 from worker.settings import WorkerSettings
@@ -40,13 +41,22 @@ def measured(
     }
 
 
-def loaded(name: str, threads: int) -> tuple[Any, Engine]:
-    """Return the worker's decoder, and an engine with the bundled model."""
+def loaded(name: str, threads: int, *, alone_threads: int = 0) -> tuple[Any, Engine]:
+    """Return the worker's decoder, and an engine with the bundled model, warm as a worker's is.
+
+    Args:
+        name: of the engine.
+        threads: of one inference.
+        alone_threads: of the inference of one image while nobody else of this machine computes.
+    """
     settings = WorkerSettings.model_validate({"engine": name})
     cache_dir = settings.cache_dir.expanduser()
     spec = open_model(settings.model, cache_dir).with_engine(settings.engine or None, None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
-    return decode, load_engine(spec, threads=threads, cache_dir=cache_dir)
+    engine = load_engine(spec, threads=threads, alone_threads=alone_threads, cache_dir=cache_dir)
+    # Some engines have a network for each size of batch, for those sizes that were tried.
+    BatchCost(spec.default_batch_size).measure(engine.warm_up)
+    return decode, engine
 
 
 def main() -> None:

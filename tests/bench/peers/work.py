@@ -15,6 +15,7 @@ from tests.bench.in_process import loaded
 from tests.bench.payloads import CLASSES
 from worker.engine import Engine, UInt8Array
 from worker.engines import null
+from worker.machine import usable_cores
 
 ENGINE: Final = "PEER_ENGINE"
 """`null`, or an engine of the bundled model."""
@@ -62,7 +63,9 @@ class Work:
         self._decode: Callable[[bytes], UInt8Array] = null.checked
         self._engine: Engine = null.NullEngine(CLASSES)
         if engine_name() != "null":
-            self._decode, self._engine = loaded(engine_name(), threads=1)
+            # As a worker of ours has it: a lone image gets all cores.
+            cores = usable_cores()
+            self._decode, self._engine = loaded(engine_name(), threads=1, alone_threads=cores)
 
     def best(self, images: Sequence[bytes]) -> list[Best]:
         """Return the best classes of each image."""

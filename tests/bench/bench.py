@@ -58,6 +58,7 @@ class Bench:
                 except Exception:
                     self.say(rig.last_words())
                     raise
+                self.settings |= rig.settings
 
     def interleave(
         self, loads: Sequence[Driven], *, rounds: int = 0, seconds: float = 0
@@ -140,8 +141,12 @@ def compared(
 
 
 def values_shown(values: Sequence[Value]) -> str:
-    """Return the spread of the rounds that count."""
-    return shown([each.value for each in counted(values)])
+    """Return the spread of the rounds that count, and say so if those are not all, or disturbed."""
+    found = counted(values)
+    text = shown([each.value for each in found])
+    if all(each.disturbance.is_too_much for each in found):
+        return f"{text}, disturbed"
+    return text if len(found) == len(values) else f"{text}, {len(found)} of {len(values)} rounds"
 
 
 def rate_ratio(ours: Run, theirs: Run) -> float:

@@ -49,21 +49,41 @@ def run_rows(runs: Sequence[Run]) -> list[list[str]]:
     groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.label, run.side, run.concurrency), []).append(run)
+    # All rounds of all sides, if a side has no calm one: calm ones of the others, beside
+    # disturbed ones of that, would compare nothing.
+    disturbed = {
+        (label, concurrency)
+        for (label, _, concurrency), group in groups.items()
+        if not any(map(is_calm, group))
+    }
     return [
-        [label, side, str(concurrency), *run_cells(group)]
+        [
+            *(label, side, str(concurrency)),
+            *run_cells(group, are_all=(label, concurrency) in disturbed),
+        ]
         for (label, side, concurrency), group in groups.items()
     ]
 
 
-def run_cells(group: Sequence[Run]) -> list[str]:
-    """Return the numbers of the rounds of one load, the undisturbed ones if there are any."""
-    calm = [run for run in group if not run.disturbance.is_too_much] or group
+def is_calm(run: Run) -> bool:
+    """Return whether it was not disturbed."""
+    return not run.disturbance.is_too_much
+
+
+def run_cells(group: Sequence[Run], *, are_all: bool) -> list[str]:
+    """Return the numbers of the rounds of one load.
+
+    Args:
+        group: its runs.
+        are_all: whether disturbed ones count as well.
+    """
+    calm = list(group) if are_all else list(filter(is_calm, group))
 
     def median(values: Iterable[float]) -> str:
         return significant(spread(list(values)).median)
 
     least, middle, most = map(significant, spread([run.rate for run in calm]))
-    disturbed = len(group) - sum(not run.disturbance.is_too_much for run in group)
+    disturbed = len(group) - sum(map(is_calm, group))
     return [
         f"{middle} [{least} - {most}]" + (f", {disturbed} disturbed" if disturbed else ""),
         median(run.p50_ms for run in calm),

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,8 @@ class Rig(WholeStack):
         self.model = MODEL
         self._numbers = itertools.count()
         self._starting: list[Process] = []
+        self.settings: dict[str, str] = {}
+        """What the parts were told that is not as by default, addresses aside."""
 
     def start(self, arguments: list[str], environment: dict[str, str]) -> Process:
         """Start a program of ours; its log goes to a file."""
@@ -50,6 +53,8 @@ class Rig(WholeStack):
 
     def front_end(self, **settings: object) -> Process:
         """Start a front-end; `address` is its own."""
+        # Workers take longer to start than calls would wait for the first.
+        self._note("front-end", {"no_worker_grace_s": 20, **settings})
         return self.start_server(
             **{"no_worker_grace_s": 20, "metrics_address": ANY_PORT, **settings}
         )
@@ -65,12 +70,18 @@ class Rig(WholeStack):
 
     def worker_environment(self, model: str | Path, **settings: object) -> dict[str, str]:
         """Return what a worker of a model is told."""
+        self._note("worker", settings)
         return {
             "REDIS_URL": self.redis.url,
             "WORKER_MODEL": str(model),
             "WORKER_METRICS_ADDRESS": ANY_PORT,
             **{f"WORKER_{name.upper()}": str(value) for name, value in settings.items()},
         }
+
+    def _note(self, part: str, settings: Mapping[str, object]) -> None:
+        for name, value in settings.items():
+            if name != "address":
+                self.settings[f"{part}, {name}"] = str(value)
 
     async def no_op(self) -> tuple[Process, Process]:
         """Start a front-end and a worker of the no-op model; return them when they are ready."""

@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.bench import h2load, loads
 from tests.bench.bench import compared, rate_ratio, values_shown
 from tests.bench.figures import growth, percentile, significant, spread
 from tests.bench.h2load import Load
+from tests.bench.in_process import loaded
 from tests.bench.loads import Shared, Side
 from tests.bench.report import line_cells, markdown_table, run_rows, text_report
 from tests.bench.results import (
@@ -29,6 +32,7 @@ from tests.bench.results import (
 )
 from tests.bench.scenario_apart import on_core
 from tests.bench.usage import Meter
+from worker.machine import usable_cores
 
 STOLEN = Disturbance(steal=0.2)
 
@@ -169,8 +173,33 @@ def test_ratios_are_taken_within_a_round_and_as_disturbed_as_the_worse_run() -> 
 
 def test_only_rounds_that_count_are_shown() -> None:
     stolen = values(0.1, disturbance=STOLEN)
-    assert values_shown([*values(0.8, 0.6, 0.7), *stolen]) == "0.700 [0.600 - 0.800]"
-    assert values_shown(stolen) == "0.100 [0.100 - 0.100]"
+    assert values_shown([*values(0.8, 0.6, 0.7), *stolen]) == "0.700 [0.600 - 0.800], 3 of 4 rounds"
+    assert values_shown(stolen) == "0.100 [0.100 - 0.100], disturbed"
+
+
+def test_calm_rounds_of_one_side_are_not_shown_beside_disturbed_ones_of_another() -> None:
+    ours = [run("ours", 130), run("ours", 60, 1, STOLEN), run("ours", 70, 2, STOLEN)]
+    theirs = [run("theirs", 80, number, STOLEN) for number in range(3)]
+    rates = {row[1]: row[3] for row in run_rows([*ours, *theirs])}
+    assert rates == {
+        "ours": "70.0 [60.0 - 130], 2 disturbed",
+        "theirs": "80.0 [80.0 - 80.0], 3 disturbed",
+    }
+
+
+def test_an_engine_in_process_knows_the_batches_that_a_worker_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    class Tried:
+        def warm_up(self, batch_sizes: Sequence[int]) -> None:
+            tried.extend(batch_sizes)
+            time.sleep(0.002)
+
+    monkeypatch.setattr("tests.bench.in_process.load_engine", lambda *_, **__: Tried())
+    loaded("openvino", threads=1)
+    assert {1, 2} <= set(tried)
 
 
 def test_a_load_is_shared_by_its_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -290,3 +319,20 @@ def test_a_child_that_ends_meanwhile_does_not_end_the_measurement() -> None:
             assert meter.rss_mb()["both"] > 0
         finally:
             parent.kill()
+
+
+def test_a_niced_program_disturbs_as_much_as_any_other() -> None:
+    """It takes half of a machine of two cores from whoever is measured."""
+    burning = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    with subprocess.Popen(["nice", "-n", "10", *burning], stdout=subprocess.PIPE) as foreign:
+        assert foreign.stdout is not None
+        foreign.stdout.readline()
+        try:
+            with Meter({}) as meter:
+                process = psutil.Process(foreign.pid)
+                used = process.cpu_times().user
+                while process.cpu_times().user < used + 0.5:
+                    time.sleep(0.01)
+        finally:
+            foreign.kill()
+    assert meter.disturbance.foreign * meter.seconds * usable_cores() > 0.3

@@ -193,10 +193,11 @@ class AsyncClient(OperationMethods):
     ) -> AsyncGenerator[StreamOutcome[KeyT], None]:
         """Label many images; yields outcomes as they come, in any order.
 
-        `images` is read in another task, and only as fast as the server takes
-        them. Nothing happens before the first `anext`. Leaving the loop cancels
-        what is in progress; with `contextlib.aclosing`, before the next line
-        runs. An image that fails yields its error, and the stream goes on.
+        `images` is read in another task, but for the first one of each call, and
+        only as fast as the server takes them. Nothing happens before the first
+        `anext`. Leaving the loop cancels what is in progress; with
+        `contextlib.aclosing`, before the next line runs. An image that fails yields
+        its error, and the stream goes on.
 
         The stream goes over one call; when `FEEDING_SHARE` of its time is used,
         over the next one. gRPC retries a call only until its first answer: after
@@ -223,7 +224,13 @@ class AsyncClient(OperationMethods):
         pairs = _asynchronous(images)
         try:
             while not ledger.is_exhausted:
-                async with aclosing(self._answers(pairs, ledger, timeout_s)) as answers:
+                # A call is for images: those that cannot be read need none.
+                first = await self._next_request(pairs, ledger)
+                for outcome in ledger.rejected():
+                    yield outcome
+                if first is None:
+                    continue
+                async with aclosing(self._answers(first, pairs, ledger, timeout_s)) as answers:
                     async for outcome in answers:
                         yield outcome
         except DespachoError as error:
@@ -273,7 +280,11 @@ class AsyncClient(OperationMethods):
         )
 
     async def _answers(
-        self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], timeout_s: float
+        self,
+        first: prediction_pb2.PredictStreamRequest,
+        pairs: AsyncIterator[tuple[KeyT, Image]],
+        ledger: StreamLedger[KeyT],
+        timeout_s: float,
     ) -> AsyncGenerator[StreamOutcome[KeyT], None]:
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
@@ -281,7 +292,7 @@ class AsyncClient(OperationMethods):
         sender = Sender()
         self._connection.check_open()
         call = self._connection.predictions.PredictStream(
-            sender.sending(self._requests(pairs, ledger, fed_at)), timeout=timeout_s
+            sender.sending(self._requests(first, pairs, ledger, fed_at)), timeout=timeout_s
         )
         try:
             with cancelled_alone(), translated(), as_the_server_said(call):
@@ -298,29 +309,44 @@ class AsyncClient(OperationMethods):
             sender.stop()
 
     async def _requests(
-        self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], fed_at: float
+        self,
+        first: prediction_pb2.PredictStreamRequest,
+        pairs: AsyncIterator[tuple[KeyT, Image]],
+        ledger: StreamLedger[KeyT],
+        fed_at: float,
     ) -> AsyncIterator[prediction_pb2.PredictStreamRequest]:
         """Read the caller's images, in the task that sends them."""
-        try:
-            async for key, image in pairs:
-                request_id = ledger.take(key)
-                try:
-                    encoded = await self._connection.load(image)
-                except DespachoError as error:
-                    if ledger.reject(request_id, error):
-                        # The end of this call shows it. Else the receiver would wait for an
-                        # answer, and the caller perhaps for this outcome.
-                        break
-                else:
-                    yield ledger.request(request_id, encoded)
-                if time.monotonic() >= fed_at:
-                    break
-            else:
-                ledger.finish()
-        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
-            # Raised later in the caller's task; here it would only be logged.
-            ledger.finish(error)
+        yield first
+        while not ledger.is_exhausted and time.monotonic() < fed_at:
+            request = await self._next_request(pairs, ledger)
+            if request is not None:
+                yield request
+            elif not ledger.expects_answers:
+                # The end of this call shows what was rejected. Else the receiver would wait for
+                # an answer, and the caller perhaps for this outcome.
+                break
         ledger.is_fed = True
+
+    async def _next_request(
+        self, pairs: AsyncIterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT]
+    ) -> prediction_pb2.PredictStreamRequest | None:
+        """Take an image; None: it was rejected, or there is none."""
+        request_id = ""
+        try:
+            key, image = await anext(pairs)
+            request_id = ledger.take(key)
+            encoded = await self._connection.load(image)
+        except StopAsyncIteration:
+            ledger.finish()
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            if request_id and isinstance(error, DespachoError):
+                ledger.reject(request_id, error)
+            else:
+                # Raised later, after the answers; in the task of gRPC's it would only be logged.
+                ledger.finish(error, request_id=request_id)
+        else:
+            return ledger.request(request_id, encoded)
+        return None
 
 
 async def _asynchronous(

@@ -68,19 +68,25 @@ class StreamLedger(Generic[KeyT]):
             )
         )
 
-    def reject(self, request_id: str, error: DespachoError) -> bool:
-        """Keep the outcome of an image that is not worth sending.
-
-        Returns:
-            Whether no answer is expected, with which the receiver would see this outcome.
-        """
+    def reject(self, request_id: str, error: DespachoError) -> None:
+        """Keep the outcome of an image that is not worth sending."""
         with self._moving:
             key = self._waiting.pop(request_id)
             self._rejected.append(StreamOutcome(key, error=error))
-            return not self._waiting
 
-    def finish(self, input_error: Exception | None = None) -> None:
-        """Note that there are no more images, or why there cannot be any."""
+    @property
+    def expects_answers(self) -> bool:
+        """Whether an answer will come, with which the receiver looks at what was rejected."""
+        return bool(self._waiting)
+
+    def finish(self, input_error: Exception | None = None, *, request_id: str = "") -> None:
+        """Note that there are no more images, or why there cannot be any.
+
+        Args:
+            input_error: what was raised.
+            request_id: of what was taken and is no image; empty: nothing was.
+        """
+        self._waiting.pop(request_id, None)
         self.input_error = input_error
         self.is_exhausted = True
 

@@ -187,11 +187,11 @@ class Client(OperationMethods):
     ) -> Generator[StreamOutcome[KeyT], None, None]:
         """Label many images; yields outcomes as they come, in any order.
 
-        `images` is read in another thread, and only as fast as the server takes
-        them. Nothing happens before the first `next`. Leaving the loop cancels
-        what is in progress. An image that fails yields its error, and the stream
-        goes on. Where `images` waits when the stream ends early, that thread waits
-        with it, takes one image more and drops it.
+        `images` is read in another thread, but for the first one of each call, and
+        only as fast as the server takes them. Nothing happens before the first
+        `next`. Leaving the loop cancels what is in progress. An image that fails
+        yields its error, and the stream goes on. Where `images` waits when the
+        stream ends early, that thread waits with it, takes one image more and drops it.
 
         The stream goes over one call; when `FEEDING_SHARE` of its time is used,
         over the next one. gRPC retries a call only until its first answer: after
@@ -218,7 +218,11 @@ class Client(OperationMethods):
         pairs = iter(images)
         try:
             while not ledger.is_exhausted:
-                yield from self._answers(pairs, ledger, timeout_s)
+                # A call is for images: those that cannot be read need none.
+                first = self._next_request(pairs, ledger)
+                yield from ledger.rejected()
+                if first is not None:
+                    yield from self._answers(first, pairs, ledger, timeout_s)
         except DespachoError as error:
             rejected, error.unanswered = ledger.left()
             yield from rejected
@@ -265,14 +269,18 @@ class Client(OperationMethods):
         )
 
     def _answers(
-        self, pairs: Iterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], timeout_s: float
+        self,
+        first: prediction_pb2.PredictStreamRequest,
+        pairs: Iterator[tuple[KeyT, Image]],
+        ledger: StreamLedger[KeyT],
+        timeout_s: float,
     ) -> Generator[StreamOutcome[KeyT], None, None]:
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
         with self._connection.beginning():
             call = self._connection.predictions.PredictStream(
-                self._requests(pairs, ledger, fed_at), timeout=timeout_s
+                self._requests(first, pairs, ledger, fed_at), timeout=timeout_s
             )
         try:
             with translated():
@@ -286,26 +294,41 @@ class Client(OperationMethods):
             call.cancel()
 
     def _requests(
-        self, pairs: Iterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT], fed_at: float
+        self,
+        first: prediction_pb2.PredictStreamRequest,
+        pairs: Iterator[tuple[KeyT, Image]],
+        ledger: StreamLedger[KeyT],
+        fed_at: float,
     ) -> Iterator[prediction_pb2.PredictStreamRequest]:
         """Read the caller's images, in the thread that sends them."""
-        try:
-            for key, image in pairs:
-                request_id = ledger.take(key)
-                try:
-                    encoded = load(image, max_bytes=self._connection.max_image_bytes)
-                except DespachoError as error:
-                    if ledger.reject(request_id, error):
-                        # The end of this call shows it. Else the receiver would wait for an
-                        # answer, and the caller perhaps for this outcome.
-                        break
-                else:
-                    yield ledger.request(request_id, encoded)
-                if time.monotonic() >= fed_at:
-                    break
-            else:
-                ledger.finish()
-        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
-            # Raised later in the caller's thread; here it would only be logged.
-            ledger.finish(error)
+        yield first
+        while not ledger.is_exhausted and time.monotonic() < fed_at:
+            request = self._next_request(pairs, ledger)
+            if request is not None:
+                yield request
+            elif not ledger.expects_answers:
+                # The end of this call shows what was rejected. Else the receiver would wait for
+                # an answer, and the caller perhaps for this outcome.
+                break
         ledger.is_fed = True
+
+    def _next_request(
+        self, pairs: Iterator[tuple[KeyT, Image]], ledger: StreamLedger[KeyT]
+    ) -> prediction_pb2.PredictStreamRequest | None:
+        """Take an image; None: it was rejected, or there is none."""
+        request_id = ""
+        try:
+            key, image = next(pairs)
+            request_id = ledger.take(key)
+            encoded = load(image, max_bytes=self._connection.max_image_bytes)
+        except StopIteration:
+            ledger.finish()
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            if request_id and isinstance(error, DespachoError):
+                ledger.reject(request_id, error)
+            else:
+                # Raised later, after the answers; in the thread of gRPC's it would only be logged.
+                ledger.finish(error, request_id=request_id)
+        else:
+            return ledger.request(request_id, encoded)
+        return None

@@ -123,6 +123,34 @@ async def others_end() -> None:
         await asyncio.wait(others, timeout=LIMIT_S)
 
 
+def missing(count: int) -> list[tuple[int, Image]]:
+    return [(number, Path("missing.jpg")) for number in range(count)]
+
+
+def test_images_that_cannot_be_read_need_no_call(server: FakeFrontEnd, client: Client) -> None:
+    outcomes = list(client.predict_stream([*missing(10), (10, b"cat")]))
+    assert [outcome.key for outcome in outcomes] == [*range(11)]
+    assert server.stream_count == 1
+
+
+async def test_images_that_cannot_be_read_need_no_async_call(
+    server: FakeFrontEnd, async_client: AsyncClient
+) -> None:
+    stream = async_client.predict_stream([*missing(10), (10, b"cat")])
+    assert [outcome.key async for outcome in stream] == [*range(11)]
+    assert server.stream_count == 1
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_what_is_no_image_ends_a_stream_after_the_answers(client: Client, position: int) -> None:
+    images: list[tuple[int, Any]] = [(0, b"cat"), (1, b"dog")]
+    images.insert(position, (2, "text"))
+    outcomes = client.predict_stream(images)
+    assert [next(outcomes).key for _ in range(position)] == [key for key, _ in images[:position]]
+    with pytest.raises(TypeError, match="bytes or a"):
+        next(outcomes)
+
+
 def test_an_unreadable_image_is_told_while_the_input_waits_for_that(client: Client) -> None:
     told = threading.Event()
 

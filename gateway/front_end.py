@@ -37,7 +37,7 @@ def connected(settings: GatewaySettings) -> Iterator[Messages]:
 
     def read() -> Pems:
         files = (settings.server_ca_file, settings.server_key_file, settings.server_cert_file)
-        return tuple(Path(name).read_bytes() if name else None for name in files)
+        return tuple(read_pem(name) if name else None for name in files)
 
     pems = read()
     upstream = Messages(
@@ -52,6 +52,18 @@ def connected(settings: GatewaySettings) -> Iterator[Messages]:
             yield upstream
     finally:
         upstream.close()
+
+
+def read_pem(name: str) -> bytes:
+    """Return what a file of a key or of certificates has.
+
+    Raises:
+        OSError: it cannot be read, or is empty: gRPC ends the process that gives it nothing.
+    """
+    content = Path(name).read_bytes()
+    if not content:
+        raise OSError(f"{name} is empty")
+    return content
 
 
 class Follower:

@@ -1,13 +1,14 @@
 """A connection whose certificates are replaced: which one is used, and which is closed when."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import structlog
 
 from client.messages import Messages
-from gateway.front_end import Follower, Pems
+from gateway.front_end import Follower, Pems, read_pem
 
 LONGEST_CALL_S = 60.0
 
@@ -99,3 +100,11 @@ def test_all_connections_of_before_are_closed_at_the_end(world: World) -> None:
     with world.follower:
         pass
     assert world.closed == [0, 1]
+
+
+def test_an_empty_file_is_not_given_to_grpc(tmp_path: Path) -> None:
+    """It would end the process."""
+    file = tmp_path / "server.key"
+    file.touch()
+    with pytest.raises(OSError, match=r"server\.key is empty"):
+        read_pem(str(file))

@@ -13,6 +13,9 @@ from server.addresses import UNIX
 IN_FILES: Final = "unix:"
 """Begins the address of a socket in the file system; one with only a name Linux gives to one."""
 
+ACCEPT_S: Final = 1.0
+"""How long a server that listens at a path of the file system has, to accept a connection."""
+
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """What is said on a machine without the version of IP that an address is of."""
 
@@ -82,8 +85,12 @@ def reserved(address: str) -> Iterator[str]:
     with ExitStack() as stack:
         number = int(port)
         try:
-            for family, *_, (found, _, *rest) in socket.getaddrinfo(
-                host.strip("[]"), number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            # Each once: a name may have the same address in several lines of a file.
+            for family, (found, _, *rest) in dict.fromkeys(
+                (family, where)
+                for family, *_, where in socket.getaddrinfo(
+                    host.strip("[]"), number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
             ):
                 with _passing_over_what_is_not_here():
                     holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
@@ -129,6 +136,8 @@ def _check_unused(path: str) -> None:
     # The scheme may have a host, which is empty, and so two more slashes.
     path = path.removeprefix("//")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        # Whoever does not even accept has the path all the same.
+        caller.settimeout(ACCEPT_S)
         try:
             caller.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):

@@ -146,6 +146,13 @@ async def test_a_taken_port_is_refused_with_several_processes_too(stack: Stack) 
         reserved(f"127.0.0.1:{taken.getsockname()[1]}").__enter__()
 
 
+def test_an_address_that_a_name_has_twice_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found, found])
+    with reserved("twice.test:0") as address:
+        assert address.startswith("twice.test:")
+
+
 async def test_the_figures_of_all_processes_add_up(stack: Stack) -> None:
     # Its own limit: the timer of a caller might end first, and then the call is cancelled.
     limits = {"max_deadline_s": 1, "no_worker_grace_s": 30}

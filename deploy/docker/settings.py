@@ -58,10 +58,19 @@ def for_compose(
     return {**others, **settings, **default}
 
 
+def are_in_files(prefix: str, folder: Path) -> bool:
+    """Say whether what compose reads besides its own file may have settings that begin so."""
+    files = (folder / name for name in (".env", "docker-compose.override.yml"))
+    return any(prefix in file.read_text(encoding="utf-8") for file in files if file.exists())
+
+
 def _names_model(dot_env: Path) -> bool:
     """Say whether a file decides which models there are."""
     try:
         text = dot_env.read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
-    return re.search(r"^\s*(SERVER_DEFAULT_MODEL|WORKER_MODEL)\s*=", text, re.MULTILINE) is not None
+    return (
+        re.search(r"^\s*(export\s+)?(SERVER_DEFAULT_MODEL|WORKER_MODEL)\s*=", text, re.MULTILINE)
+        is not None
+    )

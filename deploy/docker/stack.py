@@ -56,7 +56,8 @@ class DockerStack:
                 # Before minutes are spent on building images.
                 # Compose files have settings as well.
                 access.check(os.environ, os.environ, are_all=False)
-                access.check_gateway(os.environ)
+                if not settings.are_in_files("GATEWAY_SERVER_", ROOT):
+                    access.check_gateway(os.environ)
                 address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
                 address.require_free(
                     os.environ.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS,

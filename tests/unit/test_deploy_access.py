@@ -63,6 +63,7 @@ GATEWAY_TLS = {"GATEWAY_SERVER_TLS": "true", "GATEWAY_SERVER_CA_FILE": "/run/ca.
         # A certificate that gRPC knows by itself.
         TLS | {"GATEWAY_SERVER_TLS": "1"},
         TLS | CALLERS | GATEWAY_TLS | {"GATEWAY_SERVER_CERT_FILE": "/run/gateway.pem"},
+        TLS | {"GATEWAY_SERVER_ADDRESS": "of.another:50051"},
     ],
 )
 def test_the_gateway_reaches_the_front_end(settings: dict[str, str]) -> None:

@@ -176,6 +176,13 @@ def test_nothing_is_started_whose_gateway_would_not_reach_it(
     assert not docker.told("up")
 
 
+@pytest.mark.parametrize("name", [".env", "docker-compose.override.yml"])
+def test_what_the_gateway_needs_may_be_in_a_file_for_compose(name: str, tmp_path: Path) -> None:
+    assert not settings.are_in_files("GATEWAY_SERVER_", tmp_path)
+    (tmp_path / name).write_text("GATEWAY_SERVER_TLS=true")
+    assert settings.are_in_files("GATEWAY_SERVER_", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("dot_env", "told"),
     [
@@ -183,6 +190,7 @@ def test_nothing_is_started_whose_gateway_would_not_reach_it(
         ("# WORKER_MODEL=a\n", {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}),
         ("REDIS_URL=redis://r\nWORKER_MODEL=a\n", {}),
         ("SERVER_DEFAULT_MODEL = a\n", {}),
+        ("export WORKER_MODEL=a\n", {}),
     ],
 )
 def test_a_file_for_compose_may_say_the_model(

@@ -223,7 +223,7 @@ class ServerReadyResponse(_message.Message):
 
     READY_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
-    """Whether the broker can be reached."""
+    """Whether the broker tells which models there are."""
     def __init__(
         self,
         *,
@@ -407,8 +407,8 @@ class ModelMetadataResponse(_message.Message):
     """What runs it, such as `tensorflow`."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Versions that ready workers serve, sorted; without any, the version that was
-        announced last. More than one during a rolling update.
+        """Versions that ready workers serve, sorted; without any, that of
+        the worker that became ready last. More than one during a rolling update.
         """
 
     @_builtins.property
@@ -1508,7 +1508,7 @@ class RepositoryIndexResponse(_message.Message):
         name: _builtins.str
         """Name of the model."""
         version: _builtins.str
-        """Version that a worker serves; without one, the one announced last."""
+        """Version that a worker serves; without one, that of the worker that became ready last."""
         state: _builtins.str
         """`READY`, `LOADING` or `UNAVAILABLE`."""
         reason: _builtins.str

@@ -89,13 +89,15 @@ def decode_and_average(data: bytes) -> UInt8Array:
 
 def decoded_in_full(data: bytes, reducing_gap: float | None) -> UInt8Array:
     """Return the model's input of a photo that is decoded at its full size."""
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
+    with Image.open(io.BytesIO(data)) as image:
+        # Not converted here, as in many a program: that would copy all of the pixels.
+        image.load()
         side = min(image.size) * INPUT.crop_fraction
         left, top = ((length - side) / 2 for length in image.size)
         box = (left, top, left + side, top + side)
         size = (INPUT.width, INPUT.height)
-        return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap))
+        small = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap)
+        return np.asarray(small.convert("RGB"))
 
 
 @scenario("photo", "A JPEG of 12 megapixels: decoding it scaled, and in full", needs_h2load=False)

@@ -67,9 +67,9 @@ def check_gateway(settings: Mapping[str, str]) -> None:
     Raises:
         StackError: it would not; says what to set.
     """
-    missing = []
     if settings.get("GATEWAY_SERVER_ADDRESS"):
-        return  # another front-end
+        return  # of another front-end
+    missing = []
     if settings.get("SERVER_TLS_CERT_FILE") and not _is_true("GATEWAY_SERVER_TLS", settings):
         missing += ["GATEWAY_SERVER_TLS=true", "GATEWAY_SERVER_CA_FILE=FILE"]
     if settings.get("SERVER_TLS_CLIENT_CA_FILE") and not settings.get("GATEWAY_SERVER_CERT_FILE"):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from deploy.errors import StackError
 from deploy.stack import default_model
 from deploy.state import write_private
 
@@ -35,11 +36,20 @@ def save(settings: Mapping[str, str], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, str] | None:
-    """Return what was saved; None: nothing."""
+    """Return what was saved; None: nothing.
+
+    Raises:
+        StackError: the file is damaged. To go on without it could drop API keys.
+    """
     try:
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise StackError(
+            f"{path} is damaged, which has the settings of the containers:"
+            "\n  remove it, and run this again with the settings that they were started with"
+        ) from error
     return found
 
 

@@ -176,6 +176,13 @@ def test_nothing_is_started_whose_gateway_would_not_reach_it(
     assert not docker.told("up")
 
 
+def test_settings_that_are_damaged_are_not_replaced_by_none(tmp_path: Path) -> None:
+    file = tmp_path / "docker.json"
+    file.write_text('{"SERVER_API')
+    with pytest.raises(StackError, match=r"docker\.json is damaged"):
+        settings.load(file)
+
+
 @pytest.mark.parametrize("name", [".env", "docker-compose.override.yml"])
 def test_what_the_gateway_needs_may_be_in_a_file_for_compose(name: str, tmp_path: Path) -> None:
     assert not settings.are_in_files("GATEWAY_SERVER_", tmp_path)

@@ -161,7 +161,8 @@ BATCH_IMAGES: Final = Histogram(
 )
 IMAGES: Final = Counter(
     "despacho_images_total",
-    "Images that this worker ended: `completed`, `failed`, `expired`, or `poisoned`, which is"
+    "Images that this worker ended: `completed`; `failed`, as the image is no good;"
+    " `inference_failed`, as the model, or the worker, is not; `expired`; or `poisoned`, which is"
     " set aside as a dead letter. Whether anybody took the answer is not asked.",
     ("model", "outcome"),
 )

@@ -19,6 +19,7 @@ from telemetry.metrics import count_wasted
 from telemetry.metrics_catalogue import IMAGES, REDIS_BROKEN, REDIS_ROUND_TRIP
 from worker.in_hand import InHand
 from worker.job_fields import fields_of
+from worker.worker_metrics import outcome_of
 
 log = structlog.get_logger()
 
@@ -112,7 +113,7 @@ class Publisher:
         # Looked at once, as to collect what a line says takes longer than not to write it.
         is_told = log.is_enabled_for(logging.DEBUG)
         for (claim, reply, outcome), completion in zip(ended, completions, strict=True):
-            IMAGES.add(self._store.model, outcome.value)
+            IMAGES.add(self._store.model, outcome_of(reply, outcome))
             if is_told:
                 log.debug("job", **_line(claim, reply, outcome, completion))
             if outcome is Outcome.COMPLETED:

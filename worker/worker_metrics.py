@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+from despacho.job.v1.job_pb2 import Reply
+from dispatch.errors import InferenceFailed
+from dispatch.jobs import Outcome
 from telemetry import metrics
 from telemetry import metrics_catalogue as catalogue
 from worker.in_hand import InHand
 
-OUTCOMES = ("completed", "failed", "expired", "poisoned")
+INFERENCE_FAILED: Final = "inference_failed"
+OUTCOMES: Final = ("completed", "failed", INFERENCE_FAILED, "expired", "poisoned")
 
 
 @contextmanager
@@ -38,3 +43,13 @@ def shown(model: str, in_hand: InHand) -> Iterator[None]:
         catalogue.IN_HAND_BYTES.reading(lambda: [((model,), (size_bytes(),))]),
     ):
         yield
+
+
+def outcome_of(reply: Reply, outcome: Outcome) -> str:
+    """Return under which outcome an image is counted.
+
+    That the model failed is told apart from bad images: of an operation nobody else tells it.
+    """
+    if reply.failure.reason == InferenceFailed.reason:
+        return INFERENCE_FAILED
+    return outcome.value

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import REGISTRY
 
-from despacho.job.v1.job_pb2 import Job, Reply
-from dispatch.errors import BrokerUnavailable
+from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from dispatch.errors import BrokerUnavailable, ImageUndecodable, InferenceFailed
 from dispatch.jobs import Claim, Completion, Outcome, Priority
 from dispatch.retiring import Ended
 from telemetry.metrics import Waste
+from telemetry.metrics_catalogue import IMAGES
 from worker import publisher
 from worker.in_hand import InHand
 from worker.publisher import Publisher
@@ -91,6 +92,21 @@ def test_an_answer_that_nobody_can_take_is_waste() -> None:
 @pytest.mark.parametrize("completion", [Completion.TOO_LATE, Completion.ORPHANED])
 def test_what_was_not_inferred_is_no_waste(outcome: Outcome, completion: Completion) -> None:
     assert counted(completion, outcome=outcome) == set()
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown_as"),
+    [(InferenceFailed.reason, "inference_failed"), (ImageUndecodable.reason, "failed")],
+)
+def test_that_the_model_failed_is_told_apart_from_bad_images(reason: str, shown_as: str) -> None:
+    def shown() -> float:
+        return IMAGES.read().get((Store.model, shown_as), (0,))[0]
+
+    before = shown()
+    store = Store(Completion.PUBLISHED)
+    reply = Reply(failure=Failure(reason=reason))
+    store.publisher.publish_now([(claim("1-0"), reply, Outcome.FAILED)])
+    assert shown() == before + 1
 
 
 def test_a_repeated_completion_may_be_too_late_because_of_the_first() -> None:

@@ -402,7 +402,9 @@ class ModelStats(_message.Message):
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureCount]:
-        """Images and calls that failed, by reason, most frequent first."""
+        """Images and calls that failed, by reason, most frequent first. An operation
+        that was accepted and failed later is not among them.
+        """
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStats]:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dispatch.errors import Draining
 from prediction.v1 import prediction_pb2 as pb
 from server import validation
-from server.call_record import CallRecord
+from server.call_record import CallRecord, ImageRecord
 from server.labelling import Labelling, Options, outcome
 from server.stream_window import StreamWindow
 
@@ -63,7 +63,8 @@ class Batch:
     async def _answer(self, index: int) -> pb.PredictBatchResponse:
         item = self._images[index]
         request_id = item.request_id or f"{self._call.request_id}-{index}"
-        result = await outcome(self._labels(item, request_id), self._call)
+        image = ImageRecord(self._options.model)
+        result = await outcome(self._labels(item, request_id), self._call, image)
         if isinstance(result, pb.PredictResponse):
             return pb.PredictBatchResponse(index=index, request_id=request_id, response=result)
         return pb.PredictBatchResponse(index=index, request_id=request_id, failure=result)

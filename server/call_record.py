@@ -140,5 +140,13 @@ class CallRecord:
         return time.monotonic() - self.started_s
 
 
+@dataclass(slots=True)
+class ImageRecord:
+    """One image of a call that has many, at a time when others of it are in work."""
+
+    model: str = ""
+    """The model that was asked; empty until known."""
+
+
 CURRENT: Final[ContextVar[CallRecord]] = ContextVar("despacho_call")
 """The call that the running code belongs to, set around every handler."""

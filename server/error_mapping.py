@@ -16,10 +16,15 @@ from server.tally import TALLY
 log = structlog.get_logger(__name__)
 
 
-def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Status:
+def status_and_log(error: BaseException, record: CallRecord, *, model: str) -> status_pb2.Status:
     """Return what the caller is told of `error`; count it, and log what the caller is not told.
 
     It forgets its frames then, as nobody asks for them any more.
+
+    Args:
+        error: what failed.
+        record: the call it belongs to.
+        model: the model that was asked, which need not be the last one of the call; empty: unknown.
     """
     if not is_expected(error):
         log.error(
@@ -29,7 +34,7 @@ def status_and_log(error: BaseException, record: CallRecord) -> status_pb2.Statu
             request_id=record.request_id,
             trace_id=record.trace_id,
         )
-    TALLY.failed(record.model, reason_for(error))
+    TALLY.failed(model, reason_for(error))
     without_frames(error)
     return to_status(error)
 
@@ -49,7 +54,7 @@ async def end_call(
             raise error.with_traceback(None)
         if isinstance(error, asyncio.CancelledError) and cancellation.was_asked_for():
             raise error.with_traceback(None)
-        status = status_and_log(error, record)
+        status = status_and_log(error, record, model=record.model)
         record.reason = reason_for(error)
         if isinstance(error, DespachoError):
             record.worker = error.worker

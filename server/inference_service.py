@@ -13,7 +13,7 @@ from dispatch.errors import DespachoError, Draining, ExpiredInQueue, ModelNotFou
 from inference import grpc_predict_v2_pb2 as pb
 from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceServicer
 from server import cancellation
-from server.call_record import CURRENT, CallRecord
+from server.call_record import CURRENT, CallRecord, ImageRecord
 from server.deadline import Deadline
 from server.error_mapping import status_and_log
 from server.gate import Gate
@@ -148,7 +148,11 @@ class InferenceService(GRPCInferenceServiceServicer):
         # One that may not be used is refused below.
         call.request_id = request.id if is_request_id(request.id) else call.request_id
         return await self._infer(
-            request, call, request_id=call.request_id, timeout_s=deadline.remaining_s()
+            request,
+            call,
+            ImageRecord(),
+            request_id=call.request_id,
+            timeout_s=deadline.remaining_s(),
         )
 
     async def ModelStreamInfer(
@@ -161,14 +165,21 @@ class InferenceService(GRPCInferenceServiceServicer):
         order = InOrder()
 
         async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
-            return await order.result(
-                self._answer(
-                    request,
-                    call,
-                    timeout_s=deadline.remaining_s(),
-                    ends_on_failure=ends_on_failure,
+            image = ImageRecord()
+            try:
+                return await order.result(
+                    self._answer(
+                        request,
+                        call,
+                        image,
+                        timeout_s=deadline.remaining_s(),
+                        ends_on_failure=ends_on_failure,
+                    )
                 )
-            )
+            except Exception:
+                # The call fails as this request did, and not as the last one that was read.
+                call.model = image.model
+                raise
 
         window = StreamWindow(answer, size=self._settings.stream_window, closing=self._gate.closed)
         async with aclosing(window.responses(aiter(request_iterator))) as responses:
@@ -181,6 +192,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         self,
         request: pb.ModelInferRequest,
         call: CallRecord,
+        image: ImageRecord,
         *,
         timeout_s: float,
         ends_on_failure: bool,
@@ -188,7 +200,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Answer one request of a stream."""
         try:
             response = await self._infer(
-                request, call, request_id=request.id or new_id(), timeout_s=timeout_s
+                request, call, image, request_id=request.id or new_id(), timeout_s=timeout_s
             )
         except asyncio.CancelledError as error:
             if cancellation.was_asked_for():
@@ -203,7 +215,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         try:
             if ends_on_failure:
                 raise failure
-            status = status_and_log(failure, call)
+            status = status_and_log(failure, call, model=image.model)
         finally:
             # It knows this frame. If this frame knew it, too, the request would stay until the
             # next collection of garbage.
@@ -214,7 +226,13 @@ class InferenceService(GRPCInferenceServiceServicer):
         )
 
     async def _infer(
-        self, request: pb.ModelInferRequest, call: CallRecord, *, request_id: str, timeout_s: float
+        self,
+        request: pb.ModelInferRequest,
+        call: CallRecord,
+        image: ImageRecord,
+        *,
+        request_id: str,
+        timeout_s: float,
     ) -> pb.ModelInferResponse:
         arrived_s = time.monotonic()
         # Until they are answered, however the wait ends.
@@ -222,7 +240,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         wanted = to_wanted(request, max_image_bytes=self._settings.max_image_bytes)
         call.failed_images += len(wanted.images) - 1
         card = self._model(request.model_name, request.model_version).card
-        call.model = card.name
+        call.model = image.model = card.name
         job = job_pb2.Job(
             request_id=request_id,
             model=card.name,

@@ -13,7 +13,7 @@ from dispatch.errors import ExpiredInQueue
 from dispatch.jobs import Priority
 from prediction.v1 import prediction_pb2 as pb
 from server import cancellation, validation
-from server.call_record import CallRecord
+from server.call_record import CallRecord, ImageRecord
 from server.error_mapping import status_and_log
 from server.ports import Fleet, Relay
 from server.translate import to_response
@@ -87,7 +87,7 @@ class Labelling:
 
 
 async def outcome(
-    labels: Awaitable[pb.PredictResponse], call: CallRecord
+    labels: Awaitable[pb.PredictResponse], call: CallRecord, image: ImageRecord
 ) -> pb.PredictResponse | status_pb2.Status:
     """Return the labels of one image among many, or its own failure.
 
@@ -103,4 +103,4 @@ async def outcome(
     except Exception as error:  # noqa: BLE001 - one image must not end the call
         failure = error
     call.failed_images += 1
-    return status_and_log(failure, call)
+    return status_and_log(failure, call, model=image.model)

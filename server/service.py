@@ -15,7 +15,7 @@ from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceServicer
 from server import validation
 from server.batch import Batch
-from server.call_record import CURRENT, CallRecord
+from server.call_record import CURRENT, CallRecord, ImageRecord
 from server.deadline import Deadline, with_margin
 from server.gate import Gate
 from server.ids import new_id
@@ -179,17 +179,19 @@ class PredictionService(PredictionServiceServicer):
     ) -> pb.PredictStreamResponse:
         """Answer one image of a stream; its failure is its own."""
         request_id = item.request.request_id or new_id()
+        image = ImageRecord()
 
         async def labels() -> pb.PredictResponse:
             if not item.HasField("request"):
                 raise InvalidArgument("request", "the message has no request")
             validation.check_request_id(request_id)
             options = self._labelling.options(item.request, call)
+            image.model = options.model
             return await self._labelling.label(
                 item.request.image, options, call, request_id=request_id, timeout_s=timeout_s
             )
 
-        result = await outcome(labels(), call)
+        result = await outcome(labels(), call, image)
         if isinstance(result, pb.PredictResponse):
             return pb.PredictStreamResponse(request_id=request_id, response=result)
         return pb.PredictStreamResponse(request_id=request_id, failure=result)

@@ -1,0 +1,96 @@
+"""What fails in a stream is counted for the model that was asked, whichever was asked since."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from despacho.job.v1.job_pb2 import FrontEndCard, ModelCard
+from inference import grpc_predict_v2_pb2 as oip
+from prediction.v1 import prediction_pb2 as pb
+from server import error_mapping
+from server.tally import Tally
+from tests.front_end import LIMIT_S, MODEL, FakeView, FrontEnd, front_end
+from tests.inference_requests import raw, stub_of
+
+OTHER = "other"
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[FrontEnd]:
+    async with front_end() as running:
+        running.fleet.views[OTHER] = FakeView(ModelCard(name=OTHER, version="1.0"))
+        yield running
+
+
+@pytest.fixture
+def tally(monkeypatch: pytest.MonkeyPatch) -> Tally:
+    tally = Tally()
+    monkeypatch.setattr(error_mapping, "TALLY", tally)
+    return tally
+
+
+def failures(tally: Tally) -> dict[str, dict[str, int]]:
+    card = FrontEndCard()
+    tally.write_to(card, [MODEL, OTHER])
+    return {each.model: dict(each.failures) for each in card.models if each.failures}
+
+
+def item(image: bytes, model: str) -> pb.PredictStreamRequest:
+    return pb.PredictStreamRequest(request=pb.PredictRequest(image=image, model=model))
+
+
+def asking(image: bytes, model: str) -> oip.ModelInferRequest:
+    request = raw(image)
+    request.model_name = model
+    return request
+
+
+async def test_each_image_of_a_stream_fails_for_its_own_model(
+    front: FrontEnd, tally: Tally
+) -> None:
+    call = front.stub.PredictStream(timeout=LIMIT_S)
+
+    async def outcome() -> str | None:
+        response = await call.read()
+        assert isinstance(response, pb.PredictStreamResponse)
+        return response.WhichOneof("outcome")
+
+    await call.write(item(b"hold", MODEL))
+    await call.write(item(b"good", OTHER))
+    assert await outcome() == "response"
+    await call.write(pb.PredictStreamRequest())
+    assert await outcome() == "failure"
+    front.relay.give_up()
+    assert await outcome() == "failure"
+    await call.done_writing()
+    assert failures(tally) == {MODEL: {"DRAINING": 1}, "": {"INVALID_ARGUMENT": 1}}
+
+
+async def test_each_request_of_an_inference_stream_fails_for_its_own_model(
+    front: FrontEnd, tally: Tally
+) -> None:
+    call = stub_of(front).ModelStreamInfer(timeout=LIMIT_S)
+    await call.write(asking(b"hold", MODEL))
+    await call.write(asking(b"good", OTHER))
+    await call.write(oip.ModelInferRequest())
+    await call.done_writing()
+    await front.relay.notice.until(lambda: len(front.relay.submitted) == 2)
+    front.relay.give_up()
+    assert len([each async for each in call]) == 3
+    assert failures(tally) == {MODEL: {"DRAINING": 1}, "": {"INVALID_ARGUMENT": 1}}
+
+
+async def test_a_stream_that_ends_with_a_failure_fails_for_the_model_of_that(
+    front: FrontEnd, tally: Tally
+) -> None:
+    call = stub_of(front).ModelStreamInfer(
+        metadata=(("triton_grpc_error", "true"),), timeout=LIMIT_S
+    )
+    await call.write(asking(b"hold", MODEL))
+    await call.write(asking(b"good", OTHER))
+    await front.relay.notice.until(lambda: len(front.relay.submitted) == 2)
+    front.relay.give_up()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call.read()
+    assert failures(tally) == {MODEL: {"DRAINING": 1}}

@@ -113,12 +113,18 @@ def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
         address: as in `served`.
 
     Raises:
-        CannotServeMetrics: the address is in use, or not ours.
+        CannotServeMetrics: the address is in use, or not ours, or there is no place for figures.
     """
     if not address:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="despacho-metrics-") as folder:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="despacho-metrics-")
+    except OSError as error:
+        raise CannotServeMetrics(
+            f"no folder for the figures of several processes: {error}"
+        ) from error
+    with temporary as folder:
         environment[FOLDER_VARIABLE] = folder
         registry = CollectorRegistry()
         registry.register(Page(INSTRUMENTS, Sums(Path(folder), INSTRUMENTS).read))

@@ -267,6 +267,17 @@ def test_no_container_may_do_more_than_it_has_to() -> None:
         }
 
 
+@pytest.mark.parametrize("component", SETTINGS)
+def test_several_processes_have_a_place_for_their_figures(component: str) -> None:
+    if "processes" not in SETTINGS[component].model_fields:
+        return
+    assert environment_of(component)[f"{component.upper()}_METRICS_ADDRESS"]
+    mounted = {each["mountPath"]: each["name"] for each in container_of(component)["volumeMounts"]}
+    name = mounted["/tmp"]  # noqa: S108 - the container's
+    volumes = pod_of(ALL[f"Deployment/despacho-{component}"])["volumes"]
+    assert {"name": name, "emptyDir": {}} in volumes
+
+
 def test_redis_has_the_settings_that_are_shipped() -> None:
     shipped = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
     assert ALL["ConfigMap/despacho-redis"]["data"]["redis.conf"] == shipped

@@ -2,7 +2,9 @@
 
 import re
 import socket
+import tempfile
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
@@ -51,6 +53,17 @@ def test_an_address_in_use_is_named() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:65536", "no.such.host.invalid:9100"])
 def test_an_address_that_cannot_be_is_refused(address: str) -> None:
     with pytest.raises(metrics.CannotServeMetrics), metrics.served(address):
+        pass
+
+
+def test_without_a_place_for_the_figures_of_several_processes_there_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with (
+        pytest.raises(metrics.CannotServeMetrics, match="no folder for the figures"),
+        metrics.served_for({}, "127.0.0.1:0"),
+    ):
         pass
 
 

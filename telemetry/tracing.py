@@ -66,12 +66,16 @@ def recorded(service: str, *, instance: str) -> Iterator[None]:
         return
     try:
         from telemetry.tracing_sdk import Tracer  # noqa: PLC0415 - the switch is here
+
+        tracer = Tracer(f"despacho-{service}", instance=instance)
     except ImportError as error:
         raise CannotTrace(
             f"tracing is configured, but {error.name} is not installed:"
             " pip install -r requirements-tracing.txt"
         ) from error
-    tracer = Tracer(f"despacho-{service}", instance=instance)
+    except ValueError as error:
+        # Some variables are read when the SDK is imported, some when it is made.
+        raise CannotTrace(f"OpenTelemetry refuses its variables (OTEL_*): {error}") from error
     log.info("tracing", exporters=tracer.exporters)
     try:
         yield

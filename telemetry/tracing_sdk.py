@@ -30,6 +30,15 @@ Value = str | int | float
 
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
+SAMPLER: Final = "OTEL_TRACES_SAMPLER"
+
+SAMPLERS: Final = tuple(
+    parent + name
+    for parent in ("", "parentbased_")
+    for name in ("always_on", "always_off", "traceidratio")
+)
+"""Those that the SDK knows. In the place of any other it would record all that callers allow."""
+
 GIVE_UP_S: Final = 0.5
 """How long sending may take to notice that it was given up, seconds."""
 
@@ -95,8 +104,11 @@ class Tracer:
             instance: name of this process.
 
         Raises:
-            CannotTrace: there is no exporter of that name, or it refuses its settings.
+            CannotTrace: there is no sampler or exporter of that name, or the exporter refuses its
+                settings.
+            ValueError: the SDK refuses its own.
         """
+        check_sampler(os.environ)
         ours = {"service.name": service, "service.instance.id": instance}
         theirs = OTELResourceDetector().detect().attributes
         self._provider = TracerProvider(
@@ -158,6 +170,17 @@ class Tracer:
             exporter.shutdown()
         closing.join(GIVE_UP_S)
         return False
+
+
+def check_sampler(environment: Mapping[str, str]) -> None:
+    """Accept a sampler that there is, or none.
+
+    Raises:
+        CannotTrace: nobody knows it.
+    """
+    name = environment.get(SAMPLER, "")
+    if name and name.lower() not in SAMPLERS:
+        raise CannotTrace(f"{SAMPLER}: {name!r} is none of {', '.join(SAMPLERS)}")
 
 
 def exporter_names(environment: Mapping[str, str]) -> list[str]:

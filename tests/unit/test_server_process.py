@@ -45,6 +45,18 @@ def test_a_taken_address_is_one_line() -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_variable_that_opentelemetry_refuses_while_it_is_imported_is_one_line() -> None:
+    ended = start(
+        SERVER_ADDRESS="127.0.0.1:0",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many",
+    )
+    assert ended.returncode == 2
+    [line] = own_lines(ended)
+    assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in line
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_stranger_that_does_not_shake_hands_puts_no_line_of_another_form_into_the_log(
     tmp_path: Path,
 ) -> None:

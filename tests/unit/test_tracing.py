@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import TracerProvider, sampling
 
 from client import trace_context
 from server.call_record import CallRecord
 from telemetry import tracing
 from telemetry.tracing import CannotTrace, is_sampled, is_wanted, trace_id_of
-from telemetry.tracing_sdk import Tracer, exporter_names
+from telemetry.tracing_sdk import SAMPLERS, Tracer, check_sampler, exporter_names
 
 TRACE_ID, SPAN_ID = "4b" * 16, "7a" * 8
 SAMPLED, UNSAMPLED = (f"00-{TRACE_ID}-{SPAN_ID}-{flags}" for flags in ("01", "00"))
@@ -85,6 +85,31 @@ def test_an_exporter_that_refuses_its_settings_is_told_of(monkeypatch: pytest.Mo
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "by hand")
     with pytest.raises(CannotTrace, match="by hand"):
         Tracer("despacho-test", instance="here")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "256", "max_queue_size"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "schedule_delay_millis"),
+        ("OTEL_TRACES_SAMPLER", "allways_on", "parentbased_traceidratio"),
+    ],
+)
+def test_variables_that_the_sdk_refuses_are_told_of(
+    sampler: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    sampler.setenv(name, value)
+    with pytest.raises(CannotTrace, match=told), tracing.recorded("server", instance="here"):
+        pass
+
+
+def test_samplers_are_those_of_the_sdk() -> None:
+    assert {*SAMPLERS} == sampling._KNOWN_SAMPLERS.keys()
+
+
+@pytest.mark.parametrize("name", ["", "always_on", "ParentBased_TraceIdRatio"])
+def test_a_sampler_may_be_any_of_those_or_left_out(name: str) -> None:
+    check_sampler({"OTEL_TRACES_SAMPLER": name})
 
 
 def test_without_a_tracer_the_callers_trace_is_passed_on_as_it_is() -> None:

@@ -43,7 +43,7 @@ def to_response(samples: Sequence[Sample], model: str) -> pb.WatchStatsResponse:
 class _Tallies:
     """What the front-ends did between the samples, all together.
 
-    A count that fell began again, as when Redis forgot the model; what it lost is not taken off.
+    A count that fell began again; what it lost is not taken off.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:

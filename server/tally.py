@@ -37,7 +37,11 @@ class Tally:
 
     def __init__(self) -> None:
         self._models: dict[str, OfModel] = {}
-        self._known: frozenset[str] = frozenset()
+        self._shown: set[str] = set()
+        """Models that were there once. Their counts stay when they are forgotten: one that falls
+        is taken for one that began again, and the sum over several processes, each of which would
+        drop its own at another moment, for many new failures."""
+
         self._sorting = threading.Lock()
 
     def answered(self, model: str, seconds: float) -> None:
@@ -65,17 +69,13 @@ class Tally:
 
         Args:
             card: gets them.
-            models: those that are there. What failed for another name is counted as if it had
-                named none, as callers can make up as many as they like. The counts of a model
-                that was there until now are dropped.
+            models: those that are there. What failed for another name that never was is counted as
+                if it had named none, as callers can make up as many as they like.
         """
         with self._sorting:
-            before, self._known = self._known, frozenset(models)
-            for name in self._models.keys() - {NO_MODEL, *self._known}:
-                gone = self._models.pop(name)
-                # Those of a model that was forgotten were shown: they would count once more.
-                if name not in before:
-                    self._of(NO_MODEL).failures.update(gone.failures)
+            self._shown.update(models)
+            for name in self._models.keys() - {NO_MODEL, *self._shown}:
+                self._of(NO_MODEL).failures.update(self._models.pop(name).failures)
         del card.models[:]
         for name, of_model in self._models.items():
             written = card.models.add(model=name, failures=of_model.failures)
@@ -84,17 +84,17 @@ class Tally:
             written.latency_counts.extend(counts[:used])
 
     def read(self) -> dict[str, OfModel]:
-        """Return copies by model, of those that were there when `write_to` was called last.
+        """Return copies by model, of those that were there when `write_to` was called.
 
         What was counted for another one since is left out, as nobody knows yet whether it is
         there: a count that is shown never falls.
         """
         with self._sorting:
             of_none = self._models.get(NO_MODEL, OfModel())
-            known = {name: self._models.get(name, OfModel()) for name in self._known}
+            shown = {name: self._models.get(name, OfModel()) for name in self._shown}
             return {
                 name: OfModel(list(one.latency_counts), one.latency_s, Counter(one.failures))
-                for name, one in {NO_MODEL: of_none, **known}.items()
+                for name, one in {NO_MODEL: of_none, **shown}.items()
             }
 
     def _of(self, model: str) -> OfModel:

@@ -84,19 +84,29 @@ def test_models_that_callers_make_up_are_none() -> None:
 
 
 def test_what_failed_for_a_model_does_not_count_again_when_it_is_forgotten() -> None:
-    tally, card = Tally(), FrontEndCard()
+    tally = Tally()
     tally.failed(MODEL, "MODEL_NOT_FOUND")
-    tally.write_to(card, [MODEL])
+    tally.write_to(FrontEndCard(), [MODEL])
     assert not_found(tally) == {"": 0, MODEL: 1}
-    tally.write_to(card, [])
-    assert not_found(tally) == {"": 0}
-    assert not card.models
-    # Whoever still names it now names none.
+    tally.write_to(FrontEndCard(), [])
+    assert not_found(tally) == {"": 0, MODEL: 1}
+    # For whoever still names it, and after it has come back.
     tally.failed(MODEL, "MODEL_NOT_FOUND")
-    tally.write_to(card, [])
-    assert not_found(tally) == {"": 1}
+    tally.write_to(FrontEndCard(), [])
+    assert not_found(tally) == {"": 0, MODEL: 2}
+    tally.write_to(FrontEndCard(), [MODEL])
+    assert not_found(tally) == {"": 0, MODEL: 2}
+
+
+def test_no_count_falls_when_a_model_is_forgotten() -> None:
+    tally, card, later = Tally(), FrontEndCard(), FrontEndCard()
+    tally.answered(MODEL, 0.1)
     tally.write_to(card, [MODEL])
-    assert not_found(tally) == {"": 1, MODEL: 0}
+    before = dict(answers(tally))
+    tally.write_to(later, [])
+    assert dict(answers(tally)) == before
+    # So that they are not new to those who watch when the model comes back.
+    assert later == card
 
 
 def not_found(tally: Tally) -> dict[str, float]:

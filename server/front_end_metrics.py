@@ -39,14 +39,14 @@ class Watch(Protocol):
 
 @contextmanager
 def shown(pending: PendingReplies, stats: Watch, link: Link) -> Iterator[None]:
-    """Show the figures of a front-end while inside."""
+    """Show the figures of a front-end while inside; its counters begin at zero, and stay."""
+    catalogue.LATE_REPLIES.begin()
     for purpose in ("write", "announce", "replies"):
         catalogue.REDIS_BROKEN.begin(purpose)
     looks = Looks(stats)
     sources: dict[str, Source] = {
         catalogue.IN_FLIGHT_JOBS.name: lambda: [((), (len(pending),))],
         catalogue.IN_FLIGHT_BYTES.name: lambda: [((), (pending.size_bytes,))],
-        catalogue.LATE_REPLIES.name: lambda: [((), (pending.late_count,))],
         catalogue.REDIS_UP.name: lambda: [((), (int(link.is_up),))],
         catalogue.QUEUE_JOBS.name: looks.jobs,
         catalogue.QUEUE_OLDEST.name: looks.oldest,

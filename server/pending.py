@@ -11,6 +11,7 @@ from types import TracebackType
 from despacho.job.v1.job_pb2 import Reply
 from dispatch.errors import DespachoError, ExpiredInQueue, QueueFull
 from dispatch.jobs import Submission
+from telemetry.metrics_catalogue import LATE_REPLIES
 
 TIMER_RESOLUTION_S = 0.001
 
@@ -62,8 +63,6 @@ class PendingReplies:
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self.late_count = 0
-        """Replies that nobody waited for."""
 
     def __len__(self) -> int:
         """Return how many calls wait."""
@@ -115,7 +114,7 @@ class PendingReplies:
         """Hand over a reply; False when nobody waits for it, which is normal and counted."""
         waiter = self._waiters.get(reply.job_id)
         if waiter is None or waiter.reply.done():
-            self.late_count += 1
+            LATE_REPLIES.add()
             return False
         waiter.reply.set_result(reply)
         return True

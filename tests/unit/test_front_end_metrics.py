@@ -4,14 +4,16 @@ import time
 
 import pytest
 
-from despacho.job.v1.job_pb2 import FrontEndCard, WorkerCard
+from despacho.job.v1.job_pb2 import FrontEndCard, Reply, WorkerCard
 from dispatch.jobs import Priority
+from dispatch.link import Link
 from dispatch.stats_store import ModelStats, QueueLook
-from server.front_end_metrics import REASONS, STALE_S, Looks, answers, failures
+from server.front_end_metrics import REASONS, STALE_S, Looks, answers, failures, shown
+from server.pending import PendingReplies
 from server.redis_clock import MOST_ROUND_TRIP_S, RedisClock
 from server.samples import Sample
 from server.tally import Tally
-from telemetry.metrics_catalogue import ANSWER_EDGES_S
+from telemetry.metrics_catalogue import ANSWER_EDGES_S, LATE_REPLIES
 
 MODEL = "colours"
 
@@ -107,6 +109,15 @@ def test_no_count_falls_when_a_model_is_forgotten() -> None:
     assert dict(answers(tally)) == before
     # So that they are not new to those who watch when the model comes back.
     assert later == card
+
+
+def test_late_replies_are_still_counted_in_the_last_figures_of_a_process() -> None:
+    pending = PendingReplies(max_jobs=1, max_bytes=1)
+    with shown(pending, Watch(), Link()):
+        before = LATE_REPLIES.read()[()][0]
+        pending.deliver(Reply(job_id="nobody's"))
+    # Written for the parent when this is over.
+    assert LATE_REPLIES.read()[()] == (before + 1,)
 
 
 def not_found(tally: Tally) -> dict[str, float]:

@@ -26,6 +26,12 @@ LATE_S: Final = PERIOD_S
 WINDOW: Final = 10
 """Periods over which rates are counted."""
 
+WINDOW_S: Final = (WINDOW + 0.5) * PERIOD_S
+"""The same in seconds, and a little more, as a look takes a moment."""
+
+LEAST: Final = 2
+"""Samples that it takes to tell a rate."""
+
 REMEMBER_S: Final = 30.0
 """How long sampling goes on after the last one has stopped watching: who looks away for a
 moment finds the rates as they were."""
@@ -77,7 +83,7 @@ class Stats:
         self._tally = tally
         self._clock = clock or RedisClock()
         self._card = FrontEndCard(server=server_id)
-        self._samples: deque[Sample] = deque(maxlen=WINDOW + 1)
+        self._samples: deque[Sample] = deque()
         self._watchers = 0
         self._wanted_until = 0.0
         self._wanted = asyncio.Event()
@@ -98,6 +104,8 @@ class Stats:
 
     async def samples(self) -> tuple[Sample, ...]:
         """Return those of the last `WINDOW` periods, oldest first; at least one.
+
+        There are gaps where Redis was away. After a long one they are the last two, for once.
 
         Raises:
             BrokerUnavailable: there is none, as Redis cannot be reached.
@@ -162,13 +170,18 @@ class Stats:
                 self._wanted.clear()
                 await self._wanted.wait()
             try:
-                self._samples.append(await self._look())
+                self._keep(await self._look())
                 self._sampled.set()
                 self._next.set()
                 self._next = asyncio.Event()
             except (BrokerUnavailable, OutcomeUnknown) as error:
                 log.debug("could not sample", error=str(error))
             await asyncio.sleep(PERIOD_S)
+
+    def _keep(self, sample: Sample) -> None:
+        self._samples.append(sample)
+        while len(self._samples) > LEAST and sample.at_s - self._samples[0].at_s > WINDOW_S:
+            self._samples.popleft()
 
     async def _look(self) -> Sample:
         models = {}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -36,8 +37,8 @@ class Logged:
     def __init__(self, record: CallRecord, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._record = record
         self._context = context
-        # Read now: a connection that is gone has no peer.
-        self._peer = context.peer()
+        # Read now: a connection that is gone has no peer. gRPC quotes it as in a URI.
+        self._peer = unquote(context.peer())
         CALLS.began(record.method)
 
     def __enter__(self) -> None:

@@ -49,12 +49,11 @@ def end_call(span: "Span", status: grpc.StatusCode, line: Mapping[str, "Value"])
         status: how it ended.
         line: what the log says of it.
     """
-    address, _, port = str(line["peer"]).partition(":")[2].rpartition(":")
     span.add(
         {
             "rpc.grpc.status_code": _NUMBERS[status],
             **{f"despacho.{name}": line[name] for name in _TOLD if line[name] != ""},
-            **({"client.address": address, "client.port": int(port)} if port.isdigit() else {}),
+            **_client(str(line["peer"])),
         }
     )
     if status in _FAULTS:
@@ -64,6 +63,13 @@ def end_call(span: "Span", status: grpc.StatusCode, line: Mapping[str, "Value"])
     if status is grpc.StatusCode.UNIMPLEMENTED:
         span.name(UNKNOWN_METHOD)
     span.end()
+
+
+def _client(peer: str) -> dict[str, str | int]:
+    address, _, port = peer.partition(":")[2].rpartition(":")
+    if not port.isdigit():
+        return {}  # a socket of this machine, or nobody knows
+    return {"client.address": address.strip("[]"), "client.port": int(port)}
 
 
 _NUMBERS: Final = {code: code.value[0] for code in grpc.StatusCode}

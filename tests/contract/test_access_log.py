@@ -1,5 +1,7 @@
 """What operators may rely on: one line per call."""
 
+from typing import TYPE_CHECKING, Any, cast
+
 import grpc
 import pytest
 import structlog
@@ -9,9 +11,13 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from dispatch import errors
 from prediction.v1 import prediction_pb2 as pb
 from server import access_log
+from server.call_record import CallRecord
 from telemetry import tracing
 from tests.front_end import LIMIT_S, MODEL, front_end
 from tests.stack import details_of
+
+if TYPE_CHECKING:
+    from telemetry import tracing_sdk
 
 PREDICT = "/prediction.v1.PredictionService/Predict"
 
@@ -39,6 +45,46 @@ async def test_each_call_leaves_one_line_that_says_how_it_ended() -> None:
     assert good["peer"].startswith("ipv4:127.0.0.1:")
     assert (bad["request_id"], bad["status"], bad["reason"]) == ("bad", "UNAVAILABLE", "NO_WORKER")
     assert (left["request_id"], left["status"]) == ("left", "CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("peer", "written", "address"),
+    [
+        ("ipv4:127.0.0.1:5740", "ipv4:127.0.0.1:5740", "127.0.0.1"),
+        ("ipv6:%5B::1%5D:5740", "ipv6:[::1]:5740", "::1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:5740", "ipv6:[fe80::1%eth0]:5740", "fe80::1%eth0"),
+        ("unix:", "unix:", None),
+    ],
+)
+def test_the_address_of_a_caller_is_written_as_a_person_would(
+    peer: str, written: str, address: str | None
+) -> None:
+    span = Span()
+    record = CallRecord(PREDICT, "mine", span=cast("tracing_sdk.Span", span))
+    context = cast("grpc.aio.ServicerContext[Any, Any]", Peer(peer))
+    with structlog.testing.capture_logs() as lines, access_log.Logged(record, context):
+        pass
+    assert lines[0]["peer"] == written
+    assert span.attributes.get("client.address") == address
+    assert span.attributes.get("client.port") == (5740 if address else None)
+
+
+class Peer:
+    """The context of a call from some address."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = lambda: peer
+
+
+class Span:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, object] = {}
+        self.add = self.attributes.update
+
+    def end(self) -> None:
+        pass
 
 
 async def test_the_line_of_a_stream_counts_its_images() -> None:

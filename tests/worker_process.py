@@ -24,7 +24,7 @@ import numpy as np
 
 from despacho.job.v1.job_pb2 import ModelCard
 from supervision.lifeline import VARIABLE, Lifeline
-from telemetry import logs, tracing
+from telemetry import logs, metrics, tracing
 from worker.app import Served, Worker
 from worker.decode import decode
 from worker.engine import Engine, Float32Array, UInt8Array
@@ -106,7 +106,7 @@ def serve(redis_url: str, served: Served) -> int:
     settings, name = WorkerSettings(redis_url=redis_url), worker_name()
     log_format = "console" if settings.log_format == "auto" else settings.log_format
     logs.configure("worker", level=settings.log_level, log_format=log_format, worker=name)
-    with tracing.recorded("worker", instance=name):
+    with tracing.recorded("worker", instance=name), metrics.served(settings.metrics_address):
         return run_until_signal(Worker(settings, served, name=name), Lifeline.inherited())
 
 

@@ -11,7 +11,7 @@ from supervision.lifeline import Lifeline
 from supervision.supervisor import REFUSED
 from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
-from telemetry.metrics import CannotServeMetrics
+from telemetry.metrics import CannotServeMetrics, served
 from telemetry.refusal import explained
 from telemetry.setting_names import warn_of_unread
 from telemetry.tracing import CannotTrace
@@ -45,7 +45,8 @@ def main() -> int:
         # without.
         from worker.serving import serve  # noqa: PLC0415
 
-        with tracing.recorded("worker", instance=name):
+        # Around the preparation, too: a worker without figures is taken for one that is away.
+        with tracing.recorded("worker", instance=name), served(settings.metrics_address):
             return serve(settings, name, lifeline)
     except ModelChanged as error:
         _refuse(str(error))

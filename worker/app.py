@@ -14,7 +14,6 @@ from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
 from supervision.memory import govern_memory
-from telemetry import metrics
 from telemetry.absence import Absence
 from worker import worker_metrics
 from worker.batch_cost import BatchCost
@@ -124,15 +123,9 @@ class Worker:
 
         Args:
             on_ready: called once, when jobs are taken and front-ends can know it; from a thread.
-
-        Raises:
-            CannotServeMetrics: their address is in use, or not ours.
         """
         govern_memory(keeps_free=False)
-        with (
-            worker_metrics.shown(self._served.card.name, self._in_hand),
-            metrics.served(self._settings.metrics_address),
-        ):
+        with worker_metrics.shown(self._served.card.name, self._in_hand):
             return self._run(on_ready)
 
     def _run(self, on_ready: Callable[[], None]) -> int:

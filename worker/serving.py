@@ -25,7 +25,6 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
 
     Raises:
         ModelError: the model cannot be served.
-        CannotServeMetrics: their address is in use, or not ours.
     """
     cache_dir = settings.cache_dir.expanduser()
     model = open_model(settings.model, cache_dir)

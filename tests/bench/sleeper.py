@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from telemetry import logs
+from telemetry import logs, metrics
 from worker.app import Served, Worker
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_directory import decoder, load_engine, open_model
@@ -53,7 +53,8 @@ def main() -> int:
     )
     worker = Worker(settings, served)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    return worker.run()
+    with metrics.served(settings.metrics_address):
+        return worker.run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A worker that is told to stop before it has anything to finish."""
 
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_it_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signal
         worker.send(number)
         # By a handler of its own: the first process of a container has no other.
         assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+
+
+def test_it_shows_figures_while_it_measures(tmp_path: Path) -> None:
+    environment = {
+        "WORKER_MODEL": str(model_directory(tmp_path)),
+        "WORKER_PROCESSES": "1",
+        "WORKER_METRICS_ADDRESS": "127.0.0.1:0",
+    }
+    worker = Process(["-c", MEASURES], environment)
+    try:
+        url = worker.wait_for_line(r"(http://127.0.0.1:\d+/metrics)").group(1)
+        worker.wait_for_line("measuring")
+        with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 - our own
+            assert b"despacho_processes 1.0\n" in page.read()
     finally:
         worker.kill()
 

@@ -56,7 +56,7 @@ class Tally:
         of_model.latency_s += seconds
 
     def failed(self, model: str, reason: str) -> None:
-        """Count an image or a call that failed.
+        """Count an image that failed, or a call or a request of several images as a whole.
 
         Args:
             model: which model; empty: nobody knows.

@@ -89,7 +89,8 @@ ANSWER_SECONDS: Final = Histogram(
 FAILURES: Final = Counter(
     "despacho_failures_total",
     "Images, or calls with none, that got no answer, by the reason that callers are told;"
-    " refusals are among them. Without a model: it was not known yet, or is not there.",
+    " refusals are among them, and a `ModelInfer` counts once. Without a model: it was not known"
+    " yet, or is not there.",
     ("model", "reason"),
 )
 IN_FLIGHT_JOBS: Final = Gauge(
@@ -180,7 +181,8 @@ IN_HAND_BYTES: Final = Gauge("despacho_in_hand_bytes", "Bytes of the images of t
 
 REQUESTS: Final = Counter(
     "despacho_http_requests_total",
-    "Requests that were answered, by route, such as `/v1/models`; `none`: there is no such path.",
+    "Requests that were answered, by route, such as `/v1/models`; `none`: there is no such path,"
+    " or not with this method.",
     ("method", "route", "status"),
 )
 REQUEST_SECONDS: Final = Histogram(

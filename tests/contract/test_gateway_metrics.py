@@ -32,6 +32,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
     assert ended["GET", "/healthz", "200"] == 1
     assert ended["GET", "none", "404"] == 3
     assert ended["OTHER", "none", "404"] == 1
+    assert ended["DELETE", "none", "405"] == 1
     assert sum(ended.values()) == 8
     calls = timed() - before[1]
     assert calls["GET", "/v1/models/<model:model>"] == 2

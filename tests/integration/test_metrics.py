@@ -20,7 +20,7 @@ from dispatch import keys
 from prediction.v1 import prediction_pb2
 from tests.processes import Process
 from tests.stack import Colour, Stack, colour_of, image_of, request_for
-from tests.worker_process import MODEL
+from tests.worker_process import MODEL, RAISE
 
 FREE_PORT = "127.0.0.1:0"
 LIMIT_S = 15.0
@@ -194,6 +194,24 @@ async def test_an_operation_cancelled_in_the_queue_was_avoided(stack: Stack) -> 
     await OperationsStub(stack.channel()).CancelOperation(cancel)
     zero = {("avoided", "queue", cause): 0 for cause in ("expired", "cancelled")}
     assert await asyncio.to_thread(counts, server) == {**zero, ("avoided", "queue", "cancelled"): 1}
+
+
+async def test_an_operation_on_which_the_model_raises_is_counted_by_its_worker(
+    stack: Stack,
+) -> None:
+    worker = await started(stack, inference_ms=0)
+    for image in (image_of(RAISE), b"no image"):
+        request = prediction_pb2.SubmitPredictionRequest(model=MODEL, image=image)
+        await stack.stub().SubmitPrediction(request)
+    wanted = {
+        f'despacho_images_total{{model="{MODEL}",outcome="{outcome}"}} 1.0'
+        for outcome in ("inference_failed", "failed")
+    }
+
+    async def is_counted() -> bool:
+        return wanted <= {*(await asyncio.to_thread(page_of, worker)).splitlines()}
+
+    await stack.until(is_counted, LIMIT_S)
 
 
 def test_a_front_end_that_cannot_have_its_page_does_not_start(stack: Stack) -> None:

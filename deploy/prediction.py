@@ -57,7 +57,10 @@ def wait_for_prediction(
                     f" and be signed by one in DESPACHO_TLS_CA ({reason})"
                 ) from error
         except DespachoError as error:
-            raise StackError(f"the sample photo cannot be labelled: {error}") from error
+            # "Name one of several": those that were served before are soon forgotten.
+            if error.field != "model":
+                raise StackError(f"the sample photo cannot be labelled: {error}") from error
+            reason = str(error)
         if time.monotonic() > give_up_at:
             raise StackError(f"no prediction within {limit_s:.0f} s: {reason}")
         if time.monotonic() > remark_at:

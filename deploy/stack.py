@@ -1,7 +1,11 @@
 """What both ways of running the services can do."""
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Protocol
+
+from deploy.state import ROOT
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 """Where the front-end listens unless SERVER_ADDRESS says otherwise."""
@@ -10,17 +14,40 @@ DEFAULT_GATEWAY_ADDRESS: Final = "127.0.0.1:8080"
 """Where the gateway listens unless GATEWAY_ADDRESS says otherwise."""
 
 BUNDLED_MODEL: Final = "efficientnet-lite0"
+APPLICATION_PREFIX: Final = "keras-applications:"
 
 
-def default_model(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the setting by which requests that name no model keep their meaning.
+def default_model(environment: Mapping[str, str], *, has_our_files: bool) -> dict[str, str]:
+    """Return the setting by which requests that name no model mean the one that is started.
 
-    Without it they would be ambiguous as soon as a worker of another model joins.
-    Nothing if the user decides: by the setting itself, or by another model to start.
+    Without it they would be ambiguous while a worker of another model is there, or was a moment
+    ago. Nothing if the user decides, or if the name of that model cannot be known.
+
+    Args:
+        environment: says which model workers are to serve.
+        has_our_files: whether a path in it is one of this machine, not of a container.
     """
-    if environment.get("SERVER_DEFAULT_MODEL") or environment.get("WORKER_MODEL"):
+    if environment.get("SERVER_DEFAULT_MODEL"):
         return {}
-    return {"SERVER_DEFAULT_MODEL": BUNDLED_MODEL}
+    name = _name_of(environment.get("WORKER_MODEL") or BUNDLED_MODEL, has_our_files=has_our_files)
+    return {"SERVER_DEFAULT_MODEL": name} if name else {}
+
+
+def _name_of(model: str, *, has_our_files: bool) -> str | None:
+    """Return the name of what `WORKER_MODEL` says; None: unknown, or no model."""
+    if model == BUNDLED_MODEL:
+        return model
+    if model.startswith(APPLICATION_PREFIX):
+        return model.removeprefix(APPLICATION_PREFIX).lower()
+    if not has_our_files:
+        return None
+    try:
+        # Whatever is wrong with it, the worker says in its own words.
+        with (ROOT / Path(model).expanduser() / "model.toml").open("rb") as file:
+            name = tomllib.load(file).get("name")
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 class Stack(Protocol):

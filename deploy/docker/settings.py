@@ -64,7 +64,7 @@ def for_compose(
         dot_env: the file from which compose takes what the environment does not say.
     """
     others = {name: value for name, value in environment.items() if not is_setting(name)}
-    default = {} if _names_model(dot_env) else default_model(settings)
+    default = {} if _names_model(dot_env) else default_model(settings, has_our_files=False)
     return {**others, **settings, **default}
 
 

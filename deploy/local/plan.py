@@ -49,7 +49,7 @@ class Plan:
             **self.gateway_settings,
             **{name: self.settings[name] for name in self.settings if name.startswith("GATEWAY_")},
             "GATEWAY_ADDRESS": self.gateway_address,
-            **default_model(self.settings),
+            **default_model(self.settings, has_our_files=True),
         }
 
     def with_workers(self, workers: int) -> "Plan":

@@ -156,13 +156,17 @@ def environments(pids: list[int]) -> list[bytes]:
     return [path.read_bytes() for path in paths if path.exists()]
 
 
-def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
-    script = [sys.executable, "docs/examples/byo_model.py", str(tmp_path)]
+def train(folder: Path) -> str:
+    """Return the path of a model of one's own, of colours."""
+    script = [sys.executable, "docs/examples/byo_model.py", str(folder)]
     subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
+    return str(folder / "colours-keras")
+
+
+def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
+    model = train(tmp_path)
     assert checkout.make("up").returncode == 0
-    worker = Process(
-        ["-m", "deploy", "worker", str(tmp_path / "colours-keras")], checkout.environment()
-    )
+    worker = Process(["-m", "deploy", "worker", model], checkout.environment())
     try:
         worker.wait_for_line("worker ready")
         target = checkout.address()
@@ -184,6 +188,16 @@ def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
     finally:
         worker.terminate()
         worker.clean_up()
+
+
+def test_another_model_than_last_time(checkout: Checkout, tmp_path: Path) -> None:
+    assert checkout.make("up").returncode == 0
+    assert checkout.make("down").returncode == 0
+    # Redis still knows the first one, which is thought to come back for a while.
+    checkout.settings["WORKER_MODEL"] = train(tmp_path)
+    up = checkout.make("up")
+    assert up.returncode == 0, up.stderr
+    assert "by colours-keras" in up.stdout
 
 
 def test_what_a_killed_supervisor_leaves_is_found(checkout: Checkout) -> None:

@@ -61,6 +61,10 @@ FIRST = {
 }
 
 
+# What compose is told: that, and which model is meant by requests that name none.
+TOLD = {**FIRST, "SERVER_DEFAULT_MODEL": "mobilenetv2"}
+
+
 class Docker:
     """What was asked of it."""
 
@@ -115,12 +119,12 @@ def test_settings_stay_until_the_end(docker: Docker, monkeypatch: pytest.MonkeyP
     use({"WORKER_MODEL": "another"}, monkeypatch)
     DockerStack(docker.state).scale(5)
     assert docker.told("up") == [
-        (["--build", "-d", "--scale", "worker=4"], FIRST),
-        (["--build", "-d", "--scale", "worker=4"], FIRST),
-        (["-d", "--no-recreate", "--scale", "worker=5"], FIRST),
+        (["--build", "-d", "--scale", "worker=4"], TOLD),
+        (["--build", "-d", "--scale", "worker=4"], TOLD),
+        (["-d", "--no-recreate", "--scale", "worker=5"], TOLD),
     ]
     DockerStack(docker.state).down()
-    assert docker.told("down")[-1][1] == FIRST
+    assert docker.told("down")[-1][1] == TOLD
     second = {**FIRST, "WORKER_MODEL": "another"}
     use(second, monkeypatch)
     DockerStack(docker.state).up(None)
@@ -137,7 +141,7 @@ def test_other_settings_are_not_silently_left_out(
     use({**FIRST, "SERVER_QUEUE_MAX_JOBS": "9"}, monkeypatch)
     DockerStack(docker.state).up(None)
     assert "It keeps the settings it was started with" in capsys.readouterr().out
-    assert docker.told("up")[-1][1] == FIRST
+    assert docker.told("up")[-1][1] == TOLD
 
 
 def test_settings_that_are_kept_are_read_by_nobody_else(

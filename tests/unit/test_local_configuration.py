@@ -10,6 +10,8 @@ from deploy.local.plan import Plan
 from deploy.state import MAX_SOCKET_BYTES, State
 from gateway.settings import GatewaySettings
 from server.settings import ServerSettings
+from worker.bundled.spec import NAME as BUNDLED_NAME
+from worker.keras_applications import PREFIX, keras_application
 from worker.settings import WorkerSettings
 
 REDIS_BINARY = Path("/opt/redis server")
@@ -125,3 +127,24 @@ def test_the_gateway_encrypts_if_the_front_end_does() -> None:
     assert made.variables["GATEWAY_SERVER_TLS"] == "true"
     assert made.variables["GATEWAY_SERVER_CA_FILE"] == "/ca.pem"
     assert "secret" not in made.variables.values()
+
+
+def default_model(model: str) -> str | None:
+    return plan.make({"WORKER_MODEL": model}, 1, None).variables.get("SERVER_DEFAULT_MODEL")
+
+
+def test_requests_without_a_name_mean_the_model_that_is_started(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text('name = "mine"')
+    assert default_model("") == BUNDLED_NAME == default_model(BUNDLED_NAME)
+    assert default_model(str(tmp_path)) == "mine"
+    name = "MobileNetV2"
+    assert default_model(PREFIX + name) == keras_application(name, tmp_path).name
+    asked_for = plan.make({"WORKER_MODEL": str(tmp_path), "SERVER_DEFAULT_MODEL": "a"}, 1, None)
+    assert "SERVER_DEFAULT_MODEL" not in asked_for.variables
+
+
+def test_a_model_that_says_no_name_is_left_to_the_worker(tmp_path: Path) -> None:
+    for text in ("name = 1", "name", "file = 'a'"):
+        (tmp_path / "model.toml").write_text(text)
+        assert default_model(str(tmp_path)) is None
+    assert default_model(str(tmp_path / "nothing")) is None

@@ -1,7 +1,7 @@
 """Proof that everything works: one real prediction, through the public API."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -75,9 +75,21 @@ def is_distrust(error: DespachoError) -> bool:
 
 
 def wait_for_workers(
-    address: str, count: int, check: Callable[[], None], *, limit_s: float = START_S
+    address: str,
+    before: Mapping[str, int],
+    more: int,
+    check: Callable[[], None],
+    *,
+    limit_s: float = START_S,
 ) -> None:
-    """Wait until at least `count` workers are ready.
+    """Wait until so many more workers of one model are ready.
+
+    Args:
+        address: of the front-end.
+        before: what `live_workers` said before they were started.
+        more: how many were started.
+        check: raises StackError once there is no point in waiting longer.
+        limit_s: longest wait.
 
     Raises:
         StackError: they are not in time, or `check` says so.
@@ -86,28 +98,30 @@ def wait_for_workers(
     while True:
         check()
         ready = live_workers(address)
-        if ready >= count:
+        # Of which model is not known here. Those of the others come and go by themselves, so
+        # neither their number nor the sum of all says anything.
+        come = max((count - before.get(name, 0) for name, count in ready.items()), default=0)
+        if come >= more:
             return
         if time.monotonic() > give_up_at:
-            raise StackError(f"{ready} of {count} workers are ready after {limit_s:.0f} s")
+            raise StackError(f"{max(0, come)} of {more} workers are ready after {limit_s:.0f} s")
         time.sleep(PAUSE_S)
 
 
-def live_workers(address: str) -> int:
-    """Return how many workers the model with the most has ready; 0 if nobody says.
+def live_workers(address: str) -> dict[str, int]:
+    """Return how many workers of each model are ready; of none if nobody says.
 
-    Workers of other models may have been started by hand.
+    Workers may have been started by hand, too.
 
     Raises:
         StackError: whoever asks may not know.
     """
     try:
         with access.client(address) as client:
-            models = client.models(timeout_s=ATTEMPT_S)
-            return max((model.live_workers for model in models), default=0)
+            return {model.name: model.live_workers for model in client.models(timeout_s=ATTEMPT_S)}
     except AccessDenied as error:
         raise StackError(
             f"the front-end does not say how many workers are ready: {error}"
         ) from error
     except DespachoError:
-        return 0
+        return {}

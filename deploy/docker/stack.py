@@ -96,11 +96,11 @@ class DockerStack:
         target = self.address()
         with self._state.locked():
             more = workers - len(self._containers(WORKER))
-            # Each worker may have several processes; of each new one the first is waited for.
-            ready = prediction.live_workers(target) + max(0, more)
+            before = prediction.live_workers(target)
             self._run("up", "-d", "--no-recreate", "--scale", f"{WORKER}={workers}")
             if more > 0:
-                prediction.wait_for_workers(target, ready, self._check)
+                # Each worker may have several processes; of each new one the first is waited for.
+                prediction.wait_for_workers(target, before, more, self._check)
         print(f"Workers: {workers}.")
 
     def worker(self, model: str) -> None:

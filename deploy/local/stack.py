@@ -183,12 +183,13 @@ class LocalStack:
     def _scaled(self, running: Plan, workers: int) -> Plan:
         wanted = running.with_workers(workers)
         target = address.for_client(wanted.server_address)
-        # Each worker may have several processes; of each new one the first is waited for.
-        ready = prediction.live_workers(target) + max(0, workers - running.workers)
+        before = prediction.live_workers(target)
+        more = workers - running.workers
         self._write(wanted)
         self._supervisor.update()
-        if workers > running.workers:
-            prediction.wait_for_workers(target, ready, self._check)
+        if more > 0:
+            # Each worker may have several processes; of each new one the first is waited for.
+            prediction.wait_for_workers(target, before, more, self._check)
         return wanted
 
     def _check(self) -> None:

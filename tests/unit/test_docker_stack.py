@@ -98,7 +98,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     use({}, monkeypatch)
     # Nobody answers at the port that is told.
     monkeypatch.setattr(prediction, "wait_for_prediction", lambda *_: RESULT)
-    monkeypatch.setattr(prediction, "live_workers", lambda _: docker.workers)
+    monkeypatch.setattr(prediction, "live_workers", lambda _: {"m": docker.workers})
     monkeypatch.setattr(web, "wait_for_gateway", lambda *_: None)
     return docker
 

@@ -16,6 +16,12 @@ from deploy.state import write_private
 
 PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_", "OTEL_")
 
+LINE: Final = re.compile(
+    r"""\s*(?:export\s+)?(?P<name>\w+)\s*=\s*"""
+    r"""(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>.*?))(?:\s+#.*)?\s*"""
+)
+"""A line of a file `.env`."""
+
 OTHERS: Final = frozenset({"REDIS_URL", "TRACING", "ENGINES"})
 """The last two say what the images are built with."""
 
@@ -64,23 +70,28 @@ def for_compose(
         dot_env: the file from which compose takes what the environment does not say.
     """
     others = {name: value for name, value in environment.items() if not is_setting(name)}
-    default = {} if _names_model(dot_env) else default_model(settings, has_our_files=False)
+    default = default_model({**in_file(dot_env), **settings}, has_our_files=False)
     return {**others, **settings, **default}
 
 
-def are_in_files(prefix: str, folder: Path) -> bool:
-    """Say whether what compose reads besides its own file may have settings that begin so."""
-    files = (folder / name for name in (".env", "docker-compose.override.yml"))
-    return any(prefix in file.read_text(encoding="utf-8") for file in files if file.exists())
+def in_file(dot_env: Path) -> dict[str, str]:
+    """Return what the file says from which compose takes what the environment does not say.
 
-
-def _names_model(dot_env: Path) -> bool:
-    """Say whether a file decides which models there are."""
+    As far as both versions of compose agree: quotes around a value are none of it, and in a value
+    without them a comment may follow a blank.
+    """
     try:
-        text = dot_env.read_text(encoding="utf-8")
+        lines = dot_env.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return False
-    return (
-        re.search(r"^\s*(export\s+)?(SERVER_DEFAULT_MODEL|WORKER_MODEL)\s*=", text, re.MULTILINE)
-        is not None
-    )
+        return {}
+    found = (LINE.fullmatch(line) for line in lines)
+    return {
+        match["name"]: match["double"] or match["single"] or match["bare"] or ""
+        for match in found
+        if match
+    }
+
+
+def are_in_file(prefix: str, override: Path) -> bool:
+    """Say whether an override of compose's own file may have settings that begin so."""
+    return override.exists() and prefix in override.read_text(encoding="utf-8")

@@ -23,6 +23,10 @@ PORT: Final = "50051"
 WEB_PORT: Final = "8080"
 """Of the gateway, in its container."""
 
+DOT_ENV: Final = ROOT / ".env"
+OVERRIDE: Final = ROOT / "docker-compose.override.yml"
+"""What compose reads besides its own file."""
+
 LOG_LINES: Final = 20
 MAX_RESTARTS: Final = 2
 """A container that Docker has restarted that often does not start by itself."""
@@ -54,15 +58,7 @@ class DockerStack:
                     print("  It keeps the settings it was started with; for others: make down up")
             else:
                 # Before minutes are spent on building images.
-                # Compose files have settings as well.
-                access.check(os.environ, os.environ, are_all=False)
-                if not settings.are_in_files("GATEWAY_SERVER_", ROOT):
-                    access.check_gateway(os.environ)
-                address.require_free(os.environ.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
-                address.require_free(
-                    os.environ.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS,
-                    setting="GATEWAY_ADDRESS",
-                )
+                self._check_start()
             try:
                 self._state.mode.write_text("docker\n", encoding="utf-8")
                 settings.save(wanted if kept is None else kept, self._state.docker)
@@ -151,6 +147,18 @@ class DockerStack:
         if missing := missing_for_docker():
             raise StackError(f"{missing}; without Docker: make up MODE=local")
 
+    def _check_start(self) -> None:
+        """Raise if it could not be called, or its ports are taken."""
+        start = {**settings.in_file(DOT_ENV), **os.environ}
+        # Compose files have settings as well.
+        access.check(start, os.environ, are_all=False)
+        if not settings.are_in_file("GATEWAY_SERVER_", OVERRIDE):
+            access.check_gateway(start)
+        address.require_free(start.get("SERVER_ADDRESS") or DEFAULT_ADDRESS)
+        address.require_free(
+            start.get("GATEWAY_ADDRESS") or DEFAULT_GATEWAY_ADDRESS, setting="GATEWAY_ADDRESS"
+        )
+
     def _prediction(self, target: str) -> PredictionResult:
         """Prove that it works."""
         print("Started; waiting for a first prediction, while the model loads.", flush=True)
@@ -184,7 +192,7 @@ class DockerStack:
         kept = settings.load(self._state.docker)
         if kept is None:
             kept = settings.settings_in(os.environ)
-        environment = settings.for_compose(os.environ, kept, ROOT / ".env")
+        environment = settings.for_compose(os.environ, kept, DOT_ENV)
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
             raise StackError(f"failed: {' '.join(command)}")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from client import Label, PredictionResult, Timing
 from deploy import prediction, web
-from deploy.docker import settings
+from deploy.docker import settings, stack
 from deploy.docker.stack import DockerStack
 from deploy.errors import StackError
 from deploy.state import State
@@ -187,11 +188,57 @@ def test_settings_that_are_damaged_are_not_replaced_by_none(tmp_path: Path) -> N
         settings.load(file)
 
 
-@pytest.mark.parametrize("name", [".env", "docker-compose.override.yml"])
-def test_what_the_gateway_needs_may_be_in_a_file_for_compose(name: str, tmp_path: Path) -> None:
-    assert not settings.are_in_files("GATEWAY_SERVER_", tmp_path)
-    (tmp_path / name).write_text("GATEWAY_SERVER_TLS=true")
-    assert settings.are_in_files("GATEWAY_SERVER_", tmp_path)
+def test_what_the_gateway_needs_may_be_in_an_override(tmp_path: Path) -> None:
+    override = tmp_path / "docker-compose.override.yml"
+    assert not settings.are_in_file("GATEWAY_SERVER_", override)
+    override.write_text("GATEWAY_SERVER_TLS=true")
+    assert settings.are_in_file("GATEWAY_SERVER_", override)
+
+
+def test_the_file_of_compose_is_read_before_anything_is_started(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dot_env = tmp_path / ".env"
+    monkeypatch.setattr(stack, "DOT_ENV", dot_env)
+    with socket.create_server(("127.0.0.1", 0)) as listener, monkeypatch.context() as of_test:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        of_test.setattr(stack, "DEFAULT_ADDRESS", taken)
+        of_test.setattr(stack, "DEFAULT_GATEWAY_ADDRESS", taken)
+        dot_env.write_text("SERVER_ADDRESS=127.0.0.1:0\nGATEWAY_ADDRESS=127.0.0.1:0\n")
+        DockerStack(docker.state).up(None)
+        DockerStack(docker.state).down()
+        dot_env.write_text(f"SERVER_ADDRESS={taken}\n")
+        use({"GATEWAY_ADDRESS": "127.0.0.1:0"}, monkeypatch)
+        with pytest.raises(StackError, match=f"another program listens on {taken}"):
+            DockerStack(docker.state).up(None)
+        # The environment comes first.
+        use({"SERVER_ADDRESS": "127.0.0.1:0", "GATEWAY_ADDRESS": "127.0.0.1:0"}, monkeypatch)
+        DockerStack(docker.state).up(None)
+        DockerStack(docker.state).down()
+        dot_env.write_text("SERVER_API_KEYS_FILE=keys.toml\nSERVER_TLS_CERT_FILE=server.pem\n")
+        with pytest.raises(StackError, match="SERVER_TLS_CERT_FILE encrypts"):
+            DockerStack(docker.state).up(None)
+    assert len(docker.told("up")) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("A=1", {"A": "1"}),
+        (" export A = a b  # c", {"A": "a b"}),
+        ("A='x # y' # z", {"A": "x # y"}),
+        ('A="127.0.0.1:1"', {"A": "127.0.0.1:1"}),
+        ("A=a#b", {"A": "a#b"}),
+        ("A=", {"A": ""}),
+        ("# A=1", {}),
+        ("A", {}),
+    ],
+)
+def test_lines_are_read_as_compose_reads_them(
+    line: str, found: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"\n{line}\n")
+    assert settings.in_file(tmp_path / ".env") == found
 
 
 @pytest.mark.parametrize(
@@ -200,6 +247,7 @@ def test_what_the_gateway_needs_may_be_in_a_file_for_compose(name: str, tmp_path
         ("", {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}),
         ("# WORKER_MODEL=a\n", {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}),
         ("REDIS_URL=redis://r\nWORKER_MODEL=a\n", {}),
+        ("WORKER_MODEL=keras-applications:VGG16\n", {"SERVER_DEFAULT_MODEL": "vgg16"}),
         ("SERVER_DEFAULT_MODEL = a\n", {}),
         ("export WORKER_MODEL=a\n", {}),
     ],

@@ -1,6 +1,7 @@
 """Starts, stops and shows the containers."""
 
 import os
+import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ DOT_ENV: Final = ROOT / ".env"
 OVERRIDE: Final = ROOT / "docker-compose.override.yml"
 """What compose reads besides its own file."""
 
+REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 LOG_LINES: Final = 20
 MAX_RESTARTS: Final = 2
 """A container that Docker has restarted that often does not start by itself."""
@@ -59,6 +61,7 @@ class DockerStack:
             else:
                 # Before minutes are spent on building images.
                 self._check_start()
+            make_readable(REDIS_CONFIGURATION)
             try:
                 self._state.mode.write_text("docker\n", encoding="utf-8")
                 settings.save(wanted if kept is None else kept, self._state.docker)
@@ -204,6 +207,22 @@ class DockerStack:
         if compose is None:
             raise StackError("there is no docker compose, and no docker-compose")
         return [*compose, "--project-directory", str(ROOT), *words]
+
+
+def make_readable(mounted: Path) -> None:
+    """Let the user of a container read a file; in a checkout with a strict umask none can.
+
+    Raises:
+        StackError: that cannot be done.
+    """
+    mode = stat.S_IMODE(mounted.stat().st_mode)
+    if mode & stat.S_IROTH:
+        return
+    try:
+        mounted.chmod(mode | stat.S_IRGRP | stat.S_IROTH)
+    except OSError as error:
+        raise StackError(f"the container cannot read {mounted}: {error}") from error
+    print(f"Made readable, for the container: {mounted}")
 
 
 def _output_of(command: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from deploy import prediction, web
 from deploy.docker import settings, stack
 from deploy.docker.stack import DockerStack
 from deploy.errors import StackError
-from deploy.state import State
+from deploy.state import ROOT, State
 
 DOCKER = """#!{python}
 import json, os, sys
@@ -259,3 +259,18 @@ def test_a_file_for_compose_may_say_the_model(
     assert settings.for_compose({}, {}, file) == {"SERVER_DEFAULT_MODEL": "efficientnet-lite0"}
     file.write_text(dot_env)
     assert settings.for_compose({"HOME": "/"}, {}, file) == {"HOME": "/", **told}
+
+
+def test_what_is_mounted_can_be_read_by_the_user_of_the_container(tmp_path: Path) -> None:
+    file = tmp_path / "redis.conf"
+    file.touch(mode=0o600)
+    stack.make_readable(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("service", ["server", "worker", "gateway"])
+def test_what_is_copied_into_an_image_can_be_read_by_its_user(service: str) -> None:
+    lines = (ROOT / service / "Dockerfile").read_text().splitlines()
+    chmod = lines.index("RUN chmod -R a+rX /app")
+    copies = [number for number, line in enumerate(lines) if line.startswith("COPY ")]
+    assert max(copies) < chmod < lines.index("USER despacho")

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 # A socket's name has at most 103 bytes on macOS, 107 on Linux, and supervisord
 # first binds to a longer one, with a dot and its process id.
 MAX_SOCKET_BYTES: Final = 90
+
+# Not $TMPDIR: a command from a shell that has another would take what runs for left over.
+SHORT_FOLDER: Final = "/tmp"  # noqa: S108 - below it we make a folder of our own, and check it
 
 
 class State:
@@ -59,7 +61,7 @@ class State:
         if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
             return path
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir(), f"despacho-{os.getuid()}", f"{name}.sock")
+        return Path(SHORT_FOLDER, f"despacho-{os.getuid()}", f"{name}.sock")
 
     def recorded_mode(self) -> str | None:
         """Return how it was started; None: it was not, or it was stopped."""

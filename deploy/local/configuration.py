@@ -1,12 +1,13 @@
 """The configuration of supervisord, made from a plan. Pure."""
 
-import getpass
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Final
 
+from deploy.errors import StackError
 from deploy.local.plan import Plan
 from deploy.state import ROOT, State
 
@@ -48,7 +49,11 @@ def rendered(plan: Plan, state: State, redis_binary: Path | None) -> str:
         plan: what runs.
         state: where it is kept.
         redis_binary: the embedded server; None if the plan has none.
+
+    Raises:
+        StackError: supervisord cannot read one of the paths.
     """
+    _check_paths(ROOT, state.folder, Path(sys.executable))
     sections = [_daemon(state)]
     if redis_binary is not None and plan.redis_port is not None:
         command = [
@@ -75,8 +80,9 @@ def rendered(plan: Plan, state: State, redis_binary: Path | None) -> str:
 
 
 def _daemon(state: State) -> str:
-    # It warns when it runs as root, unless it is told to.
-    user = "" if os.getuid() else f"user={getpass.getuser()}\n"
+    # It warns when it runs as root, unless it is told to. By number: what the environment
+    # calls the user may be somebody else, as after `su`.
+    user = "" if os.getuid() else "user=0\n"
     return f"""\
 ; Made by `make up`; changes are lost.
 [unix_http_server]
@@ -125,3 +131,12 @@ stdout_logfile_backups=3
 def _plain(value: object) -> str:
     """Return a text that supervisord takes as it is: it expands `%(name)s`."""
     return str(value).replace("%", "%%")
+
+
+def _check_paths(*paths: Path) -> None:
+    for path in paths:
+        if re.search(r"\s[#;]", str(path)):
+            raise StackError(
+                f"it cannot be run with the path {path}: for supervisord a comment begins"
+                " at # or ; after a blank; choose another folder, or DESPACHO_STATE=FOLDER"
+            )

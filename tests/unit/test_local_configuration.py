@@ -1,9 +1,14 @@
 """What supervisord is told to run."""
 
-import configparser
+import os
 import shlex
+import tempfile
 from pathlib import Path
 
+import pytest
+from supervisor.options import UnhosedConfigParser
+
+from deploy.errors import StackError
 from deploy.local import plan
 from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S, rendered
 from deploy.local.plan import Plan
@@ -21,15 +26,15 @@ def a_plan(*, workers: int = 1, redis_port: int | None = 7000) -> Plan:
     return Plan("127.0.0.1:50051", "redis://127.0.0.1:7000/0", redis_port, workers, {})
 
 
-def sections(folder: Path, planned: Plan) -> configparser.RawConfigParser:
-    """What supervisord would read, after its own expansion of `%`."""
-    parser = configparser.RawConfigParser()
+def sections(folder: Path, planned: Plan) -> UnhosedConfigParser:
+    """What supervisord reads."""
+    parser = UnhosedConfigParser()
     binary = REDIS_BINARY if planned.redis_port else None
     parser.read_string(rendered(planned, State(folder), binary))
     return parser
 
 
-def programs(parser: configparser.RawConfigParser) -> list[str]:
+def programs(parser: UnhosedConfigParser) -> list[str]:
     return [name.removeprefix("program:") for name in parser.sections() if "program:" in name]
 
 
@@ -59,12 +64,28 @@ def test_services_have_time_to_stop_by_themselves(tmp_path: Path) -> None:
 
 
 def test_odd_characters_of_a_path_survive(tmp_path: Path) -> None:
-    folder = tmp_path / "50% of 'all' work"
+    folder = tmp_path / "50% of 'all'#1;work"
     parser = sections(folder, a_plan())
-    command = shlex.split(parser["program:redis"]["command"].replace("%%", "%"))
+    command = shlex.split(parser.saneget("program:redis", "command"))
     assert command[0] == str(REDIS_BINARY)
     assert command[command.index("--dir") + 1] == str(folder / "redis")
-    assert "50%% of" in parser["program:server"]["stdout_logfile"]
+    log = parser.saneget("program:server", "stdout_logfile")
+    assert log == str(folder / "logs" / "server.log")
+
+
+@pytest.mark.parametrize("name", ["my #1 project", "a ;b"])
+def test_a_path_that_would_be_cut_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=f"cannot be run with the path {tmp_path / name}"):
+        sections(tmp_path / name, a_plan())
+
+
+def test_root_is_root_whatever_the_environment_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    # As after `su` of another user.
+    monkeypatch.setenv("LOGNAME", "alice")
+    assert sections(tmp_path, a_plan()).saneget("supervisord", "user") == "0"
 
 
 def test_every_log_is_bounded(tmp_path: Path) -> None:
@@ -79,6 +100,20 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     sockets = [State(folder).socket for folder in folders]
     assert all(len(str(path)) <= MAX_SOCKET_BYTES for path in sockets)
     assert sockets[0] != sockets[1]
+
+
+def test_the_socket_is_found_from_a_shell_with_another_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    state = State(tmp_path / ("deep" * 30))
+    found = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        found.add(state.socket)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+    assert len(found) == 1
 
 
 def test_a_short_path_keeps_its_socket() -> None:

@@ -11,7 +11,10 @@ from deploy import access, address
 from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
 from deploy.state import write_private
 
-PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_")
+PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_", "OTEL_")
+OF_A_WORKER: Final = ("WORKER_", "OTEL_")
+OF_ONE_WORKER: Final = {"WORKER_METRICS_ADDRESS", "WORKER_READY_FILE"}
+"""No second one can have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,20 @@ class Plan:
             "GATEWAY_ADDRESS": self.gateway_address,
             **default_model(self.settings, has_our_files=True),
         }
+
+    def for_worker(self, environment: Mapping[str, str], model: str) -> dict[str, str]:
+        """Return the environment of one more worker.
+
+        Args:
+            environment: of its caller; what that says comes first.
+            model: what `WORKER_MODEL` takes.
+        """
+        kept = {
+            name: value
+            for name, value in self.settings.items()
+            if name.startswith(OF_A_WORKER) and name not in OF_ONE_WORKER
+        }
+        return {**kept, **environment, **self.variables, "WORKER_MODEL": model}
 
     def with_workers(self, workers: int) -> "Plan":
         """Return the same with another number of workers."""

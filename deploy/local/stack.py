@@ -74,7 +74,7 @@ class LocalStack:
         running = self._running_plan()
         if running is None:
             raise not_running()
-        environment = {**os.environ, **running.variables, "WORKER_MODEL": model}
+        environment = running.for_worker(os.environ, model)
         os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)  # noqa: S606
 
     def status(self) -> bool:

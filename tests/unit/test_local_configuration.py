@@ -144,6 +144,37 @@ def test_the_embedded_redis_keeps_its_port() -> None:
     assert plan.make({}, 1, before).redis_port == before.redis_port
 
 
+def test_one_more_worker_gets_the_settings_of_the_start() -> None:
+    first = {
+        "WORKER_CACHE_DIR": "/cache",
+        "WORKER_ENGINE": "auto",
+        "WORKER_MODEL": "/first",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317",
+    }
+    others = {
+        "HOME": "/home/me",
+        "SERVER_ADDRESS": "127.0.0.1:0",
+        "WORKER_METRICS_ADDRESS": "127.0.0.1:9100",
+        "WORKER_READY_FILE": "/tmp/ready",  # noqa: S108 - nothing is made there
+    }
+    running = plan.make({**first, **others}, 1, None)
+    of_worker = running.for_worker({"HOME": "/home/you", "REDIS_URL": "redis://other"}, "/mine")
+    assert of_worker == {
+        **running.variables,
+        **first,
+        "WORKER_MODEL": "/mine",
+        "HOME": "/home/you",
+    }
+    assert running.for_worker({"WORKER_ENGINE": "litert"}, "m")["WORKER_ENGINE"] == "litert"
+
+
+def test_where_spans_go_is_a_setting(tmp_path: Path) -> None:
+    running = plan.make({"OTEL_TRACES_EXPORTER": "otlp"}, 1, None)
+    running.save(tmp_path / "plan.json")
+    assert plan.load(tmp_path / "plan.json") == running
+    assert plan.settings_in({"OTEL_TRACES_EXPORTER": "none"}) != running.settings
+
+
 def test_port_zero_becomes_a_free_port() -> None:
     made = plan.make({"SERVER_ADDRESS": "127.0.0.1:0"}, 1, None)
     host, _, port = made.server_address.rpartition(":")

@@ -161,11 +161,26 @@ constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versio
 	$(BIN)/python deploy/constraints.py
 
 clean:  ## remove .venv, .venv-audit, .venv-matrix, .venv-clients, .venv-peers and caches; keeps .despacho, with what waits in Redis
-	@if [ -e .despacho/mode ]; then echo "It may be running: make down first." >&2; exit 1; fi
+	@if [ -x $(BIN)/python ] && $(BIN)/python -m deploy.local.running; then \
+		echo "It is running: make down first." >&2; exit 1; fi
 	rm -rf $(VENV) .venv-audit .venv-matrix .venv-clients .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Installing -------------------------------------------------------------
+
+# Its programs and packages have the path of the place where it was made: in a checkout that was
+# moved they lead nowhere, and in a copy to the code of the other one.
+MADE_AT := $(shell sed -n 's|^command = .* -m venv /|/|p' $(VENV)/pyvenv.cfg 2>/dev/null)
+FOUND_AT := $(shell CDPATH= cd $(VENV) 2>/dev/null && pwd -P)
+ifneq ($(MADE_AT),)
+ifneq ($(MADE_AT),$(FOUND_AT))
+.PHONY: elsewhere
+elsewhere:
+	@echo "$(VENV) was made at another place; making it anew"
+	@rm -rf $(VENV)
+$(BIN)/python $(addprefix $(VENV)/.installed-,client run engines tracing dev): elsewhere
+endif
+endif
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(SUPPORTED)'; then \

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,13 +26,17 @@ def show_prediction(result: PredictionResult) -> None:
 
 def show_commands(address: str) -> None:
     """Print commands to try, for the shell of a person in the checkout."""
-    tools = shown(Path(sys.executable).parent)
+    tools = Path(sys.executable).parent
     photo = shown(SAMPLE)
     server = "" if address == DEFAULT_ADDRESS else f" --server {shlex.quote(address)}"
-    body = f'''printf '{{"image":"%s"}}' "$(base64 < {photo} | tr -d '\\n')"'''
-    options = access.grpcurl_options(os.environ)
-    call = f"{tools}/grpcurl {options} -d @ {address} prediction.v1.PredictionService/Predict"
-    print(f"\nTry:\n  {tools}/despacho predict{server} {photo}\n  {body} | {call}")
+    print(f"\nTry:\n  {shown(tools / 'despacho')} predict{server} {photo}")
+    # Ours is installed only where there is one; a person may have another.
+    own = tools / "grpcurl"
+    if program := shown(own) if own.exists() else shutil.which("grpcurl"):
+        body = f'''printf '{{"image":"%s"}}' "$(base64 < {photo} | tr -d '\\n')"'''
+        options = access.grpcurl_options(os.environ)
+        call = f"{program} {options} -d @ {address} prediction.v1.PredictionService/Predict"
+        print(f"  {body} | {call}")
 
 
 def show_health(address: str) -> bool:

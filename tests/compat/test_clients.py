@@ -23,7 +23,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Trial]:
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))
 def test_a_client_works_unchanged(trials: Mapping[str, Trial], client: Client) -> None:
     if client not in possible():
-        pytest.skip("its packages have no wheels for this Python")
+        pytest.skip("its packages are not for this Python or platform")
     outcomes = trials[client.name].outcomes
     assert not outcomes.keys() - FEATURES.keys()
     failures = [f"{name}\n{text}" for name, text in outcomes.items() if text != OK]
@@ -32,5 +32,5 @@ def test_a_client_works_unchanged(trials: Mapping[str, Trial], client: Client) -
 
 def test_the_page_says_what_the_clients_did(trials: Mapping[str, Trial]) -> None:
     if len(possible()) < len(CLIENTS):
-        pytest.skip("not all clients have wheels for this Python")
+        pytest.skip("not all clients are for this Python and platform")
     assert table.shown() == table.written(trials), "run `python -m tests.compat`"

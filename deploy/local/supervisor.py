@@ -24,6 +24,7 @@ ALREADY_STARTED: Final = 60
 
 # States of supervisord's processes.
 ENDED: Final = {"STOPPED", "EXITED", "FATAL"}
+BACKOFF: Final = "BACKOFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,11 @@ class Supervisor:
             self._call("addProcessGroup", name)
 
     def start_ended(self) -> list[str]:
-        """Start what has ended or was given up; return the names."""
-        names = [process.name for process in self.processes() if process.state in ENDED]
+        """Start what has ended, was given up, or waits for its next try; return the names."""
+        processes = self.processes()
+        # What waits is not started before its time, unless it is stopped.
+        self.stop(process.name for process in processes if process.state == BACKOFF)
+        names = [process.name for process in processes if process.state in {*ENDED, BACKOFF}]
         for name in names:
             with suppress_fault(ALREADY_STARTED):
                 self._call("startProcess", name, False)  # noqa: FBT003 - positional in the API
@@ -146,7 +150,7 @@ class StartWatch:
         for process in processes:
             if process.state == "FATAL":
                 return process
-            if process.state == "BACKOFF":
+            if process.state == BACKOFF:
                 ends = self._ends.setdefault(process.name, set())
                 ends.add(process.ended_at)
                 if len(ends) >= MAX_EARLY_ENDS:

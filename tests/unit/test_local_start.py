@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import xmlrpc.client
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from deploy import address, mode
 from deploy.errors import StackError
 from deploy.local import leftovers
 from deploy.local.logs import last_lines
-from deploy.local.supervisor import Process, StartWatch, Supervisor
+from deploy.local.supervisor import ALREADY_STARTED, Process, StartWatch, Supervisor
 from deploy.state import check_private
 
 
@@ -60,6 +62,33 @@ def test_one_early_end_may_be_bad_luck_and_two_are_a_failure() -> None:
 
 def test_a_service_that_was_given_up_is_a_failure() -> None:
     assert StartWatch().failed([process("RUNNING"), process("FATAL")]) is not None
+
+
+class Waiting(Supervisor):
+    """A supervisor that starts what waits for its next try only once it was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+        self.states = {"server": "RUNNING", "worker-1": "BACKOFF", "worker-2": "FATAL"}
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        if method == "getAllProcessInfo":
+            keys = ("name", "statename", "pid", "stop", "description")
+            return [dict(zip(keys, (*one, 0, 0, ""), strict=True)) for one in self.states.items()]
+        name = str(arguments[0])
+        if method == "stopProcess":
+            self.states[name] = "STOPPED"
+        elif self.states[name] in {"RUNNING", "BACKOFF"}:
+            raise xmlrpc.client.Fault(ALREADY_STARTED, name)
+        else:
+            self.states[name] = "STARTING"
+        return True
+
+
+def test_what_waits_for_its_next_try_is_started_at_once() -> None:
+    supervisor = Waiting()
+    assert supervisor.start_ended() == ["worker-1", "worker-2"]
+    assert set(supervisor.states.values()) == {"RUNNING", "STARTING"}
 
 
 def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ def main() -> int:
     """Run the command line; return the exit code."""
     arguments = parsed()
     state = State.of_environment()
-    # Ended by a signal, it cleans up as after Ctrl-C.
+    # Ended by a signal, it cleans up as after Ctrl-C; but `nohup` wants one to be ignored.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         choice = choose(
             arguments.mode or os.environ.get("DESPACHO_MODE", ""), state.recorded_mode()

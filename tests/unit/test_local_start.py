@@ -1,6 +1,7 @@
 """What is decided before and while the local services start."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from deploy import address, mode
+from deploy.__main__ import EXIT_INTERRUPTED
 from deploy.errors import StackError
 from deploy.local import leftovers
 from deploy.local.logs import last_lines
 from deploy.local.supervisor import ALREADY_STARTED, Process, StartWatch, Supervisor
-from deploy.state import check_private
+from deploy.state import State, check_private
 
 
 def process(state: str, *, ended_at: int = 0) -> Process:
@@ -137,3 +139,40 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(StackError, match="written by others"):
         check_private(tmp_path)
+
+
+@pytest.mark.parametrize(("is_ignored", "code"), [(True, 0), (False, EXIT_INTERRUPTED)])
+def test_a_terminal_that_closes_ends_a_command_unless_that_is_not_wanted(
+    tmp_path: Path, *, is_ignored: bool, code: int
+) -> None:
+    wish = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+    state = State(tmp_path)
+    log = state.logs / "server.log"
+    with state.locked():
+        log.touch()
+    # In the place of `tail`, which would follow the log for ever.
+    tail = tmp_path / "tail"
+    tail.write_text("#!/bin/sh\necho started; read line\n")
+    tail.chmod(0o700)
+    # Inherited, as from `nohup`.
+    before = signal.signal(signal.SIGHUP, wish)
+    try:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "deploy", "logs"],
+            env={
+                **os.environ,
+                "DESPACHO_STATE": str(tmp_path),
+                "DESPACHO_MODE": "local",
+                "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        command.send_signal(signal.SIGHUP)
+        command.communicate(b"\n")
+    assert command.returncode == code

@@ -18,6 +18,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The tools of this project before any others of the same name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# `deploy` and the tests are no installed packages: Python finds them in this folder.
+unexport PYTHONSAFEPATH
 
 # --- Running it -------------------------------------------------------------
 

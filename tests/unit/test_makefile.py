@@ -97,6 +97,15 @@ def test_an_environment_behind_a_link_stays(checkout: Checkout, tmp_path: Path) 
     assert not (checkout.venv / "made-anew").exists()
 
 
+def test_our_code_is_found_also_where_python_is_told_to_look_in_no_folder(
+    checkout: Checkout,
+) -> None:
+    use_real_python(checkout)
+    (checkout.folder / "deploy").mkdir()
+    (checkout.folder / "deploy" / "__main__.py").write_text("print('found')")
+    assert checkout.make("status", PYTHONSAFEPATH="1", PYTHONPATH="").stdout == "found\n"
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Path]:
     """Run what looks like a service; return the folder of its state."""

@@ -1,4 +1,4 @@
-"""What `make` does with `.venv`."""
+"""What `make` does with `.venv`, and what it leaves alone."""
 
 import os
 import shutil
@@ -147,3 +147,14 @@ def use_real_python(checkout: Checkout) -> None:
     python = checkout.venv / "bin" / "python"
     python.unlink()
     python.symlink_to(sys.executable)
+
+
+def test_foreign_code_is_not_checked_where_there_is_no_git(checkout: Checkout) -> None:
+    foreign = checkout.folder / ".venv-clients" / "kserve" / "foreign.py"
+    for file in (foreign, checkout.folder / "own.py"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    ruff = [sys.executable, "-m", "ruff", "check", "--show-files"]
+    files = subprocess.run(ruff, cwd=checkout.folder, check=True, capture_output=True, text=True)
+    assert "own.py" in files.stdout
+    assert "foreign.py" not in files.stdout

@@ -9,11 +9,12 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 from redis.exceptions import OutOfMemoryError
 
-from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from despacho.job.v1.job_pb2 import Job
 from dispatch import errors, keys, scripts
 from dispatch.disk import Disk
 from dispatch.jobs import OnSpared, Outcome, Priority
 from dispatch.line import Line, checked
+from dispatch.operation_commands import end_operation, look_at, submit_operation
 from dispatch.operations import (
     NewOperation,
     Operation,
@@ -45,11 +46,6 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 
 PRUNE_COUNT: Final = 200
 """How many of a caller's oldest operations are looked after when there are too many."""
-
-_ENDINGS: Final = {
-    Outcome.CANCELLED: errors.OperationCancelled("the operation was cancelled"),
-    Outcome.EXPIRED: errors.ExpiredInQueue("no worker was free before the deadline"),
-}
 
 
 class OperationStore(AbstractAsyncContextManager["OperationStore"]):
@@ -104,7 +100,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """
         size_bytes = len(new.image) + new.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
         line = self._synced if is_synced else self._shared
-        commands = (self._submit_command(new, size_bytes), _look_command(new.key))
+        admit = submit_operation(new, self._limits, size_bytes=size_bytes)
+        commands = (admit, look_at(new.key))
         code, look = await line.call(*commands, size_bytes=size_bytes)
         if code == -3 and await self._prune(new.key):  # noqa: PLR2004 - as submit.lua says
             code, look = await line.call(*commands, size_bytes=size_bytes)
@@ -124,27 +121,6 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         gone = [score for (_, score), is_there in zip(entries, found, strict=True) if not is_there]
         await self._forget(index, gone)
         return bool(gone)
-
-    def _submit_command(self, new: NewOperation, size_bytes: int) -> Command:
-        limits, key = self._limits, new.key
-        return _in_order(
-            scripts.SUBMIT.call(
-                [
-                    keys.jobs(key.model, Priority.OPERATION),
-                    keys.operation(key.model, key.id),
-                    keys.operations(key.model, key.caller),
-                    keys.load(key.model),
-                    keys.totals(key.model),
-                    keys.card(key.model),
-                ],
-                (
-                    *(limits.jobs, limits.size_bytes, limits.kept, size_bytes),
-                    *(round(limits.deadline_s * 1000), round(limits.ttl_s * 1000)),
-                    *(key.id, key.caller, new.fingerprint()),
-                    *(new.job.SerializeToString(), new.image),
-                ),
-            )
-        )
 
     def _check_admitted(self, new: NewOperation, code: Any) -> None:
         model, limits = new.key.model, self._limits
@@ -180,7 +156,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """
         if not keys_elsewhere:
             return False
-        looks = await self._shared.call(*map(_look_command, keys_elsewhere))
+        looks = await self._shared.call(*map(look_at, keys_elsewhere))
         return any(checked(look) is not None for look in looks)
 
     async def get(self, key: OperationKey) -> Operation:
@@ -190,11 +166,11 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             OperationNotFound: the caller has none of this name.
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        (look,) = await self._shared.call(_look_command(key))
+        (look,) = await self._shared.call(look_at(key))
         operation = _parsed(key, look)
         if not operation.is_overdue:
             return operation
-        code, look = await self._shared.call(_end_command(key, Outcome.EXPIRED), _look_command(key))
+        code, look = await self._shared.call(end_operation(key, Outcome.EXPIRED), look_at(key))
         self._noted_end(key, Outcome.EXPIRED, code)
         return _parsed(key, look)
 
@@ -209,7 +185,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             BrokerUnavailable: nothing was done.
             OutcomeUnknown: repeat it.
         """
-        (code,) = await self._shared.call(_end_command(key, Outcome.CANCELLED))
+        (code,) = await self._shared.call(end_operation(key, Outcome.CANCELLED))
         return self._noted_end(key, Outcome.CANCELLED, code)
 
     async def delete(self, key: OperationKey) -> int:
@@ -225,7 +201,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """
         names = [keys.operation(key.model, key.id), keys.operations(key.model, key.caller)]
         code, deleted = await self._shared.call(
-            _end_command(key, Outcome.CANCELLED),
+            end_operation(key, Outcome.CANCELLED),
             scripts.DELETE_OPERATION.call(names, (key.caller, key.id)),
         )
         checked(deleted)
@@ -254,7 +230,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         if not entries:
             return OperationPage([], None)
         looks = await self._shared.call(
-            *(_look_command(OperationKey(model, name, caller)) for name, _ in entries)
+            *(look_at(OperationKey(model, name, caller)) for name, _ in entries)
         )
         gone = [score for (_, score), look in zip(entries, looks, strict=True) if not checked(look)]
         await self._forget(index, gone)
@@ -323,7 +299,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         # Without a record it is nobody's, and would keep those behind it from their end.
         key = OperationKey(model, job_id, (checked(caller) or b"").decode())
         (code,) = await self._shared.call(
-            _end_command(key, Outcome.EXPIRED, entry=(entry_id, size))
+            end_operation(key, Outcome.EXPIRED, entry=(entry_id, size))
         )
         return code != -1 and self._noted_end(key, Outcome.EXPIRED, code) > 0
 
@@ -341,45 +317,6 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
     async def _exchange_synced(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
         timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
         return await self._disk.write(commands, timeout_s=timeout_s)
-
-
-def _look_command(key: OperationKey) -> Command:
-    return scripts.LOOK_AT_OPERATION.call(
-        [
-            keys.operation(key.model, key.id),
-            keys.jobs(key.model, Priority.OPERATION),
-            keys.load(key.model),
-        ],
-        (key.caller, keys.GROUP, keys.RELEASED),
-    )
-
-
-def _end_command(
-    key: OperationKey, outcome: Outcome, *, entry: tuple[bytes, bytes] = (b"", b"0")
-) -> Command:
-    error = _ENDINGS[outcome]
-    reply = Reply(job_id=key.id, failure=Failure(reason=error.reason, message=str(error)))
-    return _in_order(
-        scripts.END_OPERATION.call(
-            [
-                keys.jobs(key.model, Priority.OPERATION),
-                keys.operation(key.model, key.id),
-                keys.load(key.model),
-                keys.totals(key.model),
-                keys.done(key.model),
-            ],
-            (
-                *(keys.GROUP, key.caller, outcome.value, reply.SerializeToString(), key.id),
-                *(keys.DONE_MAX, keys.DONE_TTL_MS, *entry),
-            ),
-        )
-    )
-
-
-def _in_order(script: Command) -> Command:
-    # By its digest alone, what follows in the same round trip (a look, WAITAOF) would
-    # come before it whenever Redis has forgotten the script.
-    return scripts.in_full(script)
 
 
 def _entries(found: Any) -> list[tuple[str, int]]:

@@ -39,7 +39,8 @@ SWEEP_BYTES: Final = 8 * 1024 * 1024
 """What one script of a sweep may look at: it blocks Redis while it runs."""
 
 SYNCED_CALLS: Final = 1024
-"""In one round trip; each takes as long as the disk does."""
+SYNCED_BYTES: Final = 256 * 1024 * 1024
+"""In one round trip: each takes as long as the disk does, so that all who wait share it."""
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Replies on one page, about: a message has a limit, and a thousand scores take 4 KB."""
@@ -68,7 +69,9 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         # WAITAOF blocks its connection, so that others should not use it.
         synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._disk = Disk(synced_line)
-        self._synced = SharedLine(synced_line, self._exchange_synced, most_calls=SYNCED_CALLS)
+        self._synced = SharedLine(
+            synced_line, self._exchange_synced, most_calls=SYNCED_CALLS, most_bytes=SYNCED_BYTES
+        )
 
     async def __aexit__(
         self,

@@ -12,11 +12,11 @@ from dispatch.scripts import Command
 
 MOST_CALLS: Final = 64
 MOST_BYTES: Final = 8 * 1024 * 1024
-"""At most one call above this goes into one round trip."""
+"""Of one round trip, where it takes no longer than Redis does."""
 
 MOST_WAITING: Final = 4096
 MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""What may wait to be sent."""
+"""What may wait to be sent; the bytes include those under way."""
 
 Exchange = Callable[[Sequence[Command], int], Awaitable[list[Any]]]
 """Sends commands with that many bytes of images; returns their replies."""
@@ -32,19 +32,28 @@ class _Call:
 class SharedLine:
     """Callers await futures only: one that goes away cannot break the connection."""
 
-    def __init__(self, line: Line, exchange: Exchange, *, most_calls: int = MOST_CALLS) -> None:
+    def __init__(
+        self,
+        line: Line,
+        exchange: Exchange,
+        *,
+        most_calls: int = MOST_CALLS,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """Send nothing yet; `run` does.
 
         Args:
             line: closed by `aclose`.
             exchange: how one round trip is made over it.
             most_calls: in one round trip.
+            most_bytes: at most one call above this goes into one round trip.
         """
         self._line = line
         self._exchange = exchange
         self._most_calls = most_calls
+        self._most_bytes = most_bytes
         self._waiting: deque[_Call] = deque()
-        self._waiting_bytes = 0
+        self._held_bytes = 0
         self._wanted = asyncio.Event()
 
     async def call(self, *commands: Command, size_bytes: int = 0) -> list[Any]:
@@ -61,11 +70,11 @@ class SharedLine:
         """
         if len(self._waiting) >= MOST_WAITING:
             raise QueueFull("server/jobs", "this server has too many requests to send")
-        if self._waiting and self._waiting_bytes + size_bytes > MOST_WAITING_BYTES:
+        if self._held_bytes and self._held_bytes + size_bytes > MOST_WAITING_BYTES:
             raise QueueFull("server/bytes", "this server holds as many bytes of images as it may")
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(commands, size_bytes, replies))
-        self._waiting_bytes += size_bytes
+        self._held_bytes += size_bytes
         self._wanted.set()
         try:
             return await replies
@@ -81,14 +90,16 @@ class SharedLine:
             self._wanted.clear()
             while batch := self._next_batch():
                 await self._send(batch)
+                self._held_bytes -= _size_bytes(batch)
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
-        while self._waiting and len(batch) < self._most_calls and size < MOST_BYTES:
+        while self._waiting and len(batch) < self._most_calls and size < self._most_bytes:
             call = self._waiting.popleft()
-            self._waiting_bytes -= call.size_bytes
-            if not call.replies.done():  # its caller has gone
+            if call.replies.done():  # its caller has gone
+                self._held_bytes -= call.size_bytes
+            else:
                 batch.append(call)
                 size += call.size_bytes
         return batch
@@ -96,7 +107,7 @@ class SharedLine:
     async def _send(self, batch: Sequence[_Call]) -> None:
         commands = [command for call in batch for command in call.commands]
         try:
-            replies = iter(await self._exchange(commands, sum(call.size_bytes for call in batch)))
+            replies = iter(await self._exchange(commands, _size_bytes(batch)))
         except DespachoError as error:
             # It goes on without knowing this frame, which knows all who will raise it.
             _fail(batch, error.with_traceback(None))
@@ -116,7 +127,7 @@ class SharedLine:
         if isinstance(error, BrokerUnavailable | OutcomeUnknown):
             refused = list(self._waiting)
             self._waiting.clear()
-            self._waiting_bytes = 0
+            self._held_bytes -= _size_bytes(refused)
             _fail(refused, BrokerUnavailable("the broker cannot be reached"))
 
     async def aclose(self) -> None:
@@ -125,6 +136,10 @@ class SharedLine:
             call.replies.cancel()
         self._waiting.clear()
         await self._line.close()
+
+
+def _size_bytes(calls: Iterable[_Call]) -> int:
+    return sum(call.size_bytes for call in calls)
 
 
 def _fail(calls: Iterable[_Call], error: DespachoError) -> None:

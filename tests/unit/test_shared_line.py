@@ -51,12 +51,13 @@ class FakeLine:
 class House:
     """A shared line that runs, over a fake one."""
 
-    def __init__(self, most_calls: int) -> None:
+    def __init__(self, most_calls: int, most_bytes: int) -> None:
         self.line = FakeLine()
         self.shared = SharedLine(
             self.line,  # type: ignore[arg-type]
             self.line.exchange,
             most_calls=most_calls,
+            most_bytes=most_bytes,
         )
         self.task = asyncio.create_task(self.shared.run())
 
@@ -73,9 +74,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(most_calls: int = 64) -> AsyncIterator[House]:
+async def house(most_calls: int = 64, most_bytes: int = 1000) -> AsyncIterator[House]:
     async with asyncio.timeout(LIMIT_S):
-        made = House(most_calls)
+        made = House(most_calls, most_bytes)
         try:
             yield made
         finally:
@@ -114,9 +115,8 @@ async def test_only_so_many_calls_go_together() -> None:
         assert here.line.trips[1:] == [["0", "1"], ["2", "3"], ["4"]]
 
 
-async def test_only_so_many_bytes_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_line, "MOST_BYTES", 100)
-    async with house() as here:
+async def test_only_so_many_bytes_go_together() -> None:
+    async with house(most_bytes=100) as here:
         await here.hold_the_first()
         calls = [here.call(str(i), size_bytes=60) for i in range(3)]
         await settle()
@@ -184,6 +184,21 @@ async def test_only_so_many_bytes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         await settle()
         here.line.is_open.set()
         await asyncio.gather(held, *rest)
+
+
+async def test_bytes_under_way_count_until_they_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_line, "MOST_WAITING_BYTES", 100)
+    async with house() as here:
+        here.line.is_open.clear()
+        sent = here.call("sent", size_bytes=60)
+        await here.line.until_trips(1)
+        with pytest.raises(QueueFull):
+            await here.call("too much", size_bytes=60)
+        here.line.is_open.set()
+        await sent
+        assert await here.call("again", size_bytes=60) == ["reply to again"]
 
 
 @pytest.mark.parametrize("failure", [BrokerUnavailable("away"), OutcomeUnknown("cut")])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from redis.client import Monitor
@@ -18,7 +19,17 @@ from dispatch.operations import (
 )
 from dispatch.work_queue import WorkQueue
 from tests.dispatch_steps import NOWHERE
-from tests.operation_steps import MODEL, answer, assert_balanced, counts, new, opened, submit, take
+from tests.operation_steps import (
+    LIMITS,
+    MODEL,
+    answer,
+    assert_balanced,
+    counts,
+    new,
+    opened,
+    submit,
+    take,
+)
 from tests.redis_server import RedisServer
 
 
@@ -84,6 +95,22 @@ async def test_a_written_submission_that_is_repeated_as_synced_writes_before_the
     # It has no effect, but WAITAOF waits only for what its own connection has written.
     submission = seen.index("HGET")
     assert "PEXPIREAT" in seen[submission : seen.index("WAITAOF", submission)]
+
+
+async def test_photos_that_are_submitted_together_wait_for_the_disk_together(
+    redis_server: RedisServer,
+) -> None:
+    if not knows_what_is_on_disk(redis_server):
+        pytest.skip("needs WAITAOF")
+    photo = bytes(1024 * 1024)
+    limits = replace(LIMITS, jobs=20, size_bytes=1 << 30, kept=20)
+    async with opened(redis_server, limits) as store:
+        with redis_server.client() as client:
+            client.config_resetstat()
+            await asyncio.gather(*(store.submit(new(photo), is_synced=True) for _ in range(20)))
+            # Each round asks once how Redis writes its file.
+            rounds = client.info("commandstats")["cmdstat_config|get"]["calls"]
+    assert rounds <= 2
 
 
 async def test_synced_is_refused_where_there_is_no_append_only_file(

@@ -42,8 +42,11 @@ SYNCED_CALLS: Final = 1024
 SYNCED_BYTES: Final = 256 * 1024 * 1024
 """In one round trip: each takes as long as the disk does, so that all who wait share it."""
 
-PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Replies on one page, about: a message has a limit, and a thousand scores take 4 KB."""
+PAGE_BYTES: Final = 3 * 1024 * 1024
+"""Jobs and replies on one page: callers accept 4 MiB, names and times included."""
+
+PAGE_STEP: Final = 50
+"""How many operations of a page are looked at together: their replies share one time-out."""
 
 PRUNE_COUNT: Final = 200
 """How many of a caller's oldest operations are looked after when there are too many."""
@@ -66,6 +69,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         self._on_spared = on_spared
         self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._shared = SharedLine(self._line, self._exchange)
+        self._looking = asyncio.Lock()
         # WAITAOF blocks its connection, so that others should not use it.
         synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._disk = Disk(synced_line)
@@ -210,7 +214,9 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         checked(deleted)
         return self._noted_end(key, Outcome.CANCELLED, code)
 
-    async def page(self, model: str, caller: str, *, before: int, count: int) -> OperationPage:
+    async def page(
+        self, model: str, caller: str, *, before: int, count: int, used_bytes: int = 0
+    ) -> OperationPage:
         """Return a caller's operations of a model, the newest first.
 
         Args:
@@ -218,10 +224,33 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             caller: whose.
             before: where the page begins: `next_before` of the one before, or any large number.
             count: most operations on the page.
+            used_bytes: of the page, by operations of other models.
 
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
+        operations: list[Operation] = []
+        while True:
+            step = min(count - len(operations), PAGE_STEP)
+            found = await self._look_before(model, caller, before, step)
+            for score, look in found:
+                if look:
+                    operation = Operation.parsed(look)
+                    # What is larger than a page comes alone.
+                    if used_bytes and used_bytes + operation.size_bytes > PAGE_BYTES:
+                        return OperationPage(operations, used_bytes, before)
+                    operations.append(operation)
+                    used_bytes += operation.size_bytes
+                before = score
+            if len(found) < step:
+                return OperationPage(operations, used_bytes, None)
+            if len(operations) == count:
+                return OperationPage(operations, used_bytes, before)
+
+    async def _look_before(
+        self, model: str, caller: str, before: int, count: int
+    ) -> list[tuple[int, Any]]:
+        """Return scores and looks, the newest first; a look is None where time was over."""
         index = keys.operations(model, caller)
         (found,) = await self._shared.call(
             (
@@ -231,23 +260,16 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         )
         entries = _entries(found)
         if not entries:
-            return OperationPage([], None)
-        looks = await self._shared.call(
-            *(look_at(OperationKey(model, name, caller)) for name, _ in entries)
-        )
-        gone = [score for (_, score), look in zip(entries, looks, strict=True) if not checked(look)]
-        await self._forget(index, gone)
-        operations: list[Operation] = []
-        size = 0
-        for (_, score), look in zip(entries, looks, strict=True):
-            if look:
-                operation = Operation.parsed(look)
-                operations.append(operation)
-                size += operation.job.ByteSize()
-                size += operation.reply.ByteSize() if operation.reply else 0
-            if size >= PAGE_BYTES:
-                return OperationPage(operations, score)
-        return OperationPage(operations, entries[-1][1] if len(entries) == count else None)
+            return []
+        # One after the other: what many lists are answered at once takes long to come, and
+        # whoever asks for something else beside them waits for all of it.
+        async with self._looking:
+            looks = await self._shared.call(
+                *(look_at(OperationKey(model, name, caller)) for name, _ in entries)
+            )
+        pairs = [(score, checked(look)) for (_, score), look in zip(entries, looks, strict=True)]
+        await self._forget(index, [score for score, look in pairs if not look])
+        return pairs
 
     async def _forget(self, index: str, scores: Sequence[int]) -> None:
         # By score: one that was submitted again meanwhile has another.

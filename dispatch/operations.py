@@ -98,6 +98,11 @@ class Operation:
     """What came of it, once it is done."""
 
     @property
+    def size_bytes(self) -> int:
+        """How much it takes to say what was asked and what came of it, about."""
+        return self.job.ByteSize() + (self.reply.ByteSize() if self.reply else 0)
+
+    @property
     def is_overdue(self) -> bool:
         """Whether it should have ended by itself."""
         return self.progress is not Progress.DONE and self.now_ms > self.deadline_ms
@@ -132,6 +137,9 @@ class OperationPage:
     """Some operations of one caller and model, the newest first."""
 
     operations: list[Operation]
+    used_bytes: int
+    """Of the page so far, those of other models included."""
+
     next_before: int | None
     """Where the next page begins; None: there is none."""
 

@@ -159,7 +159,7 @@ class Operations:
             await asyncio.sleep(PAUSE_S)
 
     async def page(
-        self, model: str, caller: str, *, before: int, count: int, timeout_s: float
+        self, model: str, caller: str, *, before: int, count: int, used_bytes: int, timeout_s: float
     ) -> OperationPage:
         """Return some of a caller's operations of a model, the newest first.
 
@@ -168,7 +168,9 @@ class Operations:
         """
         return await surely(
             self._link,
-            lambda: self._store.page(model, caller, before=before, count=count),
+            lambda: self._store.page(
+                model, caller, before=before, count=count, used_bytes=used_bytes
+            ),
             timeout_s=timeout_s,
         )
 

@@ -73,6 +73,7 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
         model, before = _parse_token(request.page_token)
         timeout_s = self._timeout_s(context)
         response = pb.ListOperationsResponse()
+        used_bytes = 0
         for each in models:
             if each < model:
                 continue
@@ -81,9 +82,11 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
                 CURRENT.get().caller,
                 before=before if each == model else _NEWEST,
                 count=count - len(response.operations),
+                used_bytes=used_bytes,
                 timeout_s=timeout_s,
             )
             response.operations.extend(map(to_operation, page.operations))
+            used_bytes = page.used_bytes
             if page.next_before is not None:
                 response.next_page_token = _token(each, page.next_before)
                 break

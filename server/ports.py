@@ -72,7 +72,7 @@ class Operations(Protocol):
         ...
 
     async def page(
-        self, model: str, caller: str, *, before: int, count: int, timeout_s: float
+        self, model: str, caller: str, *, before: int, count: int, used_bytes: int, timeout_s: float
     ) -> OperationPage:
         """Return some of a caller's operations of a model, the newest first."""
         ...

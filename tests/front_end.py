@@ -13,13 +13,8 @@ from dispatch import errors
 from dispatch.jobs import Priority
 from dispatch.letters import Letter, LetterPage
 from dispatch.link import Link
-from dispatch.operations import (
-    NewOperation,
-    Operation,
-    OperationKey,
-    OperationPage,
-    Progress,
-)
+from dispatch.operation_store import PAGE_BYTES
+from dispatch.operations import NewOperation, Operation, OperationKey, OperationPage, Progress
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.admin import Admin
 from server.grpc_server import grpc_server
@@ -263,7 +258,7 @@ class FakeOperations:
         return await self.get(key, timeout_s=0)
 
     async def page(
-        self, model: str, caller: str, *, before: int, count: int, timeout_s: float
+        self, model: str, caller: str, *, before: int, count: int, used_bytes: int, timeout_s: float
     ) -> OperationPage:
         del timeout_s
         found = sorted(
@@ -274,8 +269,14 @@ class FakeOperations:
             ),
             key=lambda each: -each.created_ms,
         )
-        is_more = len(found) >= count
-        return OperationPage(found[:count], found[count - 1].created_ms if is_more else None)
+        shown: list[Operation] = []
+        for each in found[:count]:
+            if used_bytes and used_bytes + each.size_bytes > PAGE_BYTES:
+                return OperationPage(shown, used_bytes, before)
+            shown.append(each)
+            used_bytes += each.size_bytes
+            before = each.created_ms
+        return OperationPage(shown, used_bytes, before if len(shown) == count else None)
 
     async def cancel(self, key: OperationKey, *, timeout_s: float) -> None:
         operation = await self.get(key, timeout_s=timeout_s)

@@ -244,6 +244,25 @@ async def test_a_list_has_pages_over_all_models(front: FrontEnd) -> None:
     assert [each.name for each in only.operations] == [names[3], names[1]]
 
 
+async def test_a_page_over_all_models_is_small_enough_for_callers(front: FrontEnd) -> None:
+    names = []
+    for model in "abc":
+        front.fleet.views[model] = FakeView(card=job_pb2.ModelCard(name=model))
+        request = pb.SubmitPredictionRequest(model=model, image=b"image")
+        names.append((await front.stub.SubmitPrediction(request, timeout=LIMIT_S)).name)
+    large = job_pb2.Reply(answer=job_pb2.Answer(model_version="1" * 1_500_000))
+    for key in list(front.operations.kept):
+        front.operations.end(key, large)
+    stub, token = operations(front), ""
+    found: list[list[str]] = []
+    while not found or token:
+        request = lro.ListOperationsRequest(name="models/-", page_size=1000, page_token=token)
+        page = await stub.ListOperations(request, timeout=LIMIT_S)
+        found.append([operation.name for operation in page.operations])
+        token = page.next_page_token
+    assert found == [names[:2], names[2:]]
+
+
 async def test_there_is_no_list_over_models_that_nobody_knows(front: FrontEnd) -> None:
     await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
     front.fleet.connect(is_connected=False)

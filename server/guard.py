@@ -137,11 +137,11 @@ def sent_key(metadata: Metadata) -> str:
 
 def _begin(quota: Quota, call: CallRecord) -> Visit:
     """Return the visit that lasts as long as the call, however it ends."""
-    visit = Visit(quota)
+    visit = Visit(quota, lambda: call.images + call.failed_images)
 
     def end(task: "asyncio.Task[Any]") -> None:
         del task
-        visit.end(images=call.images + call.failed_images)
+        visit.end()
 
     # gRPC has one task for each call, and this is it. Nothing shorter will do: a call
     # whose message is still on its way has no handler yet, and may never get one.

@@ -116,24 +116,36 @@ class Quota:
 
 
 class Visit:
-    """One call of a caller: in progress from here to `end`, its first request paid for."""
+    """One call of a caller: in progress from here to `end`, its first request paid for.
 
-    def __init__(self, quota: Quota) -> None:
+    Args:
+        quota: of the caller.
+        images: returns how many the call has had so far.
+    """
+
+    def __init__(self, quota: Quota, images: Callable[[], int]) -> None:
         self._quota = quota
+        self._images = images
         self._paid = 1
         quota.enter()
 
     async def paced(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-        """Yield messages, each a request, no faster than the rate."""
+        """Yield messages, each a request, no faster than the rate, and than that of images."""
         is_first = True
         async for message in messages:
             if not is_first:
+                self._pay_for_images()
                 await self._quota.take_patiently()
                 self._paid += 1
             is_first = False
             yield message
 
-    def end(self, *, images: int) -> None:
+    def end(self) -> None:
         """Leave, and pay for images that were more than one to a message."""
         self._quota.leave()
-        self._quota.charge(max(0, images - self._paid))
+        self._pay_for_images()
+
+    def _pay_for_images(self) -> None:
+        owed = max(0, self._images() - self._paid)
+        self._quota.charge(owed)
+        self._paid += owed

@@ -15,6 +15,7 @@ from prediction.v1 import admin_pb2, admin_pb2_grpc
 from prediction.v1 import prediction_pb2 as pb
 from tests.credentials import Keys, bearer
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
+from tests.inference_requests import raw, stub_of
 from tests.stack import details_of, reason_of, refusal
 
 IMAGE = pb.PredictRequest(image=b"photo")
@@ -226,6 +227,17 @@ async def test_the_images_of_a_stream_wait_for_their_turn(keys: Keys) -> None:
         assert all(each.HasField("response") for each in responses)
         # One second's worth is saved up, the other ten wait for their turns.
         assert asyncio.get_running_loop().time() - begun > 0.4
+
+
+async def test_the_batches_of_a_stream_wait_for_as_long_as_their_images(keys: Keys) -> None:
+    key = keys.add("camera-1", "predict", requests_per_s=40)
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        begun = asyncio.get_running_loop().time()
+        requests = iter([raw(*[b"photo"] * 40)] * 4)
+        call = stub_of(end).ModelStreamInfer(requests, metadata=bearer(key), timeout=LIMIT_S)
+        assert [each.error_message async for each in call] == [""] * 4
+        # One batch is saved up, and the last one is paid for by the next call.
+        assert asyncio.get_running_loop().time() - begun > 0.9
 
 
 async def test_a_key_that_is_taken_out_opens_nothing_any_more(

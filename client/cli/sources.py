@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
 )
 """What is taken from a folder. A file that is named is taken whatever it is called."""
+
+_SEPARATORS: Final = re.escape(os.sep + (os.altsep or ""))
+_ANY_DEPTH: Final = re.compile(rf"(?:^|(?<=[{_SEPARATORS}]))(?:\*\*(?:[{_SEPARATORS}]+|$))+")
 
 STDIN: Final = "-"
 
@@ -87,12 +91,47 @@ def _expand(argument: str) -> Iterator[Source]:
     elif os.path.lexists(argument) or not glob.has_magic(argument):
         # A file that is there is meant, even if its name looks like a pattern.
         yield from _from_path(argument)
-    # `Path.glob` refuses absolute patterns.
-    elif found := sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207
-        for name in found:
-            yield from _from_path(name)
+    elif found := _matches(argument):
+        yield from _from_matches(found)
     else:
         yield _without_image(argument, "no file matches this pattern")
+
+
+def _matches(pattern: str) -> set[str]:
+    """Return what a pattern matches; `**` is a folder, and those in it at any depth."""
+    before, *behind = _ANY_DEPTH.split(pattern, maxsplit=1)
+    # `Path.glob` refuses absolute patterns.
+    found = {*glob.glob(before)} if before else {os.curdir}  # noqa: PTH207
+    if not behind or not behind[0]:
+        return found
+    return {
+        str(Path(match))
+        for top in found
+        for folder in _folders(top)
+        for match in _matches(os.path.join(glob.escape(folder), behind[0]))  # noqa: PTH118
+    }
+
+
+def _folders(top: str) -> Iterator[str]:
+    # `**` of `glob` enters linked folders, too, and never comes out of those in a circle.
+    for folder, subfolders, _ in os.walk(top):
+        subfolders[:] = _shown(subfolders)
+        yield folder
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _from_matches(found: Iterable[str]) -> Iterator[Source]:
+    """Yield what matches stand for; what is in a folder that matches as well, once."""
+    folders: set[Path] = set()
+    for name in sorted(found):
+        path = Path(name)
+        if folders.isdisjoint(path.parents):
+            if path.is_dir():
+                folders.add(path)
+            yield from _from_path(name)
 
 
 def _from_path(name: str) -> Iterator[Source]:
@@ -106,18 +145,21 @@ def _from_path(name: str) -> Iterator[Source]:
 
 def _from_folder(folder: str) -> Iterator[Source]:
     problems: list[OSError] = []
+    links: list[Path] = []
     found = False
     for parent, subfolders, names in os.walk(folder, onerror=problems.append):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
+        subfolders[:] = _shown(subfolders)
+        links += [path for name in subfolders if (path := Path(parent, name)).is_symlink()]
+        for name in _shown(names):
             path = Path(parent, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 found = True
                 yield Source(str(path), path)
     for problem in problems:
         yield _without_image(str(problem.filename), problem.strerror or str(problem))
     if not found and not problems:
-        yield _without_image(folder, "no images in this folder")
+        unseen = f"; links to folders are not followed: {links[0]}" if links else ""
+        yield _without_image(folder, f"no images in this folder{unseen}")
 
 
 def _from_url(url: str) -> Iterator[Source]:

@@ -41,6 +41,37 @@ def test_patterns_may_be_quoted() -> None:
     assert names("su?") == ["sub/c.webp"]
 
 
+def test_a_pattern_takes_no_image_twice(folder: Path) -> None:
+    for pattern in ("**", "**/", "**/**"):
+        assert names(pattern) == ["a.jpg", "b.PNG", "sub/c.webp"]
+    # A folder that matches stands for its images, as it does when it is named.
+    (folder / "sub/notes.txt").write_bytes(b"cat")
+    assert names("**/*") == ["a.jpg", "b.PNG", "notes.txt", "sub/c.webp"]
+    assert names("s*/**") == names("sub/**") == names("**/sub") == ["sub/c.webp"]
+    assert names(f"{folder}/**/*.webp") == [f"{folder}/sub/c.webp"]
+
+
+def test_a_pattern_enters_what_is_deep_and_not_hidden(folder: Path) -> None:
+    (folder / "sub/[x]/deep").mkdir(parents=True)
+    (folder / "sub/[x]/deep/e.jpg").write_bytes(b"cat")
+    assert names("**/*.jpg") == ["a.jpg", "sub/[x]/deep/e.jpg"]
+    assert names("**/deep/**/*.jpg") == ["sub/[x]/deep/e.jpg"]
+
+
+def test_links_to_folders_are_not_entered(folder: Path) -> None:
+    for name in ("here", "there"):
+        (folder / "sub" / name).symlink_to(folder)
+    assert names(".") == names("**") == ["a.jpg", "b.PNG", "sub/c.webp"]
+    assert names("**/*.webp") == ["sub/c.webp"]
+    # One that is named is.
+    assert names("sub/here") == ["sub/here/a.jpg", "sub/here/b.PNG", "sub/here/sub/c.webp"]
+    (folder / "album").mkdir()
+    (folder / "album/2024").symlink_to(folder / "sub")
+    assert problem("album") == (
+        "no images in this folder; links to folders are not followed: album/2024"
+    )
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_meant(folder: Path) -> None:
     (folder / "[a].jpg").write_bytes(b"cat")
     assert names("[a].jpg") == ["[a].jpg"]

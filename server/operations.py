@@ -156,6 +156,10 @@ class Operations:
                 is_away = True
                 if time.monotonic() + PAUSE_S >= ends_at:
                     raise errors.BrokerUnavailable("the broker cannot be reached") from error
+            except errors.QueueFull:
+                # Of the looks of others, who were woken together: there is room soon.
+                if time.monotonic() + PAUSE_S >= ends_at:
+                    return last
             await asyncio.sleep(PAUSE_S)
 
     async def page(

@@ -1,6 +1,8 @@
 """What operations are allowed and told, whatever the broker has heard."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -23,6 +25,33 @@ KEY = OperationKey("m", "1", "me")
 REQUEST_ID = "c0ffee"
 
 
+def seen(job: Job, progress: Progress) -> Operation:
+    return Operation(
+        job=job,
+        created_ms=1,
+        deadline_ms=2,
+        ended_ms=None,
+        expires_ms=3,
+        now_ms=1,
+        progress=progress,
+        attempt=0,
+        position=1,
+        reply=None,
+    )
+
+
+class FakeNews:
+    """News that are being read, of nothing."""
+
+    @contextmanager
+    def expect(self, model: str, operation_id: str) -> Iterator[asyncio.Event]:
+        del model, operation_id
+        yield asyncio.Event()
+
+    async def watch(self, model: str) -> None:
+        del model
+
+
 class FakeStore:
     """Keeps keys; `failures` are raised first, one a call, before or after it is done."""
 
@@ -31,23 +60,19 @@ class FakeStore:
         self.failures: list[DespachoError] = []
         self.is_done_first = True
         self.asked_for: list[Sequence[OperationKey]] = []
+        self.looks: list[Progress | DespachoError] = []
 
     async def submit(self, new: NewOperation, *, is_synced: bool) -> Operation:
         assert not is_synced
         self._fail()
         self.kept.add(new.key)
-        return Operation(
-            job=new.job,
-            created_ms=1,
-            deadline_ms=2,
-            ended_ms=None,
-            expires_ms=3,
-            now_ms=1,
-            progress=Progress.QUEUED,
-            attempt=0,
-            position=1,
-            reply=None,
-        )
+        return seen(new.job, Progress.QUEUED)
+
+    async def get(self, key: OperationKey) -> Operation:
+        look = self.looks.pop(0)
+        if isinstance(look, DespachoError):
+            raise look
+        return seen(Job(id=key.id), look)
 
     async def has(self, keys: Sequence[OperationKey]) -> bool:
         self.asked_for.append(keys)
@@ -80,7 +105,7 @@ class House:
             self.store,  # type: ignore[arg-type]
             self.link,
             fleet,
-            None,  # type: ignore[arg-type] # nobody waits
+            FakeNews(),  # type: ignore[arg-type]
         )
 
     async def submit(
@@ -174,3 +199,16 @@ async def test_a_deletion_that_is_repeated_may_find_that_it_was_done(
 async def test_a_first_deletion_that_finds_nothing_is_told(house: House) -> None:
     with pytest.raises(OperationNotFound):
         await house.operations.delete(KEY, timeout_s=30)
+
+
+async def test_a_wait_that_finds_others_looking_looks_again(house: House) -> None:
+    full = QueueFull("server/jobs", "too many requests to send")
+    house.store.looks = [Progress.QUEUED, full, full, Progress.DONE]
+    assert (await house.operations.wait(KEY, timeout_s=30)).progress is Progress.DONE
+
+
+async def test_a_wait_that_finds_others_looking_ends_in_time(house: House) -> None:
+    full = QueueFull("server/jobs", "too many requests to send")
+    house.store.looks = [Progress.QUEUED, *[full] * 9]
+    assert (await house.operations.wait(KEY, timeout_s=0.3)).progress is Progress.QUEUED
+    assert len(house.store.looks) >= 6

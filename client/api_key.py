@@ -9,6 +9,10 @@ from . import trace_context
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
+LONGEST_S: Final = 365.0 * 24 * 3600
+"""Counts as for ever: gRPC takes the end of a call that lies behind the year 2262 for one that is
+over."""
+
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -71,7 +75,8 @@ def _is_loopback(address: str) -> bool:
 class KeyedChannel:
     """A channel, blocking or not, each call of which has some metadata more.
 
-    They are those that are given, and the trace that the caller's code is in.
+    They are those that are given, and the trace that the caller's code is in. And each
+    call ends some day.
 
     Not an interceptor: those of `grpc.aio` replace the objects of calls by others,
     which are cancelled and iterated over in ways of their own. Not call credentials:
@@ -111,15 +116,18 @@ class KeyedMethod:
         self._method = method
         self._metadata = metadata
 
-    def __call__(self, *args: Any, metadata: Metadata = (), **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **options: Any) -> Any:
         """Call it."""
-        return self._method(*args, metadata=self._with_ours(metadata), **kwargs)
+        return self._method(*args, **self._with_ours(**options))
 
-    def future(self, *args: Any, metadata: Metadata = (), **kwargs: Any) -> Any:
+    def future(self, *args: Any, **options: Any) -> Any:
         """Call it, and do not wait."""
-        return self._method.future(*args, metadata=self._with_ours(metadata), **kwargs)
+        return self._method.future(*args, **self._with_ours(**options))
 
-    def _with_ours(self, metadata: Metadata) -> Metadata:
+    def _with_ours(
+        self, *, timeout: float | None = None, metadata: Metadata = (), **others: Any
+    ) -> dict[str, Any]:
         trace = trace_context.current()
         ours = (*self._metadata, (trace_context.KEY, trace)) if trace else self._metadata
-        return (*metadata, *ours)
+        limit_s = None if timeout is None else min(timeout, LONGEST_S)
+        return {"timeout": limit_s, "metadata": (*metadata, *ours), **others}

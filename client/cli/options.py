@@ -1,5 +1,6 @@
 """What several commands have in common: options, and how the program ends."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,6 +38,7 @@ def connection_options(default_timeout: str) -> Callable[[F], F]:
             "--timeout",
             "timeout_s",
             type=click.FloatRange(min=0, min_open=True),
+            callback=_number,
             metavar="SECONDS",
             help=f"Longest wait. [default: {default_timeout}]",
         )(command)
@@ -54,6 +56,13 @@ def connection_options(default_timeout: str) -> Callable[[F], F]:
         return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
 
     return decorate
+
+
+def _number(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    # It is in every range, as no comparison with it holds.
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds", ctx, parameter)
+    return value
 
 
 def access_options(command: F) -> F:

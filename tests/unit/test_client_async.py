@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -38,6 +39,15 @@ async def client(server: FakeFrontEnd) -> AsyncIterator[AsyncClient]:
 
 async def ended(server: FakeFrontEnd) -> bool:
     return await asyncio.to_thread(server.call_ended.wait, LIMIT_S)
+
+
+@pytest.mark.parametrize("timeout_s", [1e10, math.inf])
+async def test_a_call_may_last_for_ever(client: AsyncClient, timeout_s: float) -> None:
+    assert (await client.predict(b"cat", timeout_s=timeout_s)).labels[0].label == "cat"
+    uploaded = await client.predict_upload([b"cat"], timeout_s=timeout_s)
+    assert uploaded.labels[0].label == "cat"
+    async for outcome in client.predict_stream([("k", b"cat")], timeout_s=timeout_s):
+        assert outcome.unwrap().labels[0].label == "cat"
 
 
 async def test_bytes_and_paths_are_labelled(client: AsyncClient, tmp_path: Path) -> None:

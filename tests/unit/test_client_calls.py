@@ -1,6 +1,7 @@
 """The synchronous client over a real connection: retries, backpressure, cancelling."""
 
 import itertools
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,14 @@ def test_a_large_image_is_retried_when_the_server_says_so(
     server.refusals_left = 2
     assert client.predict(LARGE).labels[0].label == "large"
     assert server.attempt_count == 3
+
+
+@pytest.mark.parametrize("timeout_s", [1e10, math.inf])
+def test_a_call_may_last_for_ever(client: Client, timeout_s: float) -> None:
+    assert client.predict(b"cat", timeout_s=timeout_s).labels[0].label == "cat"
+    assert client.predict_upload([b"cat"], timeout_s=timeout_s).labels[0].label == "cat"
+    (outcome,) = client.predict_stream([("k", b"cat")], timeout_s=timeout_s)
+    assert outcome.unwrap().labels[0].label == "cat"
 
 
 def test_retries_end(server: FakeFrontEnd, client: Client) -> None:

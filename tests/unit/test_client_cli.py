@@ -49,6 +49,13 @@ def test_one_image_for_a_person(run: Any) -> None:
     assert result.stderr == ""
 
 
+def test_a_command_may_take_for_ever_but_not_an_unknown_time(run: Any) -> None:
+    assert run("predict", "--timeout", "inf", "cat.jpg").exit_code == 0
+    result = run("predict", "--timeout", "nan", "cat.jpg")
+    assert result.exit_code == 2
+    assert "nan is not a number of seconds" in result.stderr
+
+
 def test_one_image_for_a_program(run: Any) -> None:
     result = run("predict", "--json", "--scores", "-k", "1", "-m", "m", "cat.jpg")
     assert result.exit_code == 0

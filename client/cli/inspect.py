@@ -11,7 +11,7 @@ from ..results import Health, Model
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, printable
 from .options import EPILOG, connection_options
-from .printers import console, print_json
+from .printers import print_json, print_table
 from .session import explaining
 
 SHOWN_CLASSES: Final = 5
@@ -87,7 +87,7 @@ def _print_models(models: tuple[Model, ...], *, as_json: bool) -> None:
             _wait(model),
             str(model.class_count),
         )
-    console().print(table)
+    print_table(table)
 
 
 def _print_model(model: Model, *, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def _print_model(model: Model, *, as_json: bool) -> None:
     }
     for heading, value in rows.items():
         table.add_row(Text(heading, style="bold"), Text(printable(value)))
-    console().print(table)
+    print_table(table)
 
 
 def _fields(model: Model) -> dict[str, Any]:

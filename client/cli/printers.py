@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import DespachoError
@@ -133,8 +132,8 @@ def console() -> Console:
     return _PipeConsole(highlight=False)
 
 
-def print_table(table: Table) -> None:
-    """Print a table as wide as it is: a name that is cut off is of no use."""
+def print_table(table: RenderableType) -> None:
+    """Print a table, or several, as wide as it is: a name that is cut off is of no use."""
     output = console()
     unlimited = output.options.update_width(UNLIMITED_WIDTH)
     output.width = max(output.width, output.measure(table, options=unlimited).maximum)

@@ -15,7 +15,7 @@ from .. import stats_wire
 from ..stats import Latency, ModelStats, Queue, Stats, Worker
 from .exits import printable
 from .options import EPILOG, connection_options
-from .printers import console, print_json, rfc3339
+from .printers import console, print_json, print_table, rfc3339
 from .session import explaining
 
 MIB: Final = 1024 * 1024
@@ -70,8 +70,10 @@ def top(
 def _print(stats: Stats, *, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(stats), "time": rfc3339(stats.time)})
-    else:
+    elif sys.stdout.isatty():
         console().print(view(stats, ""))
+    else:
+        print_table(view(stats, ""))
 
 
 def view(stats: Stats, server: str) -> RenderableType:

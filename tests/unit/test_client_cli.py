@@ -145,6 +145,14 @@ def test_models_for_a_person(run: Any) -> None:
     ]
 
 
+def test_models_are_not_cut_off_where_nothing_is_as_narrow(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run("models").stdout, run("models", "default").stdout
+    monkeypatch.setenv("COLUMNS", "20")
+    assert (run("models").stdout, run("models", "default").stdout) == wide
+
+
 def test_models_for_a_program(run: Any) -> None:
     (listed,) = map(json.loads, run("models", "--json").stdout.splitlines())
     assert (listed["name"], listed["state"], listed["estimated_wait_s"]) == (

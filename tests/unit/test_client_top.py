@@ -157,6 +157,16 @@ def test_top_shows_it_once(watched: tuple[Watched, str]) -> None:
     assert shown["models"][0]["queues"][1]["waiting"] == 7
 
 
+def test_top_cuts_nothing_off_in_a_file(
+    watched: tuple[Watched, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    result = CliRunner().invoke(app, ["top", "--once", "-s", watched[1]])
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["w-1", "7", "ready", "3", "12.5", "4.5", "75%"] in rows
+
+
 def test_top_says_why_there_is_nothing() -> None:
     result = CliRunner().invoke(app, ["top", "--timeout", "5", "-s", "127.0.0.1:1"])
     assert result.exit_code == 1

@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
@@ -11,6 +12,7 @@ import click
 from .. import __version__
 from .options import EPILOG
 
+EXIT_OUTPUT_FAILED = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -82,8 +84,7 @@ class Commands(click.Group):
                 ctx.exit(EXIT_INTERRUPTED)
             raise
         except BrokenPipeError:
-            # Python flushes again when it exits, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(EXIT_BROKEN_PIPE)
 
 
@@ -95,7 +96,23 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line; never returns."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # Whoever closed it has nothing to say, or wants to hear nothing.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A label that the terminal cannot show is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
-    app(prog_name="despacho")
+    try:
+        app(prog_name="despacho")
+    except OSError as error:
+        if error.filename is not None:
+            raise  # of a file that somebody forgot to look after
+        _drop_output()
+        click.echo(f"Error: {error.strerror}", err=True)
+        sys.exit(EXIT_OUTPUT_FAILED)
+
+
+def _drop_output() -> None:
+    # Python flushes again when it exits, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,6 +78,47 @@ def test_a_reader_of_tables_that_goes_away_ends_it_quietly(
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code"),
+    [
+        ("health >&-", 0),
+        ("predict cat.jpg >&- 2>&-", 0),
+        ("predict cat.jpg cat.jpg 2>&-", 0),
+        ("predict - <&-", 3),
+    ],
+)
+def test_what_was_closed_is_not_missed(
+    server: FakeFrontEnd, tmp_path: Path, command: str, exit_code: int
+) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"cat")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.join(DESPACHO)} {command}"],
+        cwd=tmp_path,
+        env={**os.environ, "DESPACHO_SERVER": server.target},
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == exit_code
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("arguments", [("predict",), ("predict", "--json"), ("--version",)])
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    server: FakeFrontEnd, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"cat")
+    command = [*DESPACHO, *arguments]
+    if "predict" in arguments:
+        command += ["-s", server.target, str(tmp_path)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=LIMIT_S
+        )
+    assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -39,8 +39,9 @@ SWEEP_BYTES: Final = 8 * 1024 * 1024
 """What one script of a sweep may look at: it blocks Redis while it runs."""
 
 SYNCED_CALLS: Final = 1024
-SYNCED_BYTES: Final = 256 * 1024 * 1024
-"""In one round trip: each takes as long as the disk does, so that all who wait share it."""
+SYNCED_BYTES: Final = 64 * 1024 * 1024
+"""In one round trip: each takes as long as the disk does, so that all who wait share it. No more,
+as bytes that are being sent are there three times more."""
 
 PAGE_BYTES: Final = 3 * 1024 * 1024
 """Jobs and replies on one page: callers accept 4 MiB, names and times included."""

@@ -148,7 +148,8 @@ class Operations:
                 async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                     return await self._store.get(key)
             except TimeoutError as error:
-                if is_away:
+                # The last look has little time, which may end before it finds out by itself.
+                if is_away or not self._link.is_up:
                     raise errors.BrokerUnavailable("the broker cannot be reached") from error
                 return last
             except (errors.BrokerUnavailable, errors.OutcomeUnknown) as error:

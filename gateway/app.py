@@ -20,7 +20,7 @@ from gateway import (
     request_metrics,
 )
 from gateway.caller import caller_of, request_id_of
-from gateway.connection import ENVIRON_KEY, CallerGone, UnknownConnection
+from gateway.connection import CallerGone, connection_of
 from gateway.held_bytes import HeldBytes
 from gateway.settings import GatewaySettings
 from gateway.stats import blueprint as stats_blueprint
@@ -59,7 +59,7 @@ def create_app(
     def begin() -> None:
         g.began_s = time.monotonic()
         g.request_id = request_id_of(request.headers)
-        g.connection = request.environ.get(ENVIRON_KEY) or UnknownConnection()
+        g.connection = connection_of(request.environ)
 
     problems.register(app)
     hosts.register(app, settings)

@@ -10,6 +10,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from gateway.chunked_body import BrokenBody
+from gateway.connection import connection_of, stopping
 from gateway.problems import Refused
 
 PIECE_BYTES: Final = 64 * 1024
@@ -135,7 +136,7 @@ def _pieces(request: Request, *, max_bytes: int) -> Iterator[bytes]:
     """Yield the body as it arrives.
 
     Raises:
-        Refused: it has more than `max_bytes`, comes too slowly, or breaks off.
+        Refused: it has more than `max_bytes`, comes too slowly, breaks off, or the gateway stops.
     """
     announced_bytes = size_of(request)
     if max_bytes and announced_bytes and announced_bytes > max_bytes:
@@ -157,6 +158,8 @@ def _pieces(request: Request, *, max_bytes: int) -> Iterator[bytes]:
     except TimeoutError as error:
         raise Refused(408, "the body came too slowly", reason="BODY_TOO_SLOW") from error
     except OSError as error:
+        if connection_of(request.environ).is_cut:
+            raise stopping() from error
         raise Refused(400, f"the body is broken: {error}", reason="BODY_BROKEN") from error
 
 

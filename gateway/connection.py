@@ -2,10 +2,12 @@
 
 import select
 import socket
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from client.messages import Call, ResponseT
 from gateway.http_connection import PacedSocket
+from gateway.problems import Refused
 
 ENVIRON_KEY: Final = "despacho.connection"
 """Where the server leaves it for the application."""
@@ -14,12 +16,20 @@ LOOK_EVERY_S: Final = 0.25
 """How often a request that waits looks whether its caller is still there."""
 
 
+STOPPING_RETRY_S: Final = 1.0
+"""When to come back to another gateway, or to the next one at this address, seconds."""
+
+
 class CallerGone(Exception):
     """The caller has closed the connection: whatever is answered, nobody reads it."""
 
 
 class Connection(Protocol):
     """The connection of one request."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the gateway stops and reads no more of it."""
 
     def is_gone(self) -> bool:
         """Say whether the caller has closed it."""
@@ -33,6 +43,11 @@ class SocketConnection:
 
     def __init__(self, sock: PacedSocket) -> None:
         self._socket = sock
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the gateway stops and reads no more of it."""
+        return self._socket.is_cut
 
     def listen_until(self, ends_s: float) -> None:
         """Read no longer than that."""
@@ -56,6 +71,8 @@ class SocketConnection:
 class UnknownConnection:
     """One that cannot be looked at, as under another server than ours."""
 
+    is_cut = False
+
     def is_gone(self) -> bool:
         """Say no."""
         return False
@@ -64,15 +81,36 @@ class UnknownConnection:
         """Leave that to the other server."""
 
 
+def connection_of(environ: Mapping[str, Any]) -> Connection:
+    """Return the connection of the request that has this WSGI environment."""
+    return environ.get(ENVIRON_KEY) or UnknownConnection()
+
+
 def answer(call: Call[ResponseT], connection: Connection) -> ResponseT:
     """Return the answer of the front-end; give the call up if the caller does.
 
     Raises:
         CallerGone: the caller has.
+        Refused: the gateway stops.
         DespachoError: one of its subclasses.
     """
-    while not call.wait(LOOK_EVERY_S):
-        if connection.is_gone():
+    while not call.wait(0 if connection.is_cut else LOOK_EVERY_S):
+        # Looked at first: where reading was cut off, the caller seems to have gone.
+        is_gone = connection.is_gone()
+        if connection.is_cut:
+            call.cancel()
+            raise stopping()
+        if is_gone:
             call.cancel()
             raise CallerGone
     return call.result()
+
+
+def stopping() -> Refused:
+    """Return what a caller is told whose request a gateway that stops has waited for in vain."""
+    return Refused(
+        503,
+        "the gateway is stopping, and the request did not end before",
+        reason="DRAINING",
+        retry_after_s=STOPPING_RETRY_S,
+    )

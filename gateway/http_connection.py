@@ -43,6 +43,8 @@ class PacedSocket:
         self._socket = sock
         self.ends_s = math.inf
         """Until when to read, seconds of the monotonic clock."""
+        self.is_cut = False
+        """Whether we want no more of it: the request had its time, and the gateway stops."""
 
     def __getattr__(self, name: str) -> Any:
         """Be the socket in all else."""
@@ -66,6 +68,15 @@ class PacedSocket:
         finally:
             # It is also that of the answer.
             self._socket.settimeout(silence_s)
+
+    def shutdown(self, how: int) -> None:
+        """Close a direction, or both.
+
+        While a request is in progress cheroot does that only to cut it off.
+        """
+        # Noted first: who sees the end of what comes must know that it is not the caller's.
+        self.is_cut = True
+        self._socket.shutdown(how)
 
 
 class Request(HTTPRequest):
@@ -158,6 +169,7 @@ class Connection(HTTPConnection):
         super().__init__(server, sock, makefile)
         self.paced = PacedSocket(sock)
         self.rfile = makefile(self.paced, "rb", self.rbufsize)
+        self.socket = self.paced
 
     def communicate(self) -> Any:
         """Answer the next request; return whether another one may follow."""

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import io
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -223,6 +224,45 @@ async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
     assert (await asked).status == 200
     assert await listening > 0
     web.close()
+
+
+async def test_who_is_cut_off_by_a_gateway_that_stops_is_told_so(stack: Stack) -> None:
+    await started(stack, inference_ms=60_000)
+    process = stack.start(
+        ["-m", "gateway"],
+        {
+            "GATEWAY_ADDRESS": "127.0.0.1:0",
+            "GATEWAY_SERVER_ADDRESS": stack.address,
+            "GATEWAY_DRAIN_S": "0.5",
+        },
+    )
+    address = process.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1)
+    web = Web(address)
+    waiting = asyncio.create_task(aside(web.call, "POST", PREDICT, image_of(RED)))
+    await stack.until(lambda: bool(stack.inferred()), LIMIT_S)
+    sending = await aside(begun_upload, address)
+    assert await aside(process.terminate) == 0
+    response = await waiting
+    assert (response.status, response.json()["reason"]) == (503, "DRAINING")
+    assert response.headers["Retry-After"] == "1"
+    with sending:
+        answer = await aside(sending.recv, 4096)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"DRAINING" in answer
+    assert process.log.count('"status": 503, "reason": "DRAINING"') == 2
+    web.close()
+
+
+def begun_upload(address: str) -> socket.socket:
+    """Send the head of a request and some of its body; return the connection."""
+    host, port = address.rsplit(":", 1)
+    caller = socket.create_connection((host, int(port)), LIMIT_S)
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    caller.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    # The head was read, and so the request is in progress.
+    assert caller.recv(64).startswith(b"HTTP/1.1 100")
+    caller.sendall(b"abc")
+    return caller
 
 
 def count_events(web: Web, first: threading.Event) -> int:

@@ -73,6 +73,7 @@ def many(
     connection: Connection,
     *,
     window: int = WINDOW,
+    is_lasting: bool = False,
 ) -> list[Outcome[AnswerT]]:
     """Answer a request with several images, in their order; each fails alone.
 
@@ -81,22 +82,29 @@ def many(
         new_sink: returns what takes the image of that number.
         connection: that of the caller.
         window: how many may be in the hands of the front-end at a time.
+        is_lasting: whether an answer is worth something although the request breaks off behind
+            its image: then what is wrong comes behind the answers, as if of one more image.
 
     Raises:
         Refused, CallerGone: the request as a whole cannot be answered.
     """
     line = _Line[AnswerT](connection, window)
     sink: Sink[AnswerT] | None = None
+    filename = ""
     try:
         for piece in pieces:
             if piece.begins or sink is None:
                 line.make_room()
-                sink = new_sink(line.count)
+                sink, filename = new_sink(line.count), piece.filename
             sink.write(piece.data)
             if piece.ends:
-                line.add(piece.filename, sink)
-                sink = None
+                line.add(filename, sink)
+                sink, filename = None, ""
         return line.outcomes()
+    except Refused as refusal:
+        if not is_lasting or not line.count:
+            raise
+        return [*line.outcomes(), _failure(filename, refusal.problem)]
     finally:
         if sink is not None:
             sink.close()
@@ -153,6 +161,8 @@ class _Line(Generic[AnswerT]):
             outcome = Outcome(filename, answer(call, self._connection), None)
         except DespachoError as error:
             outcome = _failure(filename, of_error(error))
+        except Refused as refusal:
+            outcome = _failure(filename, refusal.problem)
         sink.close()
         del self._waiting[0]
         self._done.append(outcome)

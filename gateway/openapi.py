@@ -106,7 +106,9 @@ def _submit() -> part.Part:
         "requestBody": part.image_body(),
         "responses": {
             "200": part.ok(
-                part.each_or_list(OPERATION, "operation"), "What became of each of several images."
+                part.each_or_list(OPERATION, "operation"),
+                "What became of each of several images; a last problem is that of a body that broke"
+                " off, or went wrong, behind them.",
             ),
             "202": part.ok(OPERATION, "Accepted.", Location=location),
             **part.problems(*ALWAYS, *BODY, 404, 409),

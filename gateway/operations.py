@@ -91,6 +91,8 @@ class _Operations:
                 g.connection,
                 # They take no worker's time, and those that wait for the disk wait together.
                 window=body.MAX_IMAGES,
+                # Who is not told the names of its operations cannot fetch or delete them.
+                is_lasting=True,
             )
             return respond_many(outcomes, "operation")
         pieces = body.whole(request, max_bytes=max_bytes)

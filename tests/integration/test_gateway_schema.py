@@ -37,7 +37,9 @@ async def test_every_answer_is_one_that_the_document_allows(stack: Stack) -> Non
     )
     address = gateway.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"http://{address}/openapi.json"),
+        *(sys.executable, "-m", "schemathesis.cli"),
+        *("--config-file", "tests/integration/schemathesis.toml"),
+        *("run", f"http://{address}/openapi.json"),
         # Ends when the listener wants it to; `test_gateway.py` listens.
         *("--exclude-path", "/v1/stats"),
         *("--checks", "all", "--phases", "examples,coverage,fuzzing"),

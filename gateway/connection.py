@@ -2,6 +2,7 @@
 
 import select
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -95,15 +96,34 @@ def answer(call: Call[ResponseT], connection: Connection) -> ResponseT:
         DespachoError: one of its subclasses.
     """
     while not call.wait(0 if connection.is_cut else LOOK_EVERY_S):
-        # Looked at first: where reading was cut off, the caller seems to have gone.
-        is_gone = connection.is_gone()
-        if connection.is_cut:
+        try:
+            _look(connection)
+        except (CallerGone, Refused):
             call.cancel()
-            raise stopping()
-        if is_gone:
-            call.cancel()
-            raise CallerGone
+            raise
     return call.result()
+
+
+def rest(pause_s: float, connection: Connection) -> None:
+    """Do nothing for a while.
+
+    Raises:
+        CallerGone: the caller has.
+        Refused: the gateway stops.
+    """
+    ends_s = time.monotonic() + pause_s
+    while (left_s := ends_s - time.monotonic()) > 0:
+        _look(connection)
+        time.sleep(min(left_s, LOOK_EVERY_S))
+
+
+def _look(connection: Connection) -> None:
+    # Looked at first: where reading was cut off, the caller seems to have gone.
+    is_gone = connection.is_gone()
+    if connection.is_cut:
+        raise stopping()
+    if is_gone:
+        raise CallerGone
 
 
 def stopping() -> Refused:

@@ -1,13 +1,14 @@
 """From pieces to calls: each image is sent on while the next one arrives."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from client.errors import DespachoError
+from client.errors import DespachoError, Overloaded
 from client.messages import Call
 from gateway.body import Piece
-from gateway.connection import Connection, answer
+from gateway.connection import Connection, answer, rest
 from gateway.problems import Problem, Refused, of_error
 from gateway.settings import MIB
 
@@ -19,6 +20,9 @@ WINDOW: Final = 16
 WINDOW_BYTES: Final = 32 * MIB
 """With more bytes of one request there, its next image waits: it must not take the place of
 all others, nor find none because of itself."""
+
+RATE_LIMITED: Final = "RATE_LIMITED"
+"""Why an image is refused whose caller has others in progress, or sent others just before."""
 
 
 class Sink(Protocol, Generic[AnswerT]):
@@ -37,6 +41,9 @@ class Sink(Protocol, Generic[AnswerT]):
         Raises:
             Refused: it is not even sent.
         """
+
+    def again(self) -> Call[AnswerT] | None:
+        """Send a complete image once more; None: too much of it is here no longer."""
 
     def close(self) -> None:
         """Keep nothing of the image, and give it up if it has no answer; harmless when repeated."""
@@ -72,6 +79,7 @@ def many(
     new_sink: Callable[[int], Sink[AnswerT]],
     connection: Connection,
     *,
+    ends_s: float,
     window: int = WINDOW,
     is_lasting: bool = False,
 ) -> list[Outcome[AnswerT]]:
@@ -81,6 +89,7 @@ def many(
         pieces: the images.
         new_sink: returns what takes the image of that number.
         connection: that of the caller.
+        ends_s: when the caller gives up, seconds of the monotonic clock.
         window: how many may be in the hands of the front-end at a time.
         is_lasting: whether an answer is worth something although the request breaks off behind
             its image: then what is wrong comes behind the answers, as if of one more image.
@@ -88,7 +97,7 @@ def many(
     Raises:
         Refused, CallerGone: the request as a whole cannot be answered.
     """
-    line = _Line[AnswerT](connection, window)
+    line = _Line[AnswerT](connection, window, ends_s)
     sink: Sink[AnswerT] | None = None
     filename = ""
     try:
@@ -114,9 +123,10 @@ def many(
 class _Line(Generic[AnswerT]):
     """The images of one request, in their order."""
 
-    def __init__(self, connection: Connection, window: int) -> None:
+    def __init__(self, connection: Connection, window: int, ends_s: float) -> None:
         self._connection = connection
         self._window = window
+        self._ends_s = ends_s
         self._done: list[Outcome[AnswerT]] = []
         self._waiting: list[tuple[str, Call[AnswerT], Sink[AnswerT]]] = []
 
@@ -158,7 +168,7 @@ class _Line(Generic[AnswerT]):
     def _settle(self) -> None:
         filename, call, sink = self._waiting[0]
         try:
-            outcome = Outcome(filename, answer(call, self._connection), None)
+            outcome = Outcome(filename, self._answer(call, sink), None)
         except DespachoError as error:
             outcome = _failure(filename, of_error(error))
         except Refused as refusal:
@@ -166,6 +176,25 @@ class _Line(Generic[AnswerT]):
         sink.close()
         del self._waiting[0]
         self._done.append(outcome)
+
+    def _answer(self, call: Call[AnswerT], sink: Sink[AnswerT]) -> AnswerT:
+        """Return the answer to an image, sent again if others took what the caller may use.
+
+        Most often those are others of this request, which the caller sent as one.
+        """
+        pause_s = 0.0  # the first refusal is as old as the answers before are
+        while True:
+            try:
+                return answer(call, self._connection)
+            except Overloaded as error:
+                hint_s = error.retry_after_s or 0.0
+                if error.reason != RATE_LIMITED or time.monotonic() + hint_s >= self._ends_s:
+                    raise
+                rest(pause_s, self._connection)
+                again = sink.again()
+                if again is None:
+                    raise
+                call, pause_s = again, hint_s
 
 
 def _failure(filename: str, problem: Problem) -> Outcome[Any]:

@@ -89,6 +89,7 @@ class _Operations:
                 pieces,
                 lambda index: self._sink(wanted, index),
                 g.connection,
+                ends_s=g.caller.ends_s,
                 # They take no worker's time, and those that wait for the disk wait together.
                 window=body.MAX_IMAGES,
                 # Who is not told the names of its operations cannot fetch or delete them.

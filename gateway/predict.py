@@ -54,7 +54,8 @@ def _many(
         return Sending(upstream, own, g.caller, held.hold())
 
     pieces = body.parts(request, max_bytes=settings.max_body_bytes)
-    return respond_many(intake.many(pieces, new_sink, g.connection), "response")
+    outcomes = intake.many(pieces, new_sink, g.connection, ends_s=g.caller.ends_s)
+    return respond_many(outcomes, "response")
 
 
 def respond_many(outcomes: list[intake.Outcome[Any]], member: str) -> Response:

@@ -43,6 +43,7 @@ class Sending:
         self._begun_bytes = 0
         self._parts: queue.Queue[bytes] = queue.Queue(PARTS_WAITING)
         self._call: Call[pb.PredictResponse] | None = None
+        self._whole: pb.PredictRequest | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -79,7 +80,7 @@ class Sending:
             self._put(b"")
             return self._call
         options = self._options
-        request = pb.PredictRequest(
+        self._whole = pb.PredictRequest(
             model=options.model,
             image=b"".join(self._begun),
             top_k=options.top_k,
@@ -88,12 +89,20 @@ class Sending:
             include_scores=options.include_scores,
         )
         self._begun.clear()
+        return self._send_whole(self._whole)
+
+    def again(self) -> Call[pb.PredictResponse] | None:
+        """Send a complete image once more; None: it went on in parts."""
+        return self._send_whole(self._whole) if self._whole is not None else None
+
+    def _send_whole(self, request: pb.PredictRequest) -> Call[pb.PredictResponse]:
         self._call = self._upstream.predict(request, self._caller.terms())
         return self._call
 
     def close(self) -> None:
         """Keep nothing of the image; for when it is answered, or given up."""
         self._begun.clear()
+        self._whole = None
         if self._call is not None:
             self._call.cancel()
             self._put(b"")

@@ -75,12 +75,14 @@ class Submitting:
         self._pieces.clear()
         self._request.image = image
         del image  # a third copy is made when the request is sent
-        try:
-            return self._upstream.submit(self._request, self._caller.terms())
-        finally:
-            self._request.ClearField("image")
+        return self.again()
+
+    def again(self) -> Call[Any]:
+        """Submit a complete image once more."""
+        return self._upstream.submit(self._request, self._caller.terms())
 
     def close(self) -> None:
         """Keep nothing of the image; for when it is answered, or given up."""
         self._pieces.clear()
+        self._request.ClearField("image")
         self._hold.release()

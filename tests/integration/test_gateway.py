@@ -207,6 +207,26 @@ def shows_scopes(web: Web, predict: str, admin: str) -> None:
         assert next(events)[0] == "stats"
 
 
+async def test_one_form_is_not_refused_for_being_several_calls(
+    stack: Stack, tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path / "keys.toml")
+    key = keys.add("phone", "predict", "operations", max_in_flight=4)
+    stack.start_server(api_keys_file=keys.path)
+    stack.start_worker(inference_ms=20)
+    with gateway(stack.address, api_key=key) as web:
+
+        async def is_ready() -> bool:
+            return (await aside(web.call, "POST", PREDICT, image_of(RED))).status == 200
+
+        await stack.until(is_ready, LIMIT_S)
+        images = [(f"{number}.png", image_of((number, 0, 0))) for number in range(20)]
+        for path, member in ((PREDICT, "response"), (SUBMIT, "operation")):
+            items = (await aside(web.send_parts, path, *images)).json()
+            assert [member in item for item in items] == [True] * 20
+    assert web.held.now == 0
+
+
 async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
     await started(stack, inference_ms=1500)
     process = stack.start(

@@ -156,16 +156,17 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             case -5:
                 raise errors.ModelNotFound(model)
 
-    async def has(self, keys_elsewhere: Sequence[OperationKey]) -> bool:
-        """Return whether any of these is there.
+    async def first_of(self, candidates: Sequence[OperationKey]) -> OperationKey | None:
+        """Return the first of these that is there; None: none is.
 
         Raises:
             BrokerUnavailable, OutcomeUnknown: could not find out.
         """
-        if not keys_elsewhere:
-            return False
-        looks = await self._shared.call(*map(look_at, keys_elsewhere))
-        return any(checked(look) is not None for look in looks)
+        if not candidates:
+            return None
+        looks = await self._shared.call(*map(look_at, candidates))
+        found = zip(candidates, looks, strict=True)
+        return next((key for key, look in found if checked(look) is not None), None)
 
     async def get(self, key: OperationKey) -> Operation:
         """Return an operation; one whose time is over, and that no worker ended, ends here.

@@ -59,8 +59,21 @@ class Outcome(Generic[AnswerT]):
     problem: Problem | None
 
 
-def one(pieces: Iterator[Piece], sink: Sink[AnswerT], connection: Connection) -> AnswerT:
+def one(
+    pieces: Iterator[Piece],
+    sink: Sink[AnswerT],
+    connection: Connection,
+    *,
+    patient_until_s: float = 0,
+) -> AnswerT:
     """Answer a request with one image.
+
+    Args:
+        pieces: the image.
+        sink: takes it.
+        connection: that of the caller.
+        patient_until_s: until when it is sent again if the limits of its key refuse it, seconds
+            of the monotonic clock.
 
     Raises:
         DespachoError, Refused, CallerGone: there is no answer.
@@ -69,7 +82,7 @@ def one(pieces: Iterator[Piece], sink: Sink[AnswerT], connection: Connection) ->
         for piece in pieces:
             if not sink.write(piece.data):
                 break
-        return answer(sink.finish(), connection)
+        return _patient_answer(sink.finish(), sink, connection, patient_until_s)
     finally:
         sink.close()
 
@@ -168,7 +181,9 @@ class _Line(Generic[AnswerT]):
     def _settle(self) -> None:
         filename, call, sink = self._waiting[0]
         try:
-            outcome = Outcome(filename, self._answer(call, sink), None)
+            outcome = Outcome(
+                filename, _patient_answer(call, sink, self._connection, self._ends_s), None
+            )
         except DespachoError as error:
             outcome = _failure(filename, of_error(error))
         except Refused as refusal:
@@ -177,24 +192,30 @@ class _Line(Generic[AnswerT]):
         del self._waiting[0]
         self._done.append(outcome)
 
-    def _answer(self, call: Call[AnswerT], sink: Sink[AnswerT]) -> AnswerT:
-        """Return the answer to an image, sent again if others took what the caller may use.
 
-        Most often those are others of this request, which the caller sent as one.
-        """
-        pause_s = 0.0  # the first refusal is as old as the answers before are
-        while True:
-            try:
-                return answer(call, self._connection)
-            except Overloaded as error:
-                hint_s = error.retry_after_s or 0.0
-                if error.reason != RATE_LIMITED or time.monotonic() + hint_s >= self._ends_s:
-                    raise
-                rest(pause_s, self._connection)
-                again = sink.again()
-                if again is None:
-                    raise
-                call, pause_s = again, hint_s
+def _patient_answer(
+    call: Call[AnswerT], sink: Sink[AnswerT], connection: Connection, ends_s: float
+) -> AnswerT:
+    """Return the answer to an image, sent again if its caller's other calls were too many.
+
+    Of these the caller knows nothing: they are for other images of the same request, or ask
+    for its key.
+    """
+    pause_s = 0.0  # the first refusal may be older than the answers before
+    while True:
+        try:
+            return answer(call, connection)
+        except Overloaded as error:
+            hint_s = error.retry_after_s
+            if error.reason != RATE_LIMITED or hint_s is None:
+                raise
+            if time.monotonic() + hint_s >= ends_s:
+                raise
+            rest(pause_s, connection)
+            again = sink.again()
+            if again is None:
+                raise
+            call, pause_s = again, hint_s
 
 
 def _failure(filename: str, problem: Problem) -> Outcome[Any]:

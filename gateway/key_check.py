@@ -35,8 +35,8 @@ class KeyCheck:
         self._known_until_s: OrderedDict[Key, float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, caller: Caller, connection: Connection) -> None:
-        """Return if the caller's key is one that the front-end knows.
+    def check(self, caller: Caller, connection: Connection) -> bool:
+        """Return if the caller's key is one that the front-end knows, and whether it was asked.
 
         Any key may list the models, and that costs the front-end next to nothing: it
         knows them by heart. Whether the key may do more is said when it does.
@@ -46,9 +46,10 @@ class KeyCheck:
             DespachoError: what the front-end said of the key, or why it did not answer.
         """
         if not self._is_needed or self._is_known(caller.key):
-            return
+            return False
         answer(self._upstream.list_models(caller.terms()), connection)
         self._remember(caller.key)
+        return True
 
     def _is_known(self, key: Key) -> bool:
         with self._lock:

@@ -1,12 +1,10 @@
 """Submit now, fetch later: `POST …:submit` and `/v1/operations/{id}`."""
 
-from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 from flask import Blueprint, Response, g, request
 
-from client.errors import NotFound
 from client.messages import Call, Messages
 from gateway import body, intake
 from gateway.connection import answer
@@ -15,7 +13,6 @@ from gateway.json_mapping import respond, to_json
 from gateway.key_check import KeyCheck
 from gateway.parameters import OPERATION, SUBMIT, Parameters
 from gateway.predict import respond_many
-from gateway.problems import Refused
 from gateway.settings import GatewaySettings
 from gateway.submitting import Submitting
 from prediction.v1 import prediction_pb2 as pb
@@ -46,11 +43,11 @@ def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) ->
 
     @routes.get("/v1/operations/<operation_id>")
     def get_by_id(operation_id: str) -> Response:
-        return operations.of_any_model(operation_id, operations.get)
+        return operations.get(f"models/-/operations/{operation_id}")
 
     @routes.delete("/v1/operations/<operation_id>")
     def delete_by_id(operation_id: str) -> Response:
-        return operations.of_any_model(operation_id, operations.delete)
+        return operations.delete(f"models/-/operations/{operation_id}")
 
     return routes
 
@@ -82,7 +79,7 @@ class _Operations:
         )
         max_bytes = self._settings.max_body_bytes
         has_parts = body.is_multipart(request)
-        self._keys.check(g.caller, g.connection)
+        was_asked = self._keys.check(g.caller, g.connection)
         if has_parts:
             pieces = body.parts(request, max_bytes=max_bytes)
             outcomes = intake.many(
@@ -97,7 +94,13 @@ class _Operations:
             )
             return respond_many(outcomes, "operation")
         pieces = body.whole(request, max_bytes=max_bytes)
-        operation = intake.one(pieces, self._sink(wanted, 0), g.connection)
+        operation = intake.one(
+            pieces,
+            self._sink(wanted, 0),
+            g.connection,
+            # The question counted as a request of the key, which may have no other one a second.
+            patient_until_s=g.caller.ends_s if was_asked else 0,
+        )
         response = respond(to_json(operation), status=202)
         response.headers["Location"] = f"/v1/{operation.name}"
         return response
@@ -119,22 +122,6 @@ class _Operations:
         Parameters(request, ())
         _answer(self._upstream.delete_operation(name, g.caller.terms()))
         return Response(status=204)
-
-    def of_any_model(self, operation_id: str, act: Callable[[str], Response]) -> Response:
-        """Do something with an operation whose model the caller does not say.
-
-        There are few models, and an id is that of one operation over all of them.
-
-        Raises:
-            Refused: none has it.
-        """
-        models = _answer(self._upstream.list_models(g.caller.terms())).models
-        for model in models:
-            try:
-                return act(f"models/{model.name}/operations/{operation_id}")
-            except NotFound:
-                continue
-        raise Refused(404, f"no operation {operation_id[:80]!r}", reason="OPERATION_NOT_FOUND")
 
     def _sink(self, wanted: pb.SubmitPredictionRequest, index: int) -> Submitting:
         own = pb.SubmitPredictionRequest()

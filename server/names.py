@@ -6,11 +6,16 @@ from typing import Final
 from dispatch.errors import InvalidArgument
 
 # A model is named as `worker/model_spec.py` allows it.
-_MODEL_PART: Final = r"models/(?P<model>[a-z0-9][a-z0-9._-]{0,62})"
-_MODEL: Final = re.compile(_MODEL_PART)
-_CHILD: Final = re.compile(_MODEL_PART + r"/(?P<collection>[a-zA-Z]+)/(?P<id>[a-z0-9-]{1,64})")
+_MODEL_ID: Final = r"[a-z0-9][a-z0-9._-]{0,62}"
+_ID: Final = r"[a-z0-9-]{1,64}"
+_MODEL: Final = re.compile(rf"models/(?P<model>{_MODEL_ID})")
+_OPERATION: Final = re.compile(rf"models/(?P<model>{_MODEL_ID}|-)/operations/(?P<id>{_ID})")
+_DEAD_LETTER: Final = re.compile(rf"models/(?P<model>{_MODEL_ID})/deadLetters/(?P<id>{_ID})")
 
-ANY_MODEL: Final = "models/-"
+ANY: Final = "-"
+"""Stands for the model that a caller does not name, as in AIP-159."""
+
+ANY_MODEL: Final = f"models/{ANY}"
 """The parent of what belongs to any model."""
 
 
@@ -30,12 +35,12 @@ def dead_letter_name(model: str, letter_id: str) -> str:
 
 
 def parse_operation(name: str, *, field: str = "name") -> tuple[str, str]:
-    """Return model and id.
+    """Return model, which may be `ANY`, and id.
 
     Raises:
         InvalidArgument: it is not the name of an operation.
     """
-    return _parse_child(name, "operations", field)
+    return _parse_child(_OPERATION, name, "operations", field)
 
 
 def parse_dead_letter(name: str, *, field: str = "name") -> tuple[str, str]:
@@ -44,7 +49,7 @@ def parse_dead_letter(name: str, *, field: str = "name") -> tuple[str, str]:
     Raises:
         InvalidArgument: it is not the name of a dead letter.
     """
-    return _parse_child(name, "deadLetters", field)
+    return _parse_child(_DEAD_LETTER, name, "deadLetters", field)
 
 
 def parse_model(name: str, *, field: str = "name") -> str:
@@ -59,8 +64,10 @@ def parse_model(name: str, *, field: str = "name") -> str:
     return match["model"]
 
 
-def _parse_child(name: str, collection: str, field: str) -> tuple[str, str]:
-    match = _CHILD.fullmatch(name)
-    if match is None or match["collection"] != collection:
+def _parse_child(
+    pattern: re.Pattern[str], name: str, collection: str, field: str
+) -> tuple[str, str]:
+    match = pattern.fullmatch(name)
+    if match is None:
         raise InvalidArgument(field, f"{field} must be models/{{model}}/{collection}/{{id}}")
     return match["model"], match["id"]

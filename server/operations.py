@@ -17,6 +17,7 @@ from dispatch.operations import (
     OperationPage,
     Progress,
 )
+from server import names
 from server.done_watch import DoneWatch
 from server.ports import Fleet
 from server.room import room_in_s
@@ -100,10 +101,27 @@ class Operations:
             for view in self._fleet.models()
             if view.card.name != new.key.model
         ]
-        if await surely(self._link, lambda: self._store.has(others), timeout_s=timeout_s):
+        if await surely(self._link, lambda: self._store.first_of(others), timeout_s=timeout_s):
             raise errors.RequestIdReused(
                 f"request_id {new.job.request_id} was used for another model"
             )
+
+    async def find(self, operation_id: str, caller: str, *, timeout_s: float) -> OperationKey:
+        """Return which operation of any model has this id; ids are those of one caller.
+
+        Raises:
+            OperationNotFound: the caller has none, or of a model that was forgotten.
+            BrokerUnavailable: try again.
+        """
+        candidates = [
+            OperationKey(view.card.name, operation_id, caller) for view in self._fleet.listed()
+        ]
+        found = await surely(
+            self._link, lambda: self._store.first_of(candidates), timeout_s=timeout_s
+        )
+        if found is None:
+            raise errors.OperationNotFound(names.operation_name(names.ANY, operation_id))
+        return found
 
     async def get(self, key: OperationKey, *, timeout_s: float) -> Operation:
         """Return an operation as it is now.

@@ -46,7 +46,7 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:
         """Tell how far an operation has come."""
-        key = _key(request.name)
+        key = await self._key(request.name, context)
         operation = await self._operations.get(key, timeout_s=self._timeout_s(context))
         return to_operation(operation)
 
@@ -54,7 +54,7 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
         self, request: pb.WaitOperationRequest, context: Context
     ) -> pb.Operation:
         """Wait until an operation has ended, or until the time is over."""
-        key = _key(request.name)
+        key = await self._key(request.name, context)
         timeout_s = self._timeout_s(context)
         if request.HasField("timeout"):
             wished_s = request.timeout.seconds + request.timeout.nanos / 1e9
@@ -94,13 +94,26 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation that is no longer wanted."""
-        await self._operations.cancel(_key(request.name), timeout_s=self._timeout_s(context))
+        key = await self._key(request.name, context)
+        await self._operations.cancel(key, timeout_s=self._timeout_s(context))
         return Empty()
 
     async def DeleteOperation(self, request: pb.DeleteOperationRequest, context: Context) -> Empty:
         """Forget an operation, and what came of it."""
-        await self._operations.delete(_key(request.name), timeout_s=self._timeout_s(context))
+        key = await self._key(request.name, context)
+        await self._operations.delete(key, timeout_s=self._timeout_s(context))
         return Empty()
+
+    async def _key(self, name: str, context: Context) -> OperationKey:
+        model, operation_id = names.parse_operation(name)
+        call = CURRENT.get()
+        key = OperationKey(model, operation_id, call.caller)
+        if model == names.ANY:
+            key = await self._operations.find(
+                operation_id, call.caller, timeout_s=self._timeout_s(context)
+            )
+        call.model = key.model
+        return key
 
     def _timeout_s(self, context: Context) -> float:
         return with_margin(Deadline(self._settings, context).remaining_s())
@@ -111,13 +124,6 @@ class OperationsService(OperationsServicer):  # type: ignore[misc] # published w
         model = names.parse_model(parent)
         CURRENT.get().model = model
         return [self._fleet.get(model).card.name]
-
-
-def _key(name: str) -> OperationKey:
-    model, operation_id = names.parse_operation(name)
-    call = CURRENT.get()
-    call.model = model
-    return OperationKey(model, operation_id, call.caller)
 
 
 def page_size(wanted: int) -> int:

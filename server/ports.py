@@ -63,6 +63,10 @@ class Operations(Protocol):
         """Accept an operation, or find the one that the same request made."""
         ...
 
+    async def find(self, operation_id: str, caller: str, *, timeout_s: float) -> OperationKey:
+        """Return which operation of any model has this id."""
+        ...
+
     async def get(self, key: OperationKey, *, timeout_s: float) -> Operation:
         """Return an operation as it is now."""
         ...

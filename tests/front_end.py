@@ -248,6 +248,11 @@ class FakeOperations:
             raise errors.OperationNotFound(f"models/{key.model}/operations/{key.id}")
         return self.kept[key]
 
+    async def find(self, operation_id: str, caller: str, *, timeout_s: float) -> OperationKey:
+        del timeout_s
+        keys = {(key.id, key.caller): key for key in self.kept}
+        return keys.get((operation_id, caller), OperationKey("-", operation_id, caller))
+
     async def wait(self, key: OperationKey, *, timeout_s: float) -> Operation:
         self.waiting += 1
         self.notice.announce()

@@ -263,6 +263,22 @@ async def test_a_page_over_all_models_is_small_enough_for_callers(front: FrontEn
     assert found == [names[:2], names[2:]]
 
 
+async def test_an_operation_needs_no_model_in_its_name(front: FrontEnd) -> None:
+    front.fleet.views["b"] = FakeView(card=job_pb2.ModelCard(name="b"))
+    request = pb.SubmitPredictionRequest(model="b", image=b"image")
+    submitted = await front.stub.SubmitPrediction(request, timeout=LIMIT_S)
+    stub, name = operations(front), f"models/-/operations/{submitted.name.rpartition('/')[2]}"
+    found = await stub.GetOperation(lro.GetOperationRequest(name=name), timeout=LIMIT_S)
+    assert found.name == submitted.name
+    await stub.CancelOperation(lro.CancelOperationRequest(name=name), timeout=LIMIT_S)
+    waited = await stub.WaitOperation(lro.WaitOperationRequest(name=name), timeout=LIMIT_S)
+    assert (waited.name, waited.done) == (submitted.name, True)
+    await stub.DeleteOperation(lro.DeleteOperationRequest(name=name), timeout=LIMIT_S)
+    assert not front.operations.kept
+    error = await failure_of(stub.GetOperation(lro.GetOperationRequest(name=name), timeout=LIMIT_S))
+    assert reason_of(error) == "OPERATION_NOT_FOUND"
+
+
 async def test_there_is_no_list_over_models_that_nobody_knows(front: FrontEnd) -> None:
     await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
     front.fleet.connect(is_connected=False)

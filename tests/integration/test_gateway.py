@@ -227,6 +227,29 @@ async def test_one_form_is_not_refused_for_being_several_calls(
     assert web.held.now == 0
 
 
+async def test_a_key_with_one_request_a_second_is_enough(stack: Stack, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.toml")
+    key = keys.add("sensor", "operations", requests_per_s=1)
+    server = stack.start_server(api_keys_file=keys.path)
+    stack.start_worker()
+    with gateway(stack.address, require_key=True) as web:
+
+        async def is_listed() -> bool:
+            response = await aside(web.call, "GET", f"/v1/models/{MODEL}", X_API_Key=key)
+            return response.status == 200
+
+        await stack.until(is_listed, LIMIT_S)
+        await asyncio.sleep(1)
+        # Though the gateway has asked before whether the key is one.
+        accepted = await aside(web.call, "POST", SUBMIT, image_of(RED), X_API_Key=key)
+        assert accepted.status == 202
+        await asyncio.sleep(1)
+        short = f"/v1/operations/{accepted.json()['name'].rpartition('/')[2]}"
+        response = await aside(web.call, "GET", short, X_API_Key=key)
+        assert response.json()["name"] == accepted.json()["name"]
+    assert server.log.count("RATE_LIMITED") >= 1
+
+
 async def test_sigterm_lets_requests_end_and_listeners_go(stack: Stack) -> None:
     await started(stack, inference_ms=1500)
     process = stack.start(

@@ -74,9 +74,9 @@ class FakeStore:
             raise look
         return seen(Job(id=key.id), look)
 
-    async def has(self, keys: Sequence[OperationKey]) -> bool:
-        self.asked_for.append(keys)
-        return any(key in self.kept for key in keys)
+    async def first_of(self, candidates: Sequence[OperationKey]) -> OperationKey | None:
+        self.asked_for.append(candidates)
+        return next((key for key in candidates if key in self.kept), None)
 
     async def delete(self, key: OperationKey) -> int:
         if not self.is_done_first:
@@ -138,6 +138,14 @@ async def test_a_request_id_may_be_repeated_for_its_own_model(house: House) -> N
     first = await house.submit("m")
     assert (await house.submit("m")).job.id == first.job.id
     assert [[key.model for key in keys] for keys in house.store.asked_for] == [["n"], ["n"]]
+
+
+async def test_an_operation_is_found_without_its_model(house: House) -> None:
+    submitted = await house.submit("n")
+    key = await house.operations.find(submitted.job.id, "me", timeout_s=30)
+    assert (key.model, key.id, key.caller) == ("n", submitted.job.id, "me")
+    with pytest.raises(OperationNotFound, match=f"models/-/operations/{submitted.job.id}"):
+        await house.operations.find(submitted.job.id, "you", timeout_s=30)
 
 
 async def test_a_request_id_is_the_callers_own(house: House) -> None:

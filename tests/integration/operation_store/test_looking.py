@@ -62,5 +62,7 @@ async def test_one_given_back_waits_at_the_front(store: OperationStore, queue: W
 async def test_looking_at_one_of_another_model_finds_nothing(store: OperationStore) -> None:
     operation = new()
     await submit(store, operation)
-    assert await store.has([operation.key])
-    assert not await store.has([OperationKey("other", operation.key.id, "me")])
+    elsewhere = OperationKey("other", operation.key.id, "me")
+    assert await store.first_of([elsewhere, operation.key]) == operation.key
+    assert await store.first_of([elsewhere]) is None
+    assert await store.first_of([]) is None

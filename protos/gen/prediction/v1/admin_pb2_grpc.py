@@ -130,10 +130,10 @@ class AdminServiceServicer:
         `PredictionService.ListModels`, and calls for it fail with `NOT_FOUND`.
 
         Safe to retry. Other servers notice within a second. Operations that have
-        ended can be fetched until their time is over. Fails with
-        `FAILED_PRECONDITION` while a worker of the model lives, images wait for it,
-        or it has dead letters, and with `NOT_FOUND` when no such model was ever
-        served.
+        ended can be fetched until their time is over, by the names that have the model
+        in them, not as `models/-/operations/{id}`. Fails with `FAILED_PRECONDITION`
+        while a worker of the model lives, images wait for it, or it has dead letters,
+        and with `NOT_FOUND` when no such model was ever served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,10 +75,10 @@ class AdminServiceStub:
     `PredictionService.ListModels`, and calls for it fail with `NOT_FOUND`.
 
     Safe to retry. Other servers notice within a second. Operations that have
-    ended can be fetched until their time is over. Fails with
-    `FAILED_PRECONDITION` while a worker of the model lives, images wait for it,
-    or it has dead letters, and with `NOT_FOUND` when no such model was ever
-    served.
+    ended can be fetched until their time is over, by the names that have the model
+    in them, not as `models/-/operations/{id}`. Fails with `FAILED_PRECONDITION`
+    while a worker of the model lives, images wait for it, or it has dead letters,
+    and with `NOT_FOUND` when no such model was ever served.
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
     """Shows what the whole system does, over all servers and workers: at once, and
@@ -134,10 +134,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     `PredictionService.ListModels`, and calls for it fail with `NOT_FOUND`.
 
     Safe to retry. Other servers notice within a second. Operations that have
-    ended can be fetched until their time is over. Fails with
-    `FAILED_PRECONDITION` while a worker of the model lives, images wait for it,
-    or it has dead letters, and with `NOT_FOUND` when no such model was ever
-    served.
+    ended can be fetched until their time is over, by the names that have the model
+    in them, not as `models/-/operations/{id}`. Fails with `FAILED_PRECONDITION`
+    while a worker of the model lives, images wait for it, or it has dead letters,
+    and with `NOT_FOUND` when no such model was ever served.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """Shows what the whole system does, over all servers and workers: at once, and
@@ -220,10 +220,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         `PredictionService.ListModels`, and calls for it fail with `NOT_FOUND`.
 
         Safe to retry. Other servers notice within a second. Operations that have
-        ended can be fetched until their time is over. Fails with
-        `FAILED_PRECONDITION` while a worker of the model lives, images wait for it,
-        or it has dead letters, and with `NOT_FOUND` when no such model was ever
-        served.
+        ended can be fetched until their time is over, by the names that have the model
+        in them, not as `models/-/operations/{id}`. Fails with `FAILED_PRECONDITION`
+        while a worker of the model lives, images wait for it, or it has dead letters,
+        and with `NOT_FOUND` when no such model was ever served.
         """
 
     @_abc_1.abstractmethod

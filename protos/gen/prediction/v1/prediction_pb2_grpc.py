@@ -163,7 +163,8 @@ class PredictionServiceServicer:
         The operation is named `models/{model}/operations/{id}` and belongs to the
         caller; `google.longrunning.Operations` on the same port gets it, waits for
         it, lists (`models/{model}`, or all models: `models/-`), cancels and deletes
-        it. Its `metadata` is a `PredictionMetadata`, its `response` a
+        it; who does not know the model may call it `models/-/operations/{id}`, as long
+        as the model is not forgotten. Its `metadata` is a `PredictionMetadata`, its `response` a
         `PredictResponse`, its `error` what `PredictionService.Predict` would have
         failed with. It survives the death of any front-end and worker, and what its
         `Durability` says. It is served after all calls that wait, must end within an

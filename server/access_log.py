@@ -90,6 +90,9 @@ def write_line(record: CallRecord, status: grpc.StatusCode, *, peer: str) -> Non
         fields["inference_ms"] = answer.inference_us / 1000
         fields["batch_size"] = answer.batch_size
         fields["attempt"] = reply.attempt
+    if record.operation:
+        fields["operation"] = record.operation
+        fields["operation_request_id"] = record.operation_request_id
     if record.span is not None:
         end_call(record.span, status, fields)
     if record.is_infrastructure:

@@ -71,6 +71,12 @@ class CallRecord:
     failed_images: int = 0
     """Images of a stream that failed alone."""
 
+    operation: str = ""
+    """Id of the operation that the call submitted; empty if it did not."""
+
+    operation_request_id: str = ""
+    """What the lines of workers about that operation have as `request_id`."""
+
     started_s: float = field(default_factory=time.monotonic)
     """When the call arrived, seconds of the monotonic clock."""
 

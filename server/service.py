@@ -155,7 +155,9 @@ class PredictionService(PredictionServiceServicer):
             is_synced=is_synced,
             timeout_s=with_margin(deadline.remaining_s()),
         )
-        call.request_id = operation.job.request_id
+        call.request_id = request_id or call.request_id
+        call.operation = operation.job.id
+        call.operation_request_id = operation.job.request_id
         call.images += 1
         return to_operation(operation)
 

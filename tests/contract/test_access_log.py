@@ -87,6 +87,24 @@ class Span:
         pass
 
 
+@pytest.mark.parametrize("own", ["", "0b7f9be2-5c5e-4a3d-9f58-8a2c5cf0a7d1"])
+async def test_a_submission_keeps_the_id_of_its_caller_and_names_its_operation(own: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with front_end() as front:
+            call = front.stub.SubmitPrediction(
+                pb.SubmitPredictionRequest(image=b"x", request_id=own),
+                metadata=(("x-request-id", "mine-1"),),
+            )
+            operation = await call
+            trailers = dict(await call.trailing_metadata())
+    metadata = pb.PredictionMetadata()
+    assert operation.metadata.Unpack(metadata)
+    [line] = lines
+    assert trailers["x-request-id"] == line["request_id"] == (own or "mine-1")
+    assert line["operation"] == operation.name.rpartition("/")[2]
+    assert line["operation_request_id"] == metadata.request_id
+
+
 async def test_the_line_of_a_stream_counts_its_images() -> None:
     with structlog.testing.capture_logs() as lines:
         async with front_end() as front:

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, g, request
 
 from client.messages import Call, Messages
 from gateway import body, intake
+from gateway.caller import TIMEOUT_HEADER
 from gateway.connection import answer
 from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
@@ -108,10 +109,10 @@ class _Operations:
     def get(self, name: str) -> Response:
         """Tell how far an operation has come, or wait for its end."""
         wait_s = Parameters(request, OPERATION).wait_s()
+        # Whoever says how long the request may take gets the operation as it is then.
+        extra_s = 0 if TIMEOUT_HEADER in request.headers else wait_s + WAIT_SLACK_S
         call = (
-            self._upstream.wait_operation(
-                name, wait_s, g.caller.terms(extra_s=wait_s + WAIT_SLACK_S)
-            )
+            self._upstream.wait_operation(name, wait_s, g.caller.terms(extra_s=extra_s))
             if wait_s >= SHORTEST_WAIT_S
             else self._upstream.operation(name, g.caller.terms())
         )

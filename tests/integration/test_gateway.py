@@ -89,6 +89,10 @@ async def test_a_wait_that_ends_first_returns_the_operation_as_it_is(stack: Stac
         name = (await aside(web.call, "POST", SUBMIT, image_of(RED))).json()["name"]
         answer = await aside(web.call, "GET", f"/v1/{name}?wait=0.3")
         assert answer.json()["done"] is False
+        began = time.monotonic()
+        answer = await aside(web.call, "GET", f"/v1/{name}?wait=10", X_Request_Timeout="0.5")
+        assert answer.json()["done"] is False
+        assert time.monotonic() - began < 5
 
 
 async def test_a_killed_worker_is_seen_in_time(stack: Stack) -> None:

@@ -11,7 +11,7 @@ from flask import json
 from client.errors import Cancelled, DespachoError, Retryable
 from client.messages import Messages, StatsCall
 from gateway import problems
-from gateway.caller import Key
+from gateway.caller import Key, new_request_id
 from gateway.json_mapping import to_json
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,11 @@ class StatsHub:
             self._count += 1
             feed = self._feeds.get(key)
             if feed is None or feed.has_ended:
-                feed = self._feeds[key] = Feed(lambda: self._upstream.watch_stats(PERIOD_S, key))
+                feed = self._feeds[key] = Feed(
+                    lambda request_id: self._upstream.watch_stats(
+                        PERIOD_S, (*key, ("x-request-id", request_id))
+                    )
+                )
                 feed.start()
             feed.listeners += 1
         try:
@@ -83,10 +87,10 @@ class Feed:
     """The figures that callers with the same credentials may see.
 
     Args:
-        watch: asks the front-end for them.
+        watch: asks the front-end for them, under a request id.
     """
 
-    def __init__(self, watch: Callable[[], StatsCall]) -> None:
+    def __init__(self, watch: Callable[[str], StatsCall]) -> None:
         self.listeners = 0
         self.has_ended = False
         """Whether no more events will come."""
@@ -94,6 +98,8 @@ class Feed:
         self.refusal: DespachoError | None = None
         """Why there are none, if trying again does not help."""
 
+        # Not that of a listener, of whom there may be several.
+        self._request_id = new_request_id()
         self._watch = watch
         self._call: StatsCall | None = None
         self._number = 0
@@ -130,7 +136,7 @@ class Feed:
             self._listen()
         except Exception:
             # Listeners are told as well, and may come again.
-            log.exception("the live figures ended unexpectedly")
+            log.exception("the live figures ended unexpectedly", request_id=self._request_id)
             self._publish_problem(problems.internal())
         finally:
             with self._changed:
@@ -140,23 +146,23 @@ class Feed:
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._call = call = self._watch()
+                self._call = call = self._watch(self._request_id)
                 if self._stopping.is_set():
                     call.cancel()
                 for message in call:
                     self._publish("stats", json.dumps(to_json(message)))
             except Retryable as error:
-                self._publish_problem(problems.of_error(error), error.request_id)
+                self._publish_problem(problems.of_error(error))
                 self._stopping.wait(PAUSE_S)
             except Cancelled:
                 self._stopping.wait(PAUSE_S)
             except DespachoError as error:
                 self.refusal = error
-                self._publish_problem(problems.of_error(error), error.request_id)
+                self._publish_problem(problems.of_error(error))
                 break
 
-    def _publish_problem(self, problem: problems.Problem, request_id: str = "") -> None:
-        self._publish("problem", json.dumps(problem.body(request_id)))
+    def _publish_problem(self, problem: problems.Problem) -> None:
+        self._publish("problem", json.dumps(problem.body(self._request_id)))
 
     def _publish(self, name: str, data: str) -> None:
         with self._changed:

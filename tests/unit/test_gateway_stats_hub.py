@@ -5,10 +5,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any, cast
 
+import jsonschema_rs
 import pytest
 import structlog
 
 from client.messages import Messages
+from gateway.openapi_parts import PROBLEM_SCHEMA
 from gateway.stats_hub import StatsHub
 from prediction.v1 import admin_pb2
 
@@ -35,9 +37,11 @@ class Surprising:
 
     def __init__(self) -> None:
         self.call_count = 0
+        self.metadata: tuple[tuple[str, str], ...] = ()
 
     def watch_stats(self, period_s: float, metadata: Any) -> Any:
-        del period_s, metadata
+        del period_s
+        self.metadata = tuple(metadata)
         self.call_count += 1
         if self.call_count == 1:
             raise RuntimeError("a secret of the gateway")
@@ -54,7 +58,7 @@ def hub(front_end: Surprising) -> StatsHub:
     return StatsHub(cast("Messages", front_end), max_listeners=2)
 
 
-def test_a_surprise_ends_the_figures_and_is_told(hub: StatsHub) -> None:
+def test_a_surprise_ends_the_figures_and_is_told(hub: StatsHub, front_end: Surprising) -> None:
     with structlog.testing.capture_logs() as lines, hub.listening(KEY) as feed:
         number, event = feed.next(0, LIMIT_S)
         # And then there is nothing more to wait for.
@@ -62,10 +66,14 @@ def test_a_surprise_ends_the_figures_and_is_told(hub: StatsHub) -> None:
         assert feed.has_ended
     name, data = event.strip().split("\n")
     assert name == "event: problem"
-    assert json.loads(data.removeprefix("data: "))["reason"] == "INTERNAL"
+    problem = json.loads(data.removeprefix("data: "))
+    jsonschema_rs.Draft202012Validator(PROBLEM_SCHEMA).validate(problem)
+    assert problem["reason"] == "INTERNAL"
+    assert front_end.metadata == (*KEY, ("x-request-id", problem["request_id"]))
     assert "secret" not in event
     (line,) = lines
     assert line["exc_info"]
+    assert line["request_id"] == problem["request_id"]
 
 
 def test_who_comes_after_a_surprise_gets_figures(hub: StatsHub, front_end: Surprising) -> None:

@@ -53,6 +53,8 @@ def create_app(
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.json.sort_keys = False  # type: ignore[attr-defined] # of the provider that Flask has
     app.url_map.strict_slashes = True
+    # A redirect would be HTML, and leads behind a proxy with TLS to an address without.
+    app.url_map.merge_slashes = False
     app.url_map.converters["model"] = ModelConverter
 
     @app.before_request

@@ -300,6 +300,7 @@ def test_models_are_shown(web: Web) -> None:
 
 def test_what_is_not_there_and_what_is_not_allowed_are_problems(web: Web) -> None:
     assert problem_of(web.call("GET", "/v2/models"))["type"] == "about:blank"
+    assert problem_of(web.call("GET", "/v1//models"))["status"] == 404
     response = web.call("PUT", "/v1/models")
     assert problem_of(response)["title"] == "Method Not Allowed"
     assert "GET" in response.headers["Allow"]

@@ -188,7 +188,7 @@ def _health(name: str, description: str, *statuses: int) -> part.Part:
         "operationId": name,
         "summary": description,
         "security": [{}],
-        "responses": {"200": part.ok(schema, "It does."), **part.problems(*statuses)},
+        "responses": {"200": part.ok(schema, "It does."), **part.problems(403, *statuses)},
     }
 
 
@@ -197,5 +197,5 @@ def _own() -> part.Part:
         "operationId": "openapi",
         "summary": "This document.",
         "security": [{}],
-        "responses": {"200": part.ok({"type": "object"}, "OpenAPI 3.1.")},
+        "responses": {"200": part.ok({"type": "object"}, "OpenAPI 3.1."), **part.problems(403)},
     }

@@ -69,3 +69,9 @@ def test_a_schema_knows_all_fields_of_its_message() -> None:
     assert check.is_valid(good)
     assert not check.is_valid(good | {"colour": "red"})
     assert not check.is_valid({name: good[name] for name in good if name != "model"})
+
+
+def test_every_path_may_be_refused_for_its_origin_or_host() -> None:
+    for item in DOCUMENT["paths"].values():
+        for method in item.keys() - {"parameters"}:
+            assert "403" in item[method]["responses"]

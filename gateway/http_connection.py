@@ -108,6 +108,9 @@ class Request(HTTPRequest):
         if not super().read_request_headers():  # type: ignore[no-untyped-call]
             return False
         headers = self.inheaders
+        # cheroot knows `close` alone, and in small letters.
+        if b"close" in re.split(rb"[ \t]*,[ \t]*", headers.get(b"Connection", b"").lower()):
+            self.close_connection = True
         # Python's own idea of a number has signs, and -1 would be a body without an end.
         if not headers.get(b"Content-Length", b"0").isdigit():
             return self._refuse("Malformed Content-Length Header.")

@@ -80,6 +80,13 @@ def test_chunks_in_a_protocol_without_them_are_refused(web: Web, server: FakeFro
     assert not server.requests
 
 
+@pytest.mark.parametrize("option", ["Close", "close, TE", "TE ,CLOSE", "TE\r\nConnection: close"])
+def test_who_wants_the_connection_closed_may_say_so_in_any_way(web: Web, option: str) -> None:
+    head = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: {option}\r\n\r\n"
+    # Which fails if the connection stays open.
+    assert b"Connection: close" in answer_to(web, head)
+
+
 def test_a_header_with_an_underscore_stands_for_no_other(web: Web, server: FakeFrontEnd) -> None:
     head = f"{POST}Content-Length: 3\r\nContent_Length: 0\r\nConnection: close\r\n"
     assert answer_to(web, f"{head}\r\ncat").startswith(b"HTTP/1.1 200")

@@ -19,8 +19,8 @@ MAX_TOP_K: Final = 1000
 MAX_WAIT_S: Final = 300
 MAX_NUMBER_CHARS: Final = 400
 
-_WHOLE: Final = re.compile(r"\d{1,6}")
-_SECONDS: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?")
+_WHOLE: Final = re.compile(r"\d{1,6}", re.ASCII)
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 def seconds_of(text: str) -> float | None:

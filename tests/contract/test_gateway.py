@@ -157,6 +157,7 @@ def test_a_form_that_is_none_is_refused(web: Web, kind: str, body: bytes, field:
         ("topK=0", "topK"),
         ("topK=1001", "topK"),
         ("topK=", "topK"),
+        ("topK=%D9%A2", "topK"),  # two, in the digits of another script
         ("priority=HIGH", "priority"),
         ("includeScores=yes", "includeScores"),
         ("colour=red", "colour"),

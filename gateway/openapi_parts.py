@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.body import MAX_IMAGES
-from gateway.parameters import MAX_TOP_K, MAX_WAIT_S
+from gateway.parameters import MAX_TOP_K, MAX_WAIT_S, MODEL_NAME, OPERATION_ID
 from gateway.problems import CONTENT_TYPE, TYPE_PREFIX, phrase
 from prediction.v1 import prediction_pb2 as pb
 
@@ -64,11 +64,11 @@ def parameter(name: str, place: str, schema: Part, description: str, **more: Any
 MODEL: Final = parameter(
     "model",
     "path",
-    {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"},
+    {"type": "string", "pattern": f"^{MODEL_NAME}$"},
     "Name of the model, such as `efficientnet-lite0`.",
 )
 OPERATION: Final = parameter(
-    "operation", "path", {"type": "string", "pattern": "^[a-z0-9-]{1,64}$"}, "Id of the operation."
+    "operation", "path", {"type": "string", "pattern": f"^{OPERATION_ID}$"}, "Id of the operation."
 )
 TIMEOUT: Final = parameter(
     "X-Request-Timeout",

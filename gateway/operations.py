@@ -12,7 +12,7 @@ from gateway.connection import answer
 from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
 from gateway.key_check import KeyCheck
-from gateway.parameters import OPERATION, SUBMIT, Parameters
+from gateway.parameters import ANY_MODEL, OPERATION, SUBMIT, Parameters, operation_name
 from gateway.predict import respond_many
 from gateway.settings import GatewaySettings
 from gateway.submitting import Submitting
@@ -36,19 +36,19 @@ def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) ->
 
     @routes.get("/v1/models/<model:model>/operations/<operation_id>")
     def get(model: str, operation_id: str) -> Response:
-        return operations.get(f"models/{model}/operations/{operation_id}")
+        return operations.get(operation_name(model, operation_id))
 
     @routes.delete("/v1/models/<model:model>/operations/<operation_id>")
     def delete(model: str, operation_id: str) -> Response:
-        return operations.delete(f"models/{model}/operations/{operation_id}")
+        return operations.delete(operation_name(model, operation_id))
 
     @routes.get("/v1/operations/<operation_id>")
     def get_by_id(operation_id: str) -> Response:
-        return operations.get(f"models/-/operations/{operation_id}")
+        return operations.get(operation_name(ANY_MODEL, operation_id))
 
     @routes.delete("/v1/operations/<operation_id>")
     def delete_by_id(operation_id: str) -> Response:
-        return operations.delete(f"models/-/operations/{operation_id}")
+        return operations.delete(operation_name(ANY_MODEL, operation_id))
 
     return routes
 

@@ -1,4 +1,4 @@
-"""What the query of a request says."""
+"""What the path and the query of a request say."""
 
 import math
 import re
@@ -15,6 +15,11 @@ PREDICT: Final = ("topK", "priority", "includeScores")
 SUBMIT: Final = ("topK", "includeScores", "durability", "requestId")
 OPERATION: Final = ("wait",)
 
+MODEL_NAME: Final = "[a-z0-9][a-z0-9._-]{0,62}"
+OPERATION_ID: Final = "[a-z0-9-]{1,64}"
+ANY_MODEL: Final = "-"
+"""In the name of an operation: whichever model it is of."""
+
 MAX_TOP_K: Final = 1000
 MAX_WAIT_S: Final = 300
 MAX_NUMBER_CHARS: Final = 400
@@ -29,6 +34,19 @@ def seconds_of(text: str) -> float | None:
         return None
     seconds = float(text)
     return seconds if math.isfinite(seconds) else None
+
+
+def operation_name(model: str, operation_id: str) -> str:
+    """Return what the front-end calls an operation.
+
+    Raises:
+        Refused: there can be none of that name.
+    """
+    if model != ANY_MODEL and not re.fullmatch(MODEL_NAME, model):
+        raise Refused(400, "no model can have this name", field="model")
+    if not re.fullmatch(OPERATION_ID, operation_id):
+        raise Refused(400, "no operation can have this id", field="operation")
+    return f"models/{model}/operations/{operation_id}"
 
 
 class Parameters:

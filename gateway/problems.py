@@ -42,6 +42,21 @@ STATUS_OF_REASON: Final[Mapping[str, int]] = {
 }
 """Reasons for which HTTP has a status of its own."""
 
+ADVICE_OF_REASON: Final[Mapping[str, str]] = {
+    "INVALID_ARGUMENT": "Change what `field` names.",
+    "MODEL_NOT_FOUND": "`GET /v1/models` tells the names; start a worker for it.",
+    "CREDENTIALS_MISSING": "Send it in the header `Authorization: Bearer KEY`.",
+    "QUEUE_FULL": "Wait as long as `retry_after` says; if it goes on, add workers, or delete"
+    " operations that have ended.",
+    "RATE_LIMITED": "Wait as long as `retry_after` says; other callers are not affected.",
+    "MODEL_LOADING": "Wait as long as `retry_after` says.",
+    "EXPIRED_IN_QUEUE": "Give it longer, or look at `queueDepth` and `estimatedWait` of"
+    " `GET /v1/models/{model}`.",
+    "INTERNAL": "Give the operator the `request_id`: the log of the front-end has the traceback"
+    " under it.",
+}
+"""Where the front-end's own advice is in the words of gRPC."""
+
 UNAVAILABLE_RETRY_S: Final = 1.0
 """When to come back if nobody answers at the front-end's address, and so nobody says."""
 
@@ -144,7 +159,7 @@ def of_error(error: DespachoError) -> Problem:
         reason=error.reason,
         code=code,
         field=error.field,
-        advice=error.advice,
+        advice=ADVICE_OF_REASON.get(error.reason, error.advice),
         retry_after_s=retry_after_s,
     )
 

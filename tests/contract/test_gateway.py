@@ -169,6 +169,20 @@ def test_a_wrong_parameter_is_named(web: Web, query: str, field: str) -> None:
     assert (response.status, problem_of(response)["field"]) == (400, field)
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/operations/ABC", "operation"),
+        ("/v1/models/default/operations/A_B", "operation"),
+        ("/v1/models/Default/operations/abc", "model"),
+    ],
+)
+def test_a_part_of_a_path_that_cannot_be_is_named(web: Web, path: str, field: str) -> None:
+    for method in ("GET", "DELETE"):
+        response = web.call(method, path)
+        assert (response.status, problem_of(response)["field"]) == (400, field)
+
+
 def test_a_full_queue_says_when_to_come_back(web: Web) -> None:
     response = web.call("POST", PREDICT, b"full")
     problem = problem_of(response)

@@ -8,7 +8,9 @@ import pytest
 from google.rpc import code_pb2
 
 from client.errors import DespachoError, InvalidImage
+from dispatch import errors
 from gateway.problems import STATUS_OF_CODE, Problem, of_error
+from server.status import INTERNAL_ADVICE, INTERNAL_REASON
 
 ERRORS_PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -27,6 +29,19 @@ def test_what_is_wrong_with_an_image_has_its_own_status(reason: str, status: int
     problem = of_error(error)
     assert (problem.status, problem.field) == (status, "image")
     assert problem.body("r")["type"] == f"urn:despacho:reason:{reason}"
+
+
+def test_no_advice_is_in_the_words_of_grpc() -> None:
+    leaves = set(errors.leaves()) - {errors.OutcomeUnknown}  # which never leaves the project
+    advice_of = {leaf.reason: leaf.advice for leaf in leaves}
+    advice_of[INTERNAL_REASON] = INTERNAL_ADVICE
+    # No path of the gateway can end with it.
+    del advice_of["DEAD_LETTER_NOT_FOUND"]
+    for reason, advice in advice_of.items():
+        told = of_error(
+            DespachoError("no", code=grpc.StatusCode.UNKNOWN, reason=reason, advice=advice)
+        ).advice
+        assert not re.search(r"BadRequest|RetryInfo|metadata|trailer|[a-z]Models?\b", told), reason
 
 
 def test_a_message_that_the_transport_refused_is_too_large() -> None:

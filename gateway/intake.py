@@ -24,6 +24,9 @@ all others, nor find none because of itself."""
 RATE_LIMITED: Final = "RATE_LIMITED"
 """Why an image is refused whose caller has others in progress, or sent others just before."""
 
+OF_THE_IMAGE: Final = {"INFERENCE_FAILED", "JOB_POISONED"}
+"""Reasons that are in the image, beside those that name it as the field at fault."""
+
 
 class Sink(Protocol, Generic[AnswerT]):
     """Takes one image in pieces."""
@@ -229,7 +232,7 @@ def shared_problem(outcomes: list[Outcome[AnswerT]]) -> Problem | None:
     """
     problems = [outcome.problem for outcome in outcomes]
     first = problems[0] if problems else None
-    if first is None or first.field == "image":
+    if first is None or first.field == "image" or first.reason in OF_THE_IMAGE:
         return None
     is_shared = all(
         problem is not None and (problem.status, problem.reason) == (first.status, first.reason)

@@ -142,6 +142,50 @@ def test_model_that_overflows_on_photos_is_refused(tmp_path: Path) -> None:
         load_engine(spec, threads=0, cache_dir=tmp_path / "cache")
 
 
+def normalised() -> Any:
+    """A model with a layer that prepares images, and one that training treats differently."""
+    inputs = keras.Input((4, 6, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Resizing(4, 6)(inputs))
+    x = keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+def test_model_that_was_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
+    normalised().export(tmp_path / "saved", verbose=False)
+    # Whatever engine it is converted for.
+    with pytest.raises(ModelError, match=r"writes to its variables .*ExportArchive"):
+        load_engine(spec_of(tmp_path / "saved"), threads=0, cache_dir=tmp_path / "cache")
+
+
+def test_model_that_was_exported_as_the_refusal_says_is_served(tmp_path: Path) -> None:
+    model = normalised()
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve", lambda pixels: model(pixels, training=False), input_signature=[FLOATS]
+    )
+    archive.write_out(tmp_path / "saved", verbose=False)
+    engine = in_python(spec_of(tmp_path / "saved"), threads=0)
+    scores = engine.predict(COLOURS)
+    assert scores == pytest.approx(model(COLOURS / np.float32(255), training=False).numpy())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda means: means - tf.reduce_mean(means, 0) + 0.5,
+        lambda means: tf.nn.dropout(means, 0.1) / 2,
+    ],
+    ids=["others", "chance"],
+)
+def test_scores_that_depend_on_other_images_or_on_chance_are_refused(
+    tmp_path: Path, call: Callable[[Any], Any]
+) -> None:
+    path = saved(tmp_path, lambda x: call(tf.reduce_mean(x, [1, 2])), FLOATS)
+    with pytest.raises(ModelError, match=r"depend on the other images .*training=False"):
+        in_python(spec_of(path), threads=0)
+
+
 def test_any_size_of_batch_runs_the_same_graph(tmp_path: Path) -> None:
     traces = []
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from worker.agreement import photos
+from worker.agreement import TOLERANCE, photos
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_spec import ModelError, ModelSpec
 
@@ -19,6 +19,13 @@ CHECKED_PHOTOS: Final = 4
 
 ROUNDING: Final = 1e-3
 """How far beyond 0 to 1 a probability may be, through rounding."""
+
+TRAINING_MODE: Final = (
+    "as a SavedModel that was exported in training mode does; serve the .keras file, or export it"
+    " with keras.export.ExportArchive and `lambda x: model(x, training=False)`"
+    " (docs/models.md, Training mode)"
+)
+"""What is behind answers that depend on more than the image, and the way out."""
 
 
 def empty_images(spec: ModelSpec, count: int) -> UInt8Array:
@@ -78,13 +85,43 @@ def check_on_photos(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Arra
     Raises:
         ModelError: it raises, or returns something else.
     """
-    for image in photos(spec.input)[:CHECKED_PHOTOS]:
-        _check_scores(spec, predict, image[np.newaxis])
+    _scores_one_by_one(spec, predict, photos(spec.input)[:CHECKED_PHOTOS])
+
+
+def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
+    """Refuse a model whose answer to an image depends on other images, or on chance.
+
+    Photos alone, together, and alone again: the batch shows what is computed across images, the
+    second time what the model keeps of those before. Refuses what `check_on_photos` does, too.
+
+    Args:
+        spec: what the model should be.
+        predict: runs it.
+
+    Raises:
+        ModelError: it does, or `check_on_photos` would raise it.
+    """
+    images = photos(spec.input)[:CHECKED_PHOTOS]
+    alone = _scores_one_by_one(spec, predict, images)
+    together = _check_scores(spec, predict, images)
+    again = _scores_one_by_one(spec, predict, images)
+    difference = max(np.abs(alone - together).max(), np.abs(alone - again).max())
+    if difference > TOLERANCE:
+        raise ModelError(
+            f"{spec.name}: scores of an image depend on the other images of its batch, on those"
+            f" before, or on chance (they differ by up to {difference:.2g}), {TRAINING_MODE}"
+        )
+
+
+def _scores_one_by_one(
+    spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], images: UInt8Array
+) -> Float32Array:
+    return np.concatenate([_check_scores(spec, predict, image[np.newaxis]) for image in images])
 
 
 def _check_scores(
     spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], images: UInt8Array
-) -> None:
+) -> Float32Array:
     count = len(images)
     try:
         scores = predict(images)
@@ -108,6 +145,7 @@ def _check_scores(
             f"{spec.name}: returns scores outside 0 to 1; if they are logits, set"
             " `softmax = true` below [output]"
         )
+    return scores
 
 
 def check_runs(engine: Engine, spec: ModelSpec, path: Path) -> None:

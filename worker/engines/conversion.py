@@ -46,12 +46,14 @@ WHY_NOT: Final = "why-not.txt"
 
 SOURCES: Final = (
     "convert.py",
+    "checks.py",
     "scoring_graph.py",
+    "tensorflow_engine.py",
     "model_file.py",
     "keras_application.py",
     "tensorflow_library.py",
 )
-"""Files of this package that decide what is made."""
+"""Files of this package that decide what is made, and whether."""
 
 LIMIT_S: Final = 300
 """How long a conversion may take."""

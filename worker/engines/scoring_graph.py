@@ -1,16 +1,20 @@
 """One TensorFlow graph from bytes to probabilities: what runs, and what is converted."""
 
+import re
 from collections.abc import Callable
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 import structlog
 
-from worker.engines.checks import no_scaling, summary
+from worker.engines.checks import TRAINING_MODE, no_scaling, summary
 from worker.engines.model_file import Network
 from worker.engines.runtime import convert_variables_to_constants_v2, tf
 from worker.model_spec import ModelError, ModelSpec
 
 log = structlog.get_logger()
+
+ASSIGNMENT: Final = re.compile("Assign[A-Za-z]*VariableOp")
 
 
 def scoring_graph(spec: ModelSpec, network: Network) -> Any:
@@ -24,7 +28,7 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
         network: the model.
 
     Raises:
-        ModelError: the network does not take such images.
+        ModelError: the network does not take such images, or writes to its variables.
     """
     mean, scale = spec.pixels.mean, spec.pixels.scale
     is_scaled = any(mean) or any(factor != 1 for factor in scale)
@@ -46,10 +50,21 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
         return tf.nn.softmax(outputs) if spec.softmax else outputs
 
     try:
-        return scores.get_concrete_function()
+        graph = scores.get_concrete_function()
     except Exception as error:
         # Tracing runs code of the model: anything can come out of it.
         raise ModelError(f"{spec.name}: does not take images: {summary(error)}") from error
+    if _writes(graph):
+        # Each answer would change those after it, however little.
+        raise ModelError(f"{spec.name}: writes to its variables while it runs, {TRAINING_MODE}")
+    return graph
+
+
+def _writes(graph: Any) -> bool:
+    """Return whether the graph, or a function that it calls, assigns to a variable."""
+    definition = graph.graph.as_graph_def()
+    nodes = chain(definition.node, *(function.node_def for function in definition.library.function))
+    return any(ASSIGNMENT.fullmatch(node.op) for node in nodes)
 
 
 def frozen(graph: Any) -> Any:

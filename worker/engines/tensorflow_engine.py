@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from worker.engine import Float32Array, UInt8Array
 from worker.engines.checks import (
     check_input,
-    check_on_photos,
     check_output,
+    check_repeats,
     empty_images,
 )
 from worker.engines.model_file import Network
@@ -33,7 +33,7 @@ class TensorflowEngine:
         self._owner = network.owner
         self._run = runnable(scoring_graph(spec, network))
         check_output(spec, self.predict)
-        check_on_photos(spec, self.predict)
+        check_repeats(spec, self.predict)
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run an empty batch of each size: kernels choose their algorithms by it."""

@@ -20,9 +20,9 @@ from typing import IO, Final, Literal
 
 import numpy as np
 
-from worker import agreement
+from worker.agreement import Agreement, agreement, scores_of
 from worker.bundled import prepare
-from worker.engine import Float32Array
+from worker.engine import Engine, Float32Array, UInt8Array
 from worker.engines import installed
 from worker.model_spec import (
     BundledModel,
@@ -41,6 +41,9 @@ Target = Literal["tensorflow", "litert", "openvino"]
 
 FILES: Final = {"tensorflow": "graph.pb", "litert": "model.tflite", "openvino": "model.xml"}
 REFERENCE: Final = "reference.npy"
+PHOTOS: Final = "photos.npy"
+"""What the reference is of, as it was decoded: another version of Pillow may decode otherwise."""
+
 WHY_NOT: Final = "why-not.txt"
 """In the place of a frozen graph, if the model cannot be frozen; says why."""
 
@@ -70,10 +73,16 @@ class Converted:
 
     folder: Path
 
-    def reference(self) -> Float32Array:
-        """Return TensorFlow's scores of the photos."""
-        scores: Float32Array = np.load(self.folder / REFERENCE, allow_pickle=False)
-        return scores
+    def compared_with(self, engine: Engine, count: int | None = None) -> Agreement:
+        """Compare an engine with TensorFlow, on the photos that the reference is of.
+
+        Args:
+            engine: of this model.
+            count: of photos; None: all.
+        """
+        images: UInt8Array = np.load(self.folder / PHOTOS, allow_pickle=False)[:count]
+        reference: Float32Array = np.load(self.folder / REFERENCE, allow_pickle=False)[:count]
+        return agreement(reference, scores_of(engine, images))
 
 
 def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
@@ -129,8 +138,6 @@ def digest(spec: ModelSpec, *engines: str) -> str:
         of.update(f"{engine} {installed.version_of(engine)}".encode())
     for name in SOURCES:
         of.update(Path(__file__).with_name(name).read_bytes())
-    # What the reference is of.
-    of.update(Path(agreement.__file__).read_bytes())
     return of.hexdigest()[:16]
 
 

@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def convert(spec: ModelSpec, target: str, folder: Path) -> None:
-    """Write the model for an engine, and TensorFlow's scores of the photos.
+    """Write the model for an engine, the photos, and TensorFlow's scores of them.
 
     Raises:
         ModelError: TensorFlow cannot run it.
@@ -45,14 +45,15 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
     """
     # Here, so that the way home to KERAS_HOME is set.
     from worker.engines.checks import summary  # noqa: PLC0415
-    from worker.engines.conversion import FILES, REFERENCE, WHY_NOT  # noqa: PLC0415
+    from worker.engines.conversion import FILES, PHOTOS, REFERENCE, WHY_NOT  # noqa: PLC0415
     from worker.engines.network import read_network  # noqa: PLC0415
     from worker.engines.scoring_graph import frozen, scoring_graph  # noqa: PLC0415
     from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
 
     network = read_network(spec)
-    reference = scores_of(TensorflowEngine(spec, network), photos(spec.input))
-    np.save(folder / REFERENCE, reference)
+    images = photos(spec.input)
+    np.save(folder / PHOTOS, images)
+    np.save(folder / REFERENCE, scores_of(TensorflowEngine(spec, network), images))
     try:
         graph = frozen(scoring_graph(spec, network))
     except Exception as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from worker.agreement import Agreement, agreement, photos, scores_of
+from worker.agreement import Agreement
 from worker.computing import Computing
-from worker.engine import Engine, Float32Array
+from worker.engine import Engine
 from worker.engines.all_cores import AllCores, wide_engine
 from worker.engines.checks import CHECKED_PHOTOS, check_on_photos, summary
 from worker.engines.conversion import Converted, converted
@@ -34,13 +34,20 @@ class Loaded:
 
     engine: Engine
 
-    reference: Callable[[], Float32Array] | None
-    """Returns TensorFlow's scores of the photos; None: there are none, as this is the model's own
-    engine."""
+    converted: Converted | None
+    """What it runs, with TensorFlow's scores; None: this is the model's own engine."""
 
     with_threads: Callable[[int], Engine] | None
     """Returns another engine of the same file, with so many threads; None: there cannot be one, as
     all engines of a process share their threads."""
+
+    def compared(self, count: int | None = None) -> Agreement | None:
+        """Compare it with TensorFlow; return None if there is nothing to compare.
+
+        Args:
+            count: of photos; None: all.
+        """
+        return None if self.converted is None else self.converted.compared_with(self.engine, count)
 
 
 def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) -> Engine:
@@ -50,7 +57,7 @@ def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) 
         ModelError: it cannot be loaded, or disagrees with TensorFlow.
     """
     loaded = load_unchecked(spec, threads=threads, cache_dir=cache_dir)
-    found = compared(loaded, spec, CHECKED_PHOTOS)
+    found = loaded.compared(CHECKED_PHOTOS)
     if found is not None:
         if not found.is_within_tolerance(spec.precision):
             raise ModelError(
@@ -67,20 +74,6 @@ def load(spec: ModelSpec, *, threads: int, alone_threads: int, cache_dir: Path) 
     if alone_threads > threads > 0 and loaded.with_threads is not None:
         wide = wide_engine(partial(loaded.with_threads, alone_threads))
     return AllCores(loaded.engine, wide, Computing())
-
-
-def compared(loaded: Loaded, spec: ModelSpec, count: int | None = None) -> Agreement | None:
-    """Compare an engine with TensorFlow; None if there is nothing to compare.
-
-    Args:
-        loaded: the engine.
-        spec: its model.
-        count: of photos; None: all.
-    """
-    if loaded.reference is None:
-        return None
-    images = photos(spec.input)[:count]
-    return agreement(loaded.reference()[:count], scores_of(loaded.engine, images))
 
 
 def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
@@ -102,7 +95,7 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
                 return Loaded(engine, None, partial(_other, spec, file))
             model: Converted = converted(spec, target, cache_dir)
             spec, file = model.spec, EngineFile(model.path)
-            return Loaded(_other(spec, file, threads), model.reference, partial(_other, spec, file))
+            return Loaded(_other(spec, file, threads), model, partial(_other, spec, file))
         case _:
             raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
 
@@ -114,8 +107,7 @@ def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
     try:
         model = converted(spec, "tensorflow", cache_dir)
         engine = FrozenEngine(model.spec, model.path, threads=threads)
-        images = photos(spec.input)[:CHECKED_PHOTOS]
-        found = agreement(model.reference()[:CHECKED_PHOTOS], scores_of(engine, images))
+        found = model.compared_with(engine, CHECKED_PHOTOS)
         if not found.is_within_tolerance(spec.precision):
             raise ModelError(f"others than in Python: {found}")
         return engine

@@ -20,7 +20,7 @@ import numpy as np
 from worker.agreement import photos
 from worker.engine import Engine, UInt8Array
 from worker.engines.child import next_line
-from worker.engines.loading import compared, load_unchecked
+from worker.engines.loading import load_unchecked
 from worker.model_spec import ModelSpec
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         spec = ModelSpec.model_validate_json(json.dumps(order["spec"]))
         loaded = load_unchecked(spec, threads=order["threads"], cache_dir=Path(order["cache_dir"]))
-        found = compared(loaded, spec)
+        found = loaded.compared()
         _answer(answers, {"agreement": found and found.model_dump()})
         images = photos(spec.input)
         while True:

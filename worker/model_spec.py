@@ -50,6 +50,10 @@ class ModelUnreadable(ModelError):
         super().__init__(f"{error.filename or path}: {error.strerror or error}")
 
 
+class NotNow(ModelError):
+    """The reason is the machine at this moment, such as a full disk; the next start may do it."""
+
+
 class Frozen(BaseModel):
     """Checked when made, and never changed; a key that is not known is an error."""
 

@@ -23,6 +23,9 @@ PROGRAM: Final = "worker.tune"
 USAGE: Final = 2
 """Exit code of that program when the model or a setting is at fault."""
 
+UNUSABLE: Final = 3
+"""Exit code of that program when no engine can run the model, which its report explains."""
+
 
 @click.command(epilog=EPILOG)
 @click.argument("model")
@@ -48,7 +51,7 @@ def tune(ctx: click.Context, *, model: str, bf16: bool, force: bool, as_json: bo
         stdout=subprocess.PIPE,
         check=False,
     )
-    if done.returncode:
+    if done.returncode not in {0, UNUSABLE}:
         is_ours = done.returncode == USAGE
         ctx.exit(ExitCode.BAD_INPUT if is_ours else ExitCode.SERVER_ERROR)
     report = json.loads(done.stdout)
@@ -56,6 +59,8 @@ def tune(ctx: click.Context, *, model: str, bf16: bool, force: bool, as_json: bo
         print_json(report)
     else:
         _print(report)
+    if done.returncode:
+        ctx.exit(ExitCode.SERVER_ERROR)
 
 
 def _has_worker() -> bool:

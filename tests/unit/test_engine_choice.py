@@ -1,11 +1,13 @@
 """Which engine is chosen, from timings that are given."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from worker.agreement import TOLERANCE, Agreement, agreement
 from worker.engine import Float32Array
@@ -17,8 +19,10 @@ from worker.model_spec import (
     ModelFile,
     ModelSpec,
     ModelUnreadable,
+    NotNow,
 )
-from worker.tune import auto, store
+from worker.tune import __main__ as command
+from worker.tune import auto, measuring, store
 from worker.tune.auto import chosen, tuned
 from worker.tune.choice import choose
 from worker.tune.table import MAX_PROCESSES, Candidate, Failure, Mode, Row, Table, mode_of
@@ -212,6 +216,119 @@ def test_a_model_that_changes_while_it_is_measured_has_no_table(
     with pytest.raises(ModelChanged, match=r"^colours: the model was changed during the start"):
         tuned(spec(file), [MODE], tmp_path)
     assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
+    """Three engines that are installed."""
+    candidates = [TENSORFLOW, LITERT, OPENVINO]
+    monkeypatch.setattr(auto, "candidates_of", lambda _: candidates)
+    monkeypatch.setattr(auto, "mode_of", lambda _: MODE)
+    return candidates
+
+
+def failed(candidate: Candidate, mode: Mode = MODE, **changes: Any) -> Failure:
+    return Failure(candidate=candidate, mode=mode, reason="it crashed", **changes)
+
+
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [
+        (Table(rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)), failures=(failed(LITERT),)), 1),
+        (
+            Table(
+                rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)),
+                failures=(failed(LITERT, is_passing=True),),
+            ),
+            2,
+        ),
+        (Table(rows=(row(LITERT, 1), row(OPENVINO, 2)), failures=(failed(TENSORFLOW),)), 2),
+        (Table(failures=(failed(TENSORFLOW), failed(LITERT), failed(OPENVINO))), 2),
+    ],
+    ids=["the model", "a full disk", "TensorFlow failed", "all failed"],
+)
+def test_failures_of_the_moment_are_not_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    three: list[Candidate],
+    first: Table,
+    count: int,
+) -> None:
+    file = tmp_path / "model.keras"
+    file.touch()
+    good = Table(rows=tuple(row(candidate, 100) for candidate in three))
+    to_come = [first, good]
+    monkeypatch.setattr(auto, "measured", lambda *_: to_come.pop(0))
+    for _ in range(3):
+        table = tuned(spec(file), [MODE], tmp_path)
+    assert len(to_come) == 2 - count
+    if count == 2:
+        assert table == good
+
+
+@pytest.mark.parametrize("kind", [NotNow, ModelError])
+def test_a_conversion_that_failed_for_the_moment_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ModelError]
+) -> None:
+    def converted(*_: object) -> None:
+        raise kind("No space left on device")
+
+    monkeypatch.setattr(measuring, "converted", converted)
+    table = measuring.measured(spec(tmp_path / "model.keras"), [LITERT], MODE, tmp_path)
+    assert table == Table(
+        failures=(
+            Failure(
+                candidate=LITERT,
+                mode=MODE,
+                reason="No space left on device",
+                is_passing=kind is NotNow,
+            ),
+        )
+    )
+
+
+def test_the_log_says_which_engines_were_rejected_for_this_choice_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three: list[Candidate]
+) -> None:
+    del three
+    file = tmp_path / "model.keras"
+    file.touch()
+    other = Mode(processes=1, threads=2)
+    table = Table(
+        rows=(row(TENSORFLOW, 100), row(OPENVINO, 160, found=FAR), row(OPENVINO, 9, 4, FAR)),
+        failures=(failed(LITERT), failed(LITERT, other), failed(BF16)),
+    )
+    monkeypatch.setattr(auto, "measured", lambda *_: table)
+    with capture_logs() as logged:
+        found = chosen(spec(file, engine="auto"), threads=1, max_batch_size=0, cache_dir=tmp_path)
+    assert found.engine == "tensorflow"
+    rejected = {one["engine"]: one for one in logged if "rejected" in one["event"]}
+    assert sum("rejected" in one["event"] for one in logged) == 2
+    assert rejected["litert 2"]["reason"] == "it crashed"
+    assert rejected["openvino 3"]["reason"].startswith("scores differ by up to 0.002")
+    assert {one["log_level"] for one in rejected.values()} == {"warning"}
+
+
+@pytest.mark.parametrize(("found", "code"), [(GOOD, 0), (FAR, command.UNUSABLE), (None, 3)])
+def test_the_command_fails_if_no_engine_can_be_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: Agreement | None,
+    code: int,
+) -> None:
+    table = Table(
+        rows=() if found is None else (row(LITERT, 100, found=found),),
+        failures=(failed(TENSORFLOW),),
+    )
+    monkeypatch.setattr(command, "mode_of", lambda _: MODE)
+    monkeypatch.setattr(command, "candidates_of", lambda _: [TENSORFLOW, LITERT])
+    monkeypatch.setattr(command, "tuned", lambda *_, **__: table)
+    monkeypatch.setattr("telemetry.logs.configure", lambda *_, **__: None)
+    monkeypatch.setenv("WORKER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["tune", "keras-applications:MobileNet"])
+    assert command.main() == code
+    assert "it crashed" in capsys.readouterr().out
 
 
 def test_a_model_that_cannot_be_read_is_no_fault_of_the_cache(

@@ -32,6 +32,7 @@ from worker.model_spec import (
     ModelFile,
     ModelSpec,
     ModelUnreadable,
+    NotNow,
     NoWeights,
     PixelRule,
 )
@@ -57,6 +58,9 @@ SOURCES: Final = (
     "tensorflow_library.py",
 )
 """Files of this package that decide what is made, and whether."""
+
+NOT_NOW: Final = 75
+"""Exit code of `convert.py` if the machine is the reason at this moment, and not the model."""
 
 LIMIT_S: Final = 300
 """How long a conversion may take."""
@@ -99,6 +103,7 @@ def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
     Raises:
         ModelChanged: it was changed meanwhile.
         ModelUnreadable: it cannot be read.
+        NotNow: the cache cannot be written, the disk is full, or weights cannot be downloaded.
         ModelError: it cannot be converted.
     """
     of = digest(spec, target)
@@ -116,7 +121,7 @@ def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:
     try:
         make_once(folder, convert, what=f"the model for {target}")
     except OSError as error:
-        raise ModelError(
+        raise NotNow(
             f"the model cannot be converted in {cache_dir}: {error.strerror or error};"
             " set WORKER_CACHE_DIR to a directory that can be written"
         ) from error
@@ -183,7 +188,7 @@ def _convert(spec: ModelSpec, target: Target, folder: Path) -> None:
     """Run `convert.py` on an empty folder.
 
     Raises:
-        ModelError: it failed.
+        NotNow, ModelError: it failed.
     """
     for engine in ("tensorflow", target):
         installed.require(engine)
@@ -196,7 +201,8 @@ def _convert(spec: ModelSpec, target: Target, folder: Path) -> None:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else f"exit code {code}"
-            raise ModelError(f"{spec.name}: cannot be converted for {target}: {reason}")
+            kind = NotNow if code == NOT_NOW else ModelError
+            raise kind(f"{spec.name}: cannot be converted for {target}: {reason}")
 
 
 def _run(order: str, said: IO[bytes]) -> int:

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from worker.agreement import photos, scores_of
+from worker.engines.checks import summary
 from worker.engines.child import end_with_parent, next_line
+from worker.engines.conversion import FILES, NOT_NOW, PHOTOS, REFERENCE, WHY_NOT
 from worker.keras_applications import set_keras_home
-from worker.model_spec import ModelError, ModelSpec
+from worker.model_spec import ModelSpec, NotNow
 
 
 def main() -> int:
-    """Carry out one order; return the exit code. The last line that is printed says why it failed.
+    """Carry out one order; return the exit code.
 
-    Whatever a library raises is caught: a traceback ends with it anyway.
+    The last line that is printed says why it failed.
     """
     order = json.loads(next_line())
     end_with_parent()
@@ -30,9 +32,9 @@ def main() -> int:
     set_keras_home(spec.origin)
     try:
         convert(spec, order["target"], folder)
-    except ModelError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for the parent
-        return 1
+    except Exception as error:  # noqa: BLE001 - whatever a converter raises
+        print(summary(error), file=sys.stderr)  # noqa: T201 - for the parent
+        return NOT_NOW if is_passing(error) else 1
     return 0
 
 
@@ -44,8 +46,6 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
         Exception: whatever a converter raises.
     """
     # Here, so that the way home to KERAS_HOME is set.
-    from worker.engines.checks import summary  # noqa: PLC0415
-    from worker.engines.conversion import FILES, PHOTOS, REFERENCE, WHY_NOT  # noqa: PLC0415
     from worker.engines.network import read_network  # noqa: PLC0415
     from worker.engines.scoring_graph import frozen, scoring_graph  # noqa: PLC0415
     from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
@@ -72,9 +72,12 @@ def convert(spec: ModelSpec, target: str, folder: Path) -> None:
 
 def is_passing(error: Exception) -> bool:
     """Return whether an error is one of the machine at this moment, and not of the model."""
+    if isinstance(error, ImportError):
+        return False  # of TensorFlow itself, for example
     from worker.engines.runtime import tf  # noqa: PLC0415
 
-    return isinstance(error, MemoryError | OSError | tf.errors.ResourceExhaustedError)
+    passing = (NotNow, MemoryError, OSError, tf.errors.ResourceExhaustedError)
+    return isinstance(error, passing)
 
 
 def _write_graph(graph: Any, path: Path) -> None:

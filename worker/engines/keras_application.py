@@ -9,7 +9,7 @@ from worker.engines.downloaded_once import downloaded_once
 from worker.engines.model_file import Network, of_keras
 from worker.engines.runtime import keras
 from worker.keras_applications import PREFIX
-from worker.model_spec import ModelError
+from worker.model_spec import ModelError, NotNow
 
 IMAGENET: Final = "imagenet"
 
@@ -40,7 +40,7 @@ def build_application(application: str, *, weights: str | Path | None = IMAGENET
             random ones.
 
     Raises:
-        ModelError: its weights cannot be had.
+        NotNow: its weights cannot be had.
     """
     preprocess = family(application).preprocess_input
     try:
@@ -52,7 +52,7 @@ def build_application(application: str, *, weights: str | Path | None = IMAGENET
             model = build()
     except Exception as error:
         # Keras raises a bare Exception when a download fails.
-        raise ModelError(
+        raise NotNow(
             f"{PREFIX}{application}: its weights cannot be loaded: {str(error).strip()}"
         ) from error
     network = of_keras(model, application)

@@ -23,6 +23,8 @@ from worker.tune.choice import choose
 from worker.tune.table import Mode, Row, Table, mode_of
 
 REFUSED = 2
+UNUSABLE = 3
+"""Exit code if no engine can run the model; the report says why."""
 
 COLUMNS = {
     "engine": "{:<12}",
@@ -56,7 +58,7 @@ def main() -> int:
         return _refuse(f"the cache cannot be written: {error}")
     sys.stdout.write(json.dumps(report) if arguments.json else as_text(report))
     sys.stdout.write("\n")
-    return 0
+    return 0 if any(row["acceptable"] for row in report["rows"]) else UNUSABLE
 
 
 def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[str, Any]:

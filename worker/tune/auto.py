@@ -49,12 +49,7 @@ def chosen(spec: ModelSpec, *, threads: int, max_batch_size: int, cache_dir: Pat
         reason = f"the cache cannot be written: {error.strerror or error}"
         log.warning("engines not measured; the first is used", reason=reason)
         return _run_by(spec, candidates[0])
-    for failure in table.failures:
-        log.warning(
-            "engine rejected; `despacho tune --force` tries again",
-            engine=str(failure.candidate),
-            reason=failure.reason,
-        )
+    _tell_rejected(table, candidates, mode)
     limit = max_batch_size or spec.default_batch_size
     choice = choose(table, mode, max_batch_size=limit, precision=spec.precision)
     if choice is None:
@@ -125,11 +120,28 @@ def candidates_of(spec: ModelSpec) -> list[Candidate]:
 
 
 def _missing(table: Table, candidates: Sequence[Candidate], modes: Sequence[Mode]) -> list[Mode]:
-    return [mode for mode in modes if not all(table.has(one, mode) for one in candidates)]
+    return [mode for mode in modes if not table.is_complete(candidates, mode)]
 
 
 def _run_by(spec: ModelSpec, candidate: Candidate) -> ModelSpec:
     return spec.with_engine(candidate.engine, candidate.precision)
+
+
+def _tell_rejected(table: Table, candidates: Sequence[Candidate], mode: Mode) -> None:
+    for failure in table.failures:
+        if failure.mode == mode and failure.candidate in candidates:
+            log.warning(
+                "engine rejected; `despacho tune --force` tries again",
+                engine=str(failure.candidate),
+                reason=failure.reason,
+            )
+    disagreeing = {
+        row.candidate: row.agreement
+        for row in table.rows
+        if row.mode == mode and row.candidate in candidates and not row.is_acceptable
+    }
+    for candidate, found in disagreeing.items():
+        log.warning("engine rejected; it disagrees", engine=str(candidate), reason=str(found))
 
 
 def _tell(table: Table, mode: Mode, choice: Choice) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from worker.agreement import Agreement
 from worker.engines.conversion import converted
-from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec
+from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec, NotNow
 from worker.tune.table import Candidate, Failure, Mode, Row, Table
 from worker.tune.trial import Trial, TrialFailed
 
@@ -42,7 +42,8 @@ def measured(
         mode: how they run.
         cache_dir: where converted models are kept.
     """
-    failures = _convert(spec, candidates, cache_dir)
+    errors = _convert(spec, candidates, cache_dir)
+    failures = {candidate: str(error) for candidate, error in errors.items()}
     with ExitStack() as stack:
         trials = {
             candidate: stack.enter_context(
@@ -72,7 +73,12 @@ def measured(
             if candidate not in failures
         ),
         failures=tuple(
-            Failure(candidate=candidate, mode=mode, reason=reason)
+            Failure(
+                candidate=candidate,
+                mode=mode,
+                reason=reason,
+                is_passing=isinstance(errors.get(candidate), NotNow),
+            )
             for candidate, reason in failures.items()
         ),
     )
@@ -80,7 +86,7 @@ def measured(
 
 def _convert(
     spec: ModelSpec, candidates: Sequence[Candidate], cache_dir: Path
-) -> dict[Candidate, str]:
+) -> dict[Candidate, ModelError]:
     """Convert the model for all engines at once; return why it failed for some."""
     if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
         return {}
@@ -95,7 +101,7 @@ def _convert(
             try:
                 future.result()
             except ModelError as error:
-                failures[candidate] = str(error)
+                failures[candidate] = error
     return failures
 
 

@@ -1,5 +1,6 @@
 """What was measured: one row for each engine, way of running it, and size of batch."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -73,12 +74,25 @@ class Failure(Frozen):
     mode: Mode
     reason: str
 
+    is_passing: bool = False
+    """Whether it was the machine at that moment, such as a full disk; it is tried again."""
+
 
 class Table(Frozen):
     """All that was measured for one model on one machine."""
 
     rows: tuple[Row, ...] = ()
     failures: tuple[Failure, ...] = ()
+
+    def is_complete(self, candidates: Sequence[Candidate], mode: Mode) -> bool:
+        """Return whether nothing has to be measured any more.
+
+        Without the first engine, which the others are compared with, there is nothing to choose by:
+        if it failed, that was of the moment, or no worker will start anyway.
+        """
+        measured = {row.candidate for row in self.rows if row.mode == mode}
+        failed = {one.candidate for one in self.failures if one.mode == mode and not one.is_passing}
+        return candidates[0] in measured and measured | failed >= {*candidates}
 
     def has(self, candidate: Candidate, mode: Mode) -> bool:
         """Return whether there is an outcome, good or bad."""

@@ -19,15 +19,19 @@ def usable_cores(root: Path = ROOT) -> int:
     Args:
         root: where `proc` and `sys` are.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = scheduled_cores()
     for folder in _cgroups(root):
         quota = _quota(folder)
         if quota is not None:
             cores = min(cores, int(quota))
     return max(1, cores)
+
+
+def scheduled_cores() -> int:
+    """Return how many cores the system lets this process run on, whatever its quota of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def available_bytes(root: Path = ROOT) -> int | None:

@@ -16,6 +16,7 @@ from worker.engines.conversion import Converted, converted
 from worker.engines.engine_file import EngineFile, read_whole
 from worker.engines.installed import require
 from worker.keras_applications import set_keras_home
+from worker.machine import scheduled_cores, usable_cores
 from worker.model_spec import (
     ENGINE_OF_SUFFIX,
     ModelChanged,
@@ -85,7 +86,8 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
     match spec.engine:
         case "tensorflow":
             require("tensorflow")
-            return Loaded(_tensorflow(spec, threads, cache_dir), None, None)
+            engine = _tensorflow(spec, _tensorflow_threads(threads), cache_dir)
+            return Loaded(engine, None, None)
         case "litert" | "openvino" as target:
             require(target)
             if isinstance(spec.origin, ModelFile) and spec.origin.path.suffix in ENGINE_OF_SUFFIX:
@@ -98,6 +100,16 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
             return Loaded(_other(spec, file, threads), model, partial(_other, spec, file))
         case _:
             raise ModelError(f"{spec.name}: the engine {spec.engine} cannot be loaded as it is")
+
+
+def _tensorflow_threads(threads: int) -> int:
+    """Return how many threads TensorFlow shall have; 0: its own choice.
+
+    That is a thread for each core that the system runs this process on. Where a container has only
+    a quota of them, they would use it up at once and then all stand still.
+    """
+    cores = usable_cores()
+    return threads or (cores if cores < scheduled_cores() else 0)
 
 
 def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:

@@ -13,7 +13,7 @@ import structlog
 from worker.agreement import Agreement
 from worker.engines.conversion import converted
 from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec, NotNow
-from worker.tune.table import Candidate, Failure, Mode, Row, Table
+from worker.tune.table import Candidate, Failure, Mode, Row, Table, mode_of
 from worker.tune.trial import Trial, TrialFailed
 
 log = structlog.get_logger()
@@ -50,7 +50,9 @@ def measured(
                 Trial(
                     spec.with_engine(candidate.engine, candidate.precision),
                     processes=mode.processes,
-                    threads=mode.threads,
+                    # What a worker is told that has all cores: TensorFlow runs more of a model at
+                    # a time than with a number, if that is its own choice.
+                    threads=0 if mode == mode_of(0) else mode.threads,
                     cache_dir=cache_dir,
                 )
             )

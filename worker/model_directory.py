@@ -11,7 +11,7 @@ from worker.engine import Engine, UInt8Array
 from worker.engines.null import NullEngine, checked
 from worker.keras_applications import PREFIX, keras_application
 from worker.model_spec import DEFAULT_CACHE, InputRule, ModelError, ModelSpec, PixelRule
-from worker.model_toml import read_model_directory
+from worker.model_toml import PATH_ERRORS, path_fault, read_model_directory
 
 __all__ = [
     "InputRule",
@@ -41,8 +41,12 @@ def open_model(source: str, cache_dir: Path) -> ModelSpec:
         return bundled_model(cache_dir)
     if source.startswith(PREFIX):
         return keras_application(source.removeprefix(PREFIX), cache_dir)
-    directory = Path(source).expanduser()
-    if not directory.is_dir():
+    try:
+        directory = Path(source).expanduser()
+        is_there = directory.is_dir()
+    except PATH_ERRORS as error:
+        raise ModelError(f"{source!r}: {path_fault(error)}") from None
+    if not is_there:
         raise ModelError(
             f"{source!r} is neither {BUNDLED_NAME!r} nor {PREFIX}<Name> nor a directory"
         )

@@ -22,6 +22,10 @@ from worker.model_spec import (
 
 FILE_NAME: Final = "model.toml"
 
+PATH_ERRORS: Final = (OSError, RuntimeError, ValueError)
+"""What a path raises that cannot be looked at: a folder that may not be entered or a name that is
+too long, links in a circle or a user that is not known, a zero byte."""
+
 
 def _for_each_channel(value: object) -> object:
     """Let one number stand for three equal ones."""
@@ -118,7 +122,7 @@ def read_model_directory(directory: Path) -> ModelSpec:
 
 def _parsed(path: Path) -> _ModelToml | _NullToml:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -144,13 +148,22 @@ def _one_line(path: Path, error: ValidationError) -> str:
     return f"{path}: " + "; ".join(complaints)
 
 
+def path_fault(error: Exception) -> str:
+    """Return what one of `PATH_ERRORS` says, without the path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def _inside(directory: Path, relative: str, *, key: str) -> Path:
     """Return the path of something that is there, below the directory."""
-    root = directory.resolve()
-    path = (root / relative).resolve()
+    try:
+        root = directory.resolve()
+        path = (root / relative).resolve()
+        is_there = path.exists()
+    except PATH_ERRORS as error:
+        raise ModelError(f"{key}: {relative!r}: {path_fault(error)}") from None
     if not path.is_relative_to(root) or path == root:
         raise ModelError(f"{key}: {relative!r} leads out of the model directory")
-    if not path.exists():
+    if not is_there:
         raise ModelError(f"{key}: there is no {relative!r} in the model directory")
     return path
 

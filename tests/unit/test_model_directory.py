@@ -171,6 +171,46 @@ def test_link_that_leads_out_is_refused(tmp_path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        ("x" * 300, r"file: 'x*': File name too long"),
+        ("model\\u0000.keras", "file: .*embedded null"),
+        ("circle", "file: .*circle"),
+    ],
+)
+def test_path_that_is_none_is_one_line(tmp_path: Path, file: str, complaint: str) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ModelError, match=r"model\.toml: " + complaint):
+        opened(directory(tmp_path, MINIMAL.replace("model.keras", file)))
+
+
+def test_folder_that_may_not_be_entered_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = directory(tmp_path)
+
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Whoever is root may enter any.
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(ModelError, match=r"output\.labels: 'labels\.txt': Permission denied$"):
+        opened(path)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ModelError, match=r"Permission denied$"):
+        opened(path)
+
+
+def test_home_of_nobody_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^'~nosuchuser/model': "):
+        open_model("~nosuchuser/model", tmp_path)
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert opened(directory(tmp_path, "\ufeff" + MINIMAL)).name == "colours"
+
+
 def test_labels_keep_their_lines(tmp_path: Path) -> None:
     spec = opened(directory(tmp_path, labels="\ufeffred\r\n ice cream \r\ngrün"))
     assert spec.labels == ("red", "ice cream", "grün")

@@ -85,6 +85,17 @@ def test_a_model_of_one_image_at_a_time_takes_batches_all_the_same() -> None:
     assert builder.asked == [1, 4]
 
 
+def test_a_network_that_loses_the_size_of_the_batch_is_not_used() -> None:
+    def build(size: int) -> Run:
+        del size
+        # As a `Reshape` to (1, -1) does, at the end of a model for one image.
+        return lambda images: images[:, 0, 0, :1].astype(np.float32).reshape(1, -1)
+
+    engine = FixedSizes(SPEC, build)
+    engine.warm_up([1, 4])
+    assert engine.predict(images(4)).shape == (4, 1)
+
+
 def test_a_model_that_does_not_run_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="no batches of 1"):
         FixedSizes(SPEC, Builder(1)).warm_up([1])

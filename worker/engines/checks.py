@@ -70,7 +70,7 @@ def check_output(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array])
     Raises:
         ModelError: it raises, or returns something else.
     """
-    _check_scores(spec, predict, empty_images(spec, PROBE_SIZE))
+    check_scores(spec, predict, empty_images(spec, PROBE_SIZE))
 
 
 def check_on_photos(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
@@ -103,7 +103,7 @@ def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]
     """
     images = photos(spec.input)[:CHECKED_PHOTOS]
     alone = _scores_one_by_one(spec, predict, images)
-    together = _check_scores(spec, predict, images)
+    together = check_scores(spec, predict, images)
     again = _scores_one_by_one(spec, predict, images)
     difference = max(np.abs(alone - together).max(), np.abs(alone - again).max())
     if difference > TOLERANCE:
@@ -116,12 +116,17 @@ def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]
 def _scores_one_by_one(
     spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], images: UInt8Array
 ) -> Float32Array:
-    return np.concatenate([_check_scores(spec, predict, image[np.newaxis]) for image in images])
+    return np.concatenate([check_scores(spec, predict, image[np.newaxis]) for image in images])
 
 
-def _check_scores(
+def check_scores(
     spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], images: UInt8Array
 ) -> Float32Array:
+    """Run a model; return its scores, if there is one probability for each image and label.
+
+    Raises:
+        ModelError: it raises, or returns something else.
+    """
     count = len(images)
     try:
         scores = predict(images)

@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from worker.engine import Float32Array, UInt8Array
-from worker.engines.checks import empty_images, summary
+from worker.engines.checks import check_scores, empty_images, summary
 from worker.model_spec import ModelSpec
 
 log = structlog.get_logger()
@@ -61,8 +61,9 @@ class FixedSizes:
     def _add(self, size: int) -> None:
         try:
             run = self._build(size)
-            # What some libraries put off until the first batch, which is slower, belongs to it.
-            run(empty_images(self._spec, size))
+            # What some libraries put off until the first batch, which is slower, belongs to it. And
+            # a network may lose the size of the batch, where it was made for one image.
+            check_scores(self._spec, run, empty_images(self._spec, size))
         except Exception as error:
             if size == 1:
                 raise

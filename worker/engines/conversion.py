@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
@@ -63,7 +64,8 @@ NOT_NOW: Final = 75
 """Exit code of `convert.py` if the machine is the reason at this moment, and not the model."""
 
 LIMIT_S: Final = 300
-"""How long a conversion may take."""
+"""How long a conversion may take, unless weights may have to be downloaded first: a line may be
+slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,30 +198,35 @@ def _convert(spec: ModelSpec, target: Target, folder: Path) -> None:
         {"spec": spec.model_dump(mode="json"), "target": target, "folder": str(folder)}
     )
     with tempfile.TemporaryFile() as said:
-        code = _run(order, said)
-        if code != 0:
+        code = _run(order, said, None if isinstance(spec.origin, KerasApplication) else LIMIT_S)
+        if code == 0:
+            return
+        if code is None:
+            reason = f"it took longer than {LIMIT_S} s"
+        else:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else f"exit code {code}"
-            kind = NotNow if code == NOT_NOW else ModelError
-            raise kind(f"{spec.name}: cannot be converted for {target}: {reason}")
+        kind = NotNow if code == NOT_NOW else ModelError
+        raise kind(f"{spec.name}: cannot be converted for {target}: {reason}")
 
 
-def _run(order: str, said: IO[bytes]) -> int:
-    """Let a process carry out the order; return its exit code."""
+def _run(order: str, said: IO[bytes], limit_s: float | None) -> int | None:
+    """Let a process carry out the order; return its exit code, or None if it took too long."""
     with subprocess.Popen(
         [sys.executable, "-m", "worker.engines.convert"],
         stdin=subprocess.PIPE,
         stdout=said,
         stderr=said,
+        bufsize=0,
     ) as process:
         try:
             # It ends when this pipe does, so it cannot outlive us.
             assert process.stdin is not None  # noqa: S101 - asked for above
-            process.stdin.write(order.encode() + b"\n")
-            process.stdin.flush()
-            return process.wait(LIMIT_S)
-        except (subprocess.TimeoutExpired, BrokenPipeError):
-            return -1
+            with suppress(BrokenPipeError):  # then its exit code says why
+                process.stdin.write(order.encode() + b"\n")
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None
         finally:
             process.kill()

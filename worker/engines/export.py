@@ -14,6 +14,9 @@ def export_frozen(model: Any, folder: Path) -> None:
     Args:
         model: a Keras model with one input and one output.
         folder: must not be there yet.
+
+    Raises:
+        OSError: it cannot be written.
     """
     shape = (None, *model.inputs[0].shape[1:])
 
@@ -28,4 +31,8 @@ def export_frozen(model: Any, folder: Path) -> None:
     frozen = convert_variables_to_constants_v2(call.get_concrete_function())
     module = tf.Module()
     module.call = frozen
-    tf.saved_model.save(module, str(folder), signatures=frozen)
+    try:
+        tf.saved_model.save(module, str(folder), signatures=frozen)
+    except tf.errors.OpError as error:
+        # What TensorFlow makes of a full disk, for example.
+        raise OSError(error.message) from error

@@ -1,6 +1,7 @@
 """Loads a model in its engine. What an engine is made of is imported when it is wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,9 +142,10 @@ def in_python(spec: ModelSpec, threads: int) -> Engine:
         ModelError: it cannot be loaded.
     """
     set_keras_home(spec.origin)
-    from worker.engines.network import read_network  # noqa: PLC0415
-    from worker.engines.runtime import set_threads  # noqa: PLC0415
-    from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
+    with _importing("tensorflow"):
+        from worker.engines.network import read_network  # noqa: PLC0415
+        from worker.engines.runtime import set_threads  # noqa: PLC0415
+        from worker.engines.tensorflow_engine import TensorflowEngine  # noqa: PLC0415
 
     set_threads(threads)
     return TensorflowEngine(spec, read_network(spec))
@@ -152,9 +154,20 @@ def in_python(spec: ModelSpec, threads: int) -> Engine:
 def _other(spec: ModelSpec, file: EngineFile, threads: int) -> Engine:
     """Return the engine that runs such a file."""
     if spec.engine == "litert":
-        from worker.engines.litert import LitertEngine  # noqa: PLC0415
+        with _importing("litert"):
+            from worker.engines.litert import LitertEngine  # noqa: PLC0415
 
         return LitertEngine(spec, file, threads=threads)
-    from worker.engines.openvino import OpenvinoEngine  # noqa: PLC0415
+    with _importing("openvino"):
+        from worker.engines.openvino import OpenvinoEngine  # noqa: PLC0415
 
     return OpenvinoEngine(spec, file, threads=threads)
+
+
+@contextmanager
+def _importing(engine: str) -> Iterator[None]:
+    """Say in one line that a package which is there is broken."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise ModelError(f"the engine {engine} cannot be imported: {summary(error)}") from error

@@ -19,6 +19,7 @@ import numpy as np
 
 from worker.agreement import photos
 from worker.engine import Engine, UInt8Array
+from worker.engines.checks import summary
 from worker.engines.child import next_line
 from worker.engines.loading import load_unchecked
 from worker.model_spec import ModelSpec
@@ -39,7 +40,7 @@ def main() -> None:
         while True:
             _answer(answers, _timed(loaded.engine, images, **json.loads(next_line())))
     except Exception as error:  # noqa: BLE001 - told to the parent, and the process ends
-        _answer(answers, {"error": str(error) or type(error).__name__})
+        _answer(answers, {"error": summary(error)})
 
 
 def _timed(

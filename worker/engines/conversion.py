@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +24,7 @@ from worker.agreement import Agreement, agreement, scores_of
 from worker.bundled import prepare
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.engines import installed
+from worker.engines.child import command
 from worker.model_spec import (
     BundledModel,
     KerasApplication,
@@ -213,8 +213,8 @@ def _convert(spec: ModelSpec, target: Target, folder: Path) -> None:
 
 def _run(order: str, said: IO[bytes], limit_s: float | None) -> int | None:
     """Let a process carry out the order; return its exit code, or None if it took too long."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker.engines.convert"],
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command("worker.engines.convert"),
         stdin=subprocess.PIPE,
         stdout=said,
         stderr=said,

@@ -8,7 +8,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from worker.agreement import Agreement
+from worker.engines.child import command
 from worker.model_spec import ModelSpec
 
 LOAD_LIMIT_S: Final = 120
@@ -55,8 +55,8 @@ class Trial:
         """Start the processes; they load the model."""
         for _ in range(self._count):
             self._processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "worker.tune.trial_process"],
+                subprocess.Popen(  # noqa: S603 - our own program
+                    command("worker.tune.trial_process"),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._said,

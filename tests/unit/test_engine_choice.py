@@ -362,6 +362,18 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(
         digest(spec(tmp_path / "saved"))
 
 
+def test_what_lies_in_a_linked_folder_is_part_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "variables").symlink_to(tmp_path / "weights")
+    (tmp_path / "saved" / "itself").symlink_to(tmp_path / "saved")
+    (tmp_path / "weights" / "data").write_bytes(b"one")
+    before = digest(spec(tmp_path / "saved"))
+    assert digest(spec(tmp_path / "saved")) == before
+    (tmp_path / "weights" / "data").write_bytes(b"two")
+    assert digest(spec(tmp_path / "saved")) != before
+
+
 @pytest.mark.parametrize(
     ("name", "engine", "complaint"),
     [

@@ -168,7 +168,7 @@ def _content(spec: ModelSpec) -> Iterator[bytes]:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Return all files, in order.
+    """Return all files, in order, also those in folders that are links.
 
     Raises:
         OSError: a folder cannot be read, which `Path.rglob` would pass over.
@@ -177,8 +177,19 @@ def _files_below(folder: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    walk = os.walk(folder, onerror=fail)
-    return sorted(Path(parent, name) for parent, _, names in walk for name in names)
+    files: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        # A link to a folder above it would be followed for ever.
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # The same one of two ways to a folder each time.
+        folders.sort()
+        files += (Path(parent, name) for name in names)
+    return sorted(files)
 
 
 def _with_weights(path: Path) -> list[Path]:

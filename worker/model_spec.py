@@ -96,6 +96,11 @@ class PixelRule(Frozen):
     order: Literal["rgb", "bgr"] = "rgb"
     """In which order the model takes the channels."""
 
+    @property
+    def is_scaling(self) -> bool:
+        """Whether the numbers that the model sees are not the bytes."""
+        return any(self.mean) or any(factor != 1 for factor in self.scale)
+
 
 class ModelFile(Frozen):
     """A `.keras` file, the folder of a SavedModel, a `.tflite` file or an OpenVINO `.xml` file."""

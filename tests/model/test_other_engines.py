@@ -383,6 +383,8 @@ def test_a_file_that_takes_bytes_gets_bytes_and_nothing_else(
     spec = spec_of(path, engine, pixels=PixelRule(), **fields)
     scores = load_engine(spec, threads=1).predict(IMAGES[:2])
     assert scores == pytest.approx(IMAGES[:2].mean(axis=(1, 2)) / 255, abs=1e-4)
+    spec = spec_of(path, engine, pixels=PixelRule(order="bgr"), **fields)
+    assert load_engine(spec, threads=1).predict(IMAGES[:2]) == pytest.approx(scores[:, ::-1])
     for pixels in (PixelRule(scale=(255, 255, 255)), PixelRule(mean=(1, 0, 0))):
         with pytest.raises(ModelError, match=r"takes bytes as they are.*\[pixels\] must not"):
             load_engine(spec_of(path, engine, pixels=pixels, **fields), threads=1)

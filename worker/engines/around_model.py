@@ -9,11 +9,6 @@ from worker.engine import Float32Array, UInt8Array
 from worker.model_spec import PixelRule
 
 
-def is_identity(rule: PixelRule) -> bool:
-    """Return whether the model sees the bytes as they are."""
-    return rule == PixelRule()
-
-
 def scaled(images: UInt8Array, rule: PixelRule) -> Float32Array:
     """Return what the model should see of each pixel: (value - mean) / scale."""
     pixels = images.astype(np.float32)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from worker.engine import Float32Array, UInt8Array
-from worker.engines.around_model import dequantised, is_identity, quantised, scaled, softmax
-from worker.engines.checks import check_input, check_runs
+from worker.engines.around_model import dequantised, quantised, scaled, softmax
+from worker.engines.checks import check_input, check_runs, no_scaling
 from worker.engines.engine_file import EngineFile
 from worker.engines.fixed_sizes import FixedSizes, Run
 from worker.engines.quiet_import import quiet_import
@@ -89,9 +89,10 @@ def _prepare(
     if scale:
         return lambda images: quantised(scaled(images, spec.pixels), dtype, scale, zero_point)
     if dtype == np.uint8:
-        if not is_identity(spec.pixels):
-            raise ModelError(f"{path}: takes bytes as they are, so [pixels] must not be given")
-        return lambda images: images
+        if spec.pixels.is_scaling:
+            raise no_scaling(str(path), dtype.name)
+        is_reversed = spec.pixels.order == "bgr"
+        return lambda images: images[..., ::-1] if is_reversed else images
     raise ModelError(f"{path}: takes {dtype}; float32, uint8 and quantised integers are served")
 
 

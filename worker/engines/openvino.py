@@ -102,7 +102,7 @@ def _of_bytes(spec: ModelSpec, model: Any) -> Any:
     steps.input().model().set_layout(ov.Layout("NCHW" if is_first else "NHWC"))
     process = steps.input().preprocess()
     pixels = spec.pixels
-    if any(pixels.mean) or any(factor != 1 for factor in pixels.scale):
+    if pixels.is_scaling:
         takes = model.input().element_type
         if not takes.is_real():
             raise no_scaling(spec.name, takes.get_type_name())

@@ -31,8 +31,7 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
         ModelError: the network does not take such images, or writes to its variables.
     """
     mean, scale = spec.pixels.mean, spec.pixels.scale
-    is_scaled = any(mean) or any(factor != 1 for factor in scale)
-    if is_scaled and not network.input_dtype.is_floating:
+    if spec.pixels.is_scaling and not network.input_dtype.is_floating:
         raise no_scaling(spec.name, network.input_dtype.name)
 
     @tf.function(  # type: ignore[untyped-decorator]
@@ -42,7 +41,7 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
     )
     def scores(images: Any) -> Any:
         pixels = images
-        if is_scaled:
+        if spec.pixels.is_scaling:
             pixels = (tf.cast(pixels, tf.float32) - tf.constant(mean)) / tf.constant(scale)
         if spec.pixels.order == "bgr":
             pixels = tf.reverse(pixels, axis=[-1])

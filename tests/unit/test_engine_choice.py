@@ -1,7 +1,6 @@
 """Which engine is chosen, from timings that are given."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from worker.model_spec import (
     ModelUnreadable,
     NotNow,
 )
-from worker.tune import __main__ as command
 from worker.tune import auto, measuring, store
 from worker.tune.auto import chosen, tuned
 from worker.tune.choice import choose
@@ -307,28 +305,6 @@ def test_the_log_says_which_engines_were_rejected_for_this_choice_and_why(
     assert rejected["litert 2"]["reason"] == "it crashed"
     assert rejected["openvino 3"]["reason"].startswith("scores differ by up to 0.002")
     assert {one["log_level"] for one in rejected.values()} == {"warning"}
-
-
-@pytest.mark.parametrize(("found", "code"), [(GOOD, 0), (FAR, command.UNUSABLE), (None, 3)])
-def test_the_command_fails_if_no_engine_can_be_used(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    found: Agreement | None,
-    code: int,
-) -> None:
-    table = Table(
-        rows=() if found is None else (row(LITERT, 100, found=found),),
-        failures=(failed(TENSORFLOW),),
-    )
-    monkeypatch.setattr(command, "mode_of", lambda _: MODE)
-    monkeypatch.setattr(command, "candidates_of", lambda _: [TENSORFLOW, LITERT])
-    monkeypatch.setattr(command, "tuned", lambda *_, **__: table)
-    monkeypatch.setattr("telemetry.logs.configure", lambda *_, **__: None)
-    monkeypatch.setenv("WORKER_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["tune", "keras-applications:MobileNet"])
-    assert command.main() == code
-    assert "it crashed" in capsys.readouterr().out
 
 
 def test_a_model_that_cannot_be_read_is_no_fault_of_the_cache(

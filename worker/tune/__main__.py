@@ -35,6 +35,8 @@ COLUMNS = {
     "batch_size": "{:>11}",
     "images_per_s": "{:>13.1f}",
     "ms_per_image": "{:>13.1f}",
+    "max_difference": "{:>15}",
+    "same_best": "{:>10}",
 }
 
 
@@ -72,7 +74,7 @@ def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[st
     model = open_model(settings.model, cache_dir)
     if model.engine == "null":
         raise ModelError(f"{model.name}: the engine null has no model to measure")
-    spec = model.with_engine("auto", "bf16" if is_bf16 else "float32")
+    spec = model.with_engine("auto", "bf16" if is_bf16 else settings.precision or None)
     modes = [*dict.fromkeys([mode_of(1), mode_of(0)])]
     table = tuned(spec, modes, cache_dir, is_forced=is_forced)
     return report_of(spec, table, modes, str(store.path_of(spec, cache_dir)))
@@ -118,7 +120,11 @@ def as_text(report: dict[str, Any]) -> str:
     lines = ["  " + "".join(_heading(name, form) for name, form in COLUMNS.items())]
     for row in report["rows"]:
         mark = "* " if row["chosen"] else "  "
-        lines.append(mark + "".join(form.format(row[name]) for name, form in COLUMNS.items()))
+        values = {"max_difference": "-", "same_best": "-"} | row
+        if found := row["agreement"]:
+            values["max_difference"] = f"{found['max_difference']:.1e}"
+            values["same_best"] = f"{found['same_best']:.0%}"
+        lines.append(mark + "".join(form.format(values[name]) for name, form in COLUMNS.items()))
     lines += [f"* {row['engine']}: {row['reason']}" for row in report["rows"] if row["chosen"]]
     lines += [f"{one['engine']} failed: {one['reason']}" for one in report["failures"]]
     return "\n".join(lines)

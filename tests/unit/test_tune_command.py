@@ -1,0 +1,102 @@
+"""`python -m worker.tune`, from measurements that are given."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.agreement import Agreement
+from worker.model_spec import InputRule, ModelFile, ModelSpec
+from worker.settings import WorkerSettings
+from worker.tune import __main__ as command
+from worker.tune.table import Candidate, Failure, Mode, Row, Table
+
+TENSORFLOW = Candidate(engine="tensorflow", version="1")
+LITERT = Candidate(engine="litert", version="2")
+MODE = Mode(processes=2, threads=1)
+GOOD = Agreement(photos=12, max_difference=1e-6, same_best=1)
+FAR = Agreement(photos=12, max_difference=0.5, same_best=0.75)
+
+
+def row(candidate: Candidate, found: Agreement | None) -> Row:
+    return Row(candidate=candidate, mode=MODE, batch_size=1, images_per_s=100, agreement=found)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, cache_dir: Path, table: Table) -> int:
+    """The command, when this is what it measures."""
+    monkeypatch.setattr(command, "mode_of", lambda _: MODE)
+    monkeypatch.setattr(command, "candidates_of", lambda _: [TENSORFLOW, LITERT])
+    monkeypatch.setattr(command, "tuned", lambda *_, **__: table)
+    monkeypatch.setattr("telemetry.logs.configure", lambda *_, **__: None)
+    monkeypatch.setenv("WORKER_CACHE_DIR", str(cache_dir))
+    monkeypatch.setattr(sys, "argv", ["tune", "keras-applications:MobileNet"])
+    return command.main()
+
+
+@pytest.mark.parametrize(("found", "code"), [(GOOD, 0), (FAR, command.UNUSABLE), (None, 3)])
+def test_it_fails_if_no_engine_can_be_used(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: Agreement | None,
+    code: int,
+) -> None:
+    failure = Failure(candidate=TENSORFLOW, mode=MODE, reason="it crashed")
+    rows = () if found is None else (row(LITERT, found),)
+    assert run(monkeypatch, tmp_path, Table(rows=rows, failures=(failure,))) == code
+    assert "it crashed" in capsys.readouterr().out
+
+
+def test_its_text_has_what_the_table_of_the_client_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(rows=(row(TENSORFLOW, None), row(LITERT, FAR)))
+    assert run(monkeypatch, tmp_path, table) == 0
+    heading, tensorflow, litert, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split()[-2:] == ["max_difference", "same_best"]
+    assert tensorflow.split()[-2:] == ["-", "-"]
+    assert litert.split()[-2:] == ["5.0e-01", "75%"]
+    assert len(heading) == len(tensorflow) == len(litert)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_worker", "is_bf16", "measured"),
+    [
+        ("bf16", "", False, "bf16"),
+        ("bf16", "float32", False, "float32"),
+        ("float32", "bf16", False, "bf16"),
+        ("float32", "", True, "bf16"),
+        ("float32", "", False, "float32"),
+    ],
+)
+def test_it_measures_the_precision_that_workers_would_choose(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of_model: Any,
+    of_worker: Any,
+    *,
+    is_bf16: bool,
+    measured: str,
+) -> None:
+    model = ModelSpec(
+        name="colours",
+        version="1",
+        engine="openvino",
+        precision=of_model,
+        origin=ModelFile(path=tmp_path / "model.xml"),
+        labels=("red",),
+        input=InputRule(width=6, height=4),
+    )
+    seen = []
+
+    def tuned(spec: ModelSpec, *_: object, **__: object) -> Table:
+        seen.append(spec.precision)
+        return Table()
+
+    (tmp_path / "model.xml").touch()
+    monkeypatch.setattr(command, "open_model", lambda *_: model)
+    monkeypatch.setattr(command, "tuned", tuned)
+    settings = WorkerSettings(precision=of_worker, cache_dir=tmp_path)
+    command.tune(settings, is_bf16=is_bf16, is_forced=False)
+    assert seen == [measured]

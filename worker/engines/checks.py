@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import structlog
 
 from worker.agreement import TOLERANCE, photos
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_spec import ModelError, ModelSpec
+
+log = structlog.get_logger()
 
 PROBE_SIZE: Final = 2
 """Images in the batch that is tried while loading; not 1, so that a model which only takes
@@ -28,6 +31,8 @@ TRAINING_MODE: Final = (
 )
 """What is behind answers that depend on more than the image, and the way out."""
 
+LEAST_LOGIT: Final = 1e-5
+"""How far below 0 a probability may seem to be, from scores that were rounded."""
 
 _OPENVINO: Final = re.compile(r"Exception from \S|Check '.*' failed at ")
 """Lines of OpenVINO that name places in its own source; what is wrong comes after them, and after
@@ -96,7 +101,8 @@ def check_on_photos(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Arra
     Raises:
         ModelError: it raises, or returns something else.
     """
-    _scores_one_by_one(spec, predict, photos(spec.input)[:CHECKED_PHOTOS])
+    scores = _scores_one_by_one(spec, predict, photos(spec.input)[:CHECKED_PHOTOS])
+    warn_of_second_softmax(spec, scores)
 
 
 def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
@@ -121,6 +127,29 @@ def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]
         raise ModelError(
             f"{spec.name}: scores of an image depend on the other images of its batch, on those"
             f" before, or on chance (they differ by up to {difference:.2g}), {TRAINING_MODE}"
+        )
+    warn_of_second_softmax(spec, alone)
+
+
+def warn_of_second_softmax(spec: ModelSpec, scores: Float32Array) -> None:
+    """Warn if scores of photos are the softmax of what were probabilities already.
+
+    Only that: of two classes that a model cannot tell apart, logits look the same.
+
+    Args:
+        spec: what the model should be.
+        scores: after the softmax.
+    """
+    if not spec.softmax:
+        return
+    logits = np.log(np.maximum(scores.astype(np.float64), np.finfo(np.float32).tiny))
+    # Softmax loses what is added to all; this is what makes them one in sum, as probabilities are.
+    logits += (1 - logits.sum(axis=1, keepdims=True)) / scores.shape[1]
+    if np.all(logits >= -LEAST_LOGIT):
+        log.warning(
+            "the model seems to return probabilities; if it ends in a softmax, leave out"
+            " `softmax = true`, as a second one makes all scores nearly the same",
+            model=spec.name,
         )
 
 

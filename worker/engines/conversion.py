@@ -87,8 +87,12 @@ class Converted:
             count: of photos; None: all.
         """
         images: UInt8Array = np.load(self.folder / PHOTOS, allow_pickle=False)[:count]
-        reference: Float32Array = np.load(self.folder / REFERENCE, allow_pickle=False)[:count]
-        return agreement(reference, scores_of(engine, images))
+        return agreement(self.reference()[:count], scores_of(engine, images))
+
+    def reference(self) -> Float32Array:
+        """Return TensorFlow's scores of the photos."""
+        scores: Float32Array = np.load(self.folder / REFERENCE, allow_pickle=False)
+        return scores
 
 
 def converted(spec: ModelSpec, target: Target, cache_dir: Path) -> Converted:

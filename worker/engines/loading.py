@@ -12,7 +12,12 @@ from worker.agreement import Agreement
 from worker.computing import Computing
 from worker.engine import Engine
 from worker.engines.all_cores import AllCores, wide_engine
-from worker.engines.checks import CHECKED_PHOTOS, check_on_photos, summary
+from worker.engines.checks import (
+    CHECKED_PHOTOS,
+    check_on_photos,
+    summary,
+    warn_of_second_softmax,
+)
 from worker.engines.conversion import Converted, converted
 from worker.engines.engine_file import EngineFile, read_whole
 from worker.engines.installed import require
@@ -97,6 +102,7 @@ def load_unchecked(spec: ModelSpec, *, threads: int, cache_dir: Path) -> Loaded:
                 check_on_photos(spec, engine.predict)
                 return Loaded(engine, None, partial(_other, spec, file))
             model: Converted = converted(spec, target, cache_dir)
+            warn_of_second_softmax(spec, model.reference())
             spec, file = model.spec, EngineFile(model.path)
             return Loaded(_other(spec, file, threads), model, partial(_other, spec, file))
         case _:
@@ -123,6 +129,7 @@ def _tensorflow(spec: ModelSpec, threads: int, cache_dir: Path) -> Engine:
         found = model.compared_with(engine, CHECKED_PHOTOS)
         if not found.is_within_tolerance(spec.precision):
             raise ModelError(f"others than in Python: {found}")
+        warn_of_second_softmax(spec, model.reference())
         return engine
     except (ModelChanged, ModelUnreadable):
         raise

@@ -1,11 +1,14 @@
 """The command line as a program among others: pipes, signals, terminals."""
 
+import fcntl
 import os
 import pty
 import shlex
 import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +46,16 @@ def interrupted(process: "subprocess.Popen[bytes]") -> bytes:
     except subprocess.TimeoutExpired:
         process.kill()  # or this test would wait for it for ever
         raise
+
+
+def until_empty(pipe: int) -> None:
+    """Return once all that was written is read, and the reader waits for more."""
+    give_up_at = time.monotonic() + LIMIT_S
+    while any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    # Python misses a signal that comes between its last look for one and the read itself.
+    time.sleep(0.3)
 
 
 def test_a_folder_through_a_pipe(server: FakeFrontEnd, folder: Path) -> None:
@@ -153,6 +166,7 @@ def test_ctrl_c_ends_waiting_for_standard_input(tmp_path: Path, arguments: tuple
     ):
         # More than a pipe holds: it is written only when the program reads.
         os.write(end, bytes(1024 * 1024))
+        until_empty(image)
         assert interrupted(process) == b""
     os.close(image)
     os.close(end)

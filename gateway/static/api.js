@@ -40,11 +40,15 @@ export async function listModels() {
   return (await (await ask("/v1/models")).json()).models;
 }
 
+// Several photos over a slow line take longer than the gateway waits by default.
+const TIMEOUT_S = "300";
+
 /** Label one photo. */
 export async function predict(model, file, topK) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
-  return (await ask(path, { method: "POST", body: file, headers: { "Content-Type": type } })).json();
+  const headers = { "Content-Type": type, "X-Request-Timeout": TIMEOUT_S };
+  return (await ask(path, { method: "POST", body: file, headers })).json();
 }
 
 /**

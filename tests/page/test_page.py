@@ -2,22 +2,19 @@
 
 import re
 import time
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from selenium.webdriver.common.keys import Keys
 
 from tests.credentials import Keys as ApiKeys
 from tests.gateway import gateway
 from tests.integration.test_gateway import aside
-from tests.page.browser import Page, browser
-from tests.redis_server import RedisServer
+from tests.page.browser import Page
+from tests.page.photos import BLUE, GREEN, RED, first_labels, photo, said
 from tests.stack import Stack, image_of
 
-RED, GREEN, BLUE = (200, 10, 10), (10, 200, 10), (10, 10, 200)
 NOTICED_S = 5.0
 WIDTHS = (360, 1440)
 
@@ -28,43 +25,6 @@ pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Stack]:
-    """A system with two workers, the last of which a test may kill."""
-    folder = tmp_path_factory.mktemp("page")
-    redis = RedisServer(folder)
-    redis.start()
-    stack = Stack(redis, folder)
-    stack.start_server()
-    stack.start_worker()
-    await stack.until_ready()
-    yield stack
-    await stack.close()
-    redis.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def address(stack: Stack) -> AsyncIterator[str]:
-    with gateway(stack.address, threads=24, max_stats_listeners=12) as web:
-        yield web.address
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def page() -> AsyncIterator[Page]:
-    with browser() as one:
-        yield one
-
-
-def photo(colour: tuple[int, int, int], name: str) -> tuple[str, str, bytes]:
-    return name, "image/png", image_of(colour)
-
-
-def first_labels(page: Page) -> list[str]:
-    return [element.text for element in page.all(".result .labels li:first-child .label")]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -87,10 +47,6 @@ async def test_dropped_photos_show_labels_bars_and_times(
     assert re.fullmatch(r"(red|green)\.png: (red|green), 78\.4 %", said(page))
     assert page.overflow() == 0
     assert page.complaints() == []
-
-
-def said(page: Page) -> str:
-    return str(page.run("return document.getElementById('said').textContent"))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -15,7 +15,8 @@ export class Result {
   constructor(file) {
     this.file = file;
     this.name = file.name || "pasted photo";
-    this.picture = element("img", { className: "picture", alt: "", src: URL.createObjectURL(file) });
+    // Lazy, and that before it has a source: hundreds of photos are not decoded at once.
+    this.picture = element("img", { className: "picture", alt: "", loading: "lazy", src: URL.createObjectURL(file) });
     this.picture.addEventListener("error", () => this.#hidePicture());
     this.outcome = element("div", { className: "outcome" });
     this.item = element(

@@ -21,23 +21,32 @@ export const keepApiKey = (key) => sessionStorage.setItem(KEY, key.trim());
 
 const headers = () => (apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {});
 
+const RETRY_S = 1; // if nobody says when to try again
+const AWAY = [502, 503]; // a proxy says these of a gateway that is not there
+
+/** Wait for what the network brings, the head of a response or the rest of it. */
+async function arrival(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // no word of the network
+    throw new Problem({ detail: "The server does not answer.", reason: "UNREACHABLE", retry_after: RETRY_S });
+  }
+}
+
 /** Make a request; throw a `Problem` unless it went well. */
 async function ask(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem({ detail: "The server does not answer.", reason: "UNREACHABLE" });
-  }
+  const response = await arrival(fetch(path, { ...options, headers: { ...headers(), ...options.headers } }));
   if (response.ok) return response;
+  const { status, statusText: title } = response;
   const isProblem = response.headers.get("Content-Type")?.includes("problem+json");
-  throw new Problem(isProblem ? await response.json() : { status: response.status, title: response.statusText });
+  if (isProblem) throw new Problem(await arrival(response.json()));
+  throw new Problem({ status, title, retry_after: AWAY.includes(status) ? RETRY_S : undefined });
 }
 
 /** Return the models that are served. */
 export async function listModels() {
-  return (await (await ask("/v1/models")).json()).models;
+  return (await arrival((await ask("/v1/models")).json())).models;
 }
 
 // Several photos over a slow line take longer than the gateway waits by default.
@@ -48,7 +57,7 @@ export async function predict(model, file, topK) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   const headers = { "Content-Type": type, "X-Request-Timeout": TIMEOUT_S };
-  return (await ask(path, { method: "POST", body: file, headers })).json();
+  return arrival((await ask(path, { method: "POST", body: file, headers })).json());
 }
 
 /**

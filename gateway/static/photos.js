@@ -6,11 +6,10 @@ import { Result } from "./result.js";
 
 // A browser has six connections to a server, and the live figures need one.
 const AT_ONCE = 4;
-const MOST_TRIES = 4;
-const LONGEST_PAUSE_S = 10;
+const PATIENCE_S = 60; // how long to try one photo again
 
 const page = Object.fromEntries(
-  ["drop", "choose", "take", "files", "camera", "model", "top-k", "key", "summary", "clear", "said", "results"].map(
+  ["drop", "choose", "take", "files", "camera", "model", "top-k", "key", "summary", "all-again", "clear", "said", "results"].map(
     (id) => [id, document.getElementById(id)],
   ),
 );
@@ -18,6 +17,7 @@ const page = Object.fromEntries(
 const waiting = [];
 let results = [];
 let busy = 0;
+let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
 function add(files) {
   const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
@@ -48,7 +48,10 @@ function work() {
 }
 
 async function label(result) {
-  for (let tries = 1; ; tries += 1) {
+  let failedAt = 0;
+  for (;;) {
+    // Looked at once more after a pause: another photo may have got a hint in the meantime.
+    while (Date.now() < resumeAt) await new Promise((resolve) => setTimeout(resolve, resumeAt - Date.now()));
     result.wait("being labelled …");
     try {
       const words = result.show(await predict(page.model.value, result.file, topK()));
@@ -58,21 +61,31 @@ async function label(result) {
       if (!result.item.isConnected) return; // cleared in the meantime
       const problem = error instanceof Problem ? error : new Problem({ detail: String(error) });
       // The server says when it is worth another try: its queue is full, a worker is starting.
-      if (problem.retryAfterS === undefined || problem.retryAfterS > LONGEST_PAUSE_S || tries === MOST_TRIES) {
-        say(result.fail(problem, () => again(result)));
+      const pauseS = problem.retryAfterS;
+      failedAt ||= Date.now();
+      if (pauseS !== undefined) {
+        // Each page a random time later than the hint, or all come at the same moment.
+        const pauseMs = Math.min(Math.max(0.2, pauseS), PATIENCE_S) * 1000 * (1 + Math.random());
+        resumeAt = Math.max(resumeAt, Date.now() + pauseMs);
+      }
+      if (pauseS === undefined || Date.now() - failedAt > (PATIENCE_S - pauseS) * 1000) {
+        say(result.fail(problem, () => again([result])));
         return;
       }
-      result.wait(`${problem.message}; trying again …`);
-      await new Promise((resolve) => setTimeout(resolve, Math.max(0.2, problem.retryAfterS) * 1000));
+      result.wait(`${problem.message.replace(/\.$/, "")}; trying again …`);
     }
   }
 }
 
-function again(result) {
-  result.wait("waiting …");
-  result.item.scrollIntoView({ block: "nearest" });
+function again(failed) {
+  for (const result of failed) {
+    result.wait("waiting …");
+    waiting.push(result);
+  }
+  failed[0].item.scrollIntoView({ block: "nearest" });
   page.results.focus();
-  waiting.push(result);
+  resumeAt = 0; // Who asks for it does not want to wait.
+  summarise();
   work();
 }
 
@@ -84,12 +97,14 @@ function say(words) {
   page.said.textContent = words;
 }
 
+const among = (state) => results.filter((result) => result.item.dataset.state === state);
+
 function summarise() {
-  const count = (state) => results.filter((result) => result.item.dataset.state === state).length;
-  const failed = count("failed");
+  const failed = among("failed").length;
   page.clear.hidden = !results.length;
+  page["all-again"].hidden = failed < 2; // one has a button of its own
   page.summary.textContent = results.length
-    ? `${count("done")} of ${results.length} labelled${failed ? `, ${failed} failed` : ""}.`
+    ? `${among("done").length} of ${results.length} labelled${failed ? `, ${failed} failed` : ""}.`
     : "Nothing yet.";
 }
 
@@ -141,6 +156,7 @@ document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) add(event.clipboardData.files);
 });
 
+page["all-again"].addEventListener("click", () => again(among("failed")));
 page.clear.addEventListener("click", () => {
   waiting.length = 0;
   results.forEach((result) => result.remove());

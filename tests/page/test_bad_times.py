@@ -6,8 +6,18 @@ from tests.chaos.proxy import Proxy
 from tests.gateway import Web, gateway
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
-from tests.page.photos import large
+from tests.page.photos import large, photo
+from tests.redis_server import free_port
 from tests.stack import Stack
+
+COUNT_REQUESTS = """
+window.sent = 0;
+const real = window.fetch;
+window.fetch = (path, options) => {
+  if (path.includes(":predict")) window.sent += 1;
+  return real(path, options);
+};
+"""
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -26,3 +36,37 @@ async def test_photos_over_a_slow_line_take_their_time(page: Page, stack: Stack)
         line.delay(0.1)  # for each 64 KiB: 3 s for a photo
         page.hand_over("drop", *photos)
         await aside(page.until, lambda: "4 of 4" in page.find("#summary").text)
+
+
+def cut(line: Proxy) -> None:
+    line.switch(free_port())
+    line.drop()
+
+
+async def test_a_gateway_that_is_away_for_a_moment_costs_no_photo(page: Page, stack: Stack) -> None:
+    with gateway(stack.address, threads=24) as web, Proxy(port_of(web)) as line:
+        page.open(f"127.0.0.1:{line.port}", width=1440)
+        page.run(COUNT_REQUESTS)
+        cut(line)
+        page.hand_over("drop", *(photo((n, 2, 3), f"{n}.png") for n in range(1, 21)))
+        # Those that are sent wait together, as the first one to fail was told.
+        await aside(page.until, lambda: page.run("return window.sent") >= 12)
+        assert len(page.all(".result[data-state=waiting]")) == 20
+        line.switch(port_of(web))
+        await aside(page.until, lambda: page.find("#summary").text == "20 of 20 labelled.")
+
+
+async def test_all_that_failed_is_tried_again_with_one_button(page: Page, stack: Stack) -> None:
+    with gateway(stack.address, threads=24) as web, Proxy(port_of(web)) as line:
+        page.open(f"127.0.0.1:{line.port}", width=360)
+        page.run("const now = Date.now; window.ahead = 0; Date.now = () => now() + window.ahead")
+        cut(line)
+        page.hand_over("drop", *(photo((n, 2, 3), f"{n}.png") for n in range(1, 5)))
+        await aside(page.until, lambda: page.find("#results").text.count("trying again") == 4)
+        page.run("window.ahead = 61_000")
+        await aside(page.until, lambda: page.find("#summary").text == "0 of 4 labelled, 4 failed.")
+        assert page.overflow() == 0
+        line.switch(port_of(web))
+        page.find("#all-again").click()
+        await aside(page.until, lambda: page.find("#summary").text == "4 of 4 labelled.")
+        assert not page.find("#all-again").is_displayed()

@@ -6,6 +6,7 @@ import { Result } from "./result.js";
 
 // A browser has six connections to a server, and the live figures need one.
 const AT_ONCE = 4;
+const MODELS_S = 3; // between two looks while there is no model
 const PATIENCE_S = 60; // how long to try one photo again
 
 const page = Object.fromEntries(
@@ -17,6 +18,7 @@ const page = Object.fromEntries(
 const waiting = [];
 let results = [];
 let busy = 0;
+let isRefused = false; // Asking for the models again does not help without another key.
 let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
 function add(files) {
@@ -54,6 +56,7 @@ async function label(result) {
     while (Date.now() < resumeAt) await new Promise((resolve) => setTimeout(resolve, resumeAt - Date.now()));
     result.wait("being labelled …");
     try {
+      if (!page.model.value) await showModels();
       const words = result.show(await predict(page.model.value, result.file, topK()));
       if (result.item.isConnected) say(words);
       return;
@@ -108,15 +111,27 @@ function summarise() {
     : "Nothing yet.";
 }
 
+/** Show the models to choose from; throw why there are none. */
 async function showModels() {
   const chosen = page.model.value;
   try {
     const models = await listModels();
-    const options = models.map(({ name }) => new Option(name, name, false, name === chosen));
-    page.model.replaceChildren(...(options.length ? options : [new Option("none is served yet", "")]));
+    if (!models.length) throw new Problem({ detail: "No model is served yet.", retry_after: MODELS_S });
+    page.model.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === chosen)));
+    isRefused = false;
   } catch (problem) {
-    page.model.replaceChildren(new Option(`not known: ${problem.message}`, ""));
+    page.model.replaceChildren(new Option(problem.message, ""));
+    isRefused = [401, 403].includes(problem.status);
+    throw problem;
   }
+}
+
+const tryToShowModels = () => showModels().catch(() => {}); // the list itself says why
+
+// The live figures tell of new models, but only those who may see them.
+async function lookForModels() {
+  if (!page.model.value && !isRefused) await tryToShowModels();
+  setTimeout(lookForModels, MODELS_S * 1000);
 }
 
 page.choose.addEventListener("click", () => page.files.click());
@@ -169,12 +184,12 @@ page.clear.addEventListener("click", () => {
 page.key.value = apiKey();
 page.key.addEventListener("change", () => {
   keepApiKey(page.key.value);
-  showModels();
+  tryToShowModels();
   window.dispatchEvent(new Event("despacho-key"));
 });
 window.addEventListener("despacho-models", (event) => {
   const shown = [...page.model.options].map((option) => option.value).filter(Boolean);
-  if (event.detail.some((name) => !shown.includes(name))) showModels();
+  if (event.detail.some((name) => !shown.includes(name))) tryToShowModels();
 });
 
-showModels();
+lookForModels();

@@ -63,10 +63,13 @@ export async function predict(model, file, topK) {
 /**
  * Yield the live figures as pairs of a name and its data, until the connection ends.
  *
+ * The first pair is `open` and the time then, by the clock of the server, in milliseconds.
+ *
  * `EventSource` cannot send a key, so the events are read from the response itself.
  */
 export async function* watchStats(signal) {
   const response = await ask("/v1/stats", { signal, headers: { Accept: "text/event-stream" } });
+  yield ["open", Date.parse(response.headers.get("Date"))];
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

@@ -15,6 +15,9 @@ const failures = document.getElementById("live-failures");
 const panels = new Map();
 let newsAt = 0;
 let seenAt = ""; // when the newest figures were seen, by the clock of the front-end
+let liveWords = "";
+let isTroubled = false;
+const toSay = [];
 let stopper = new AbortController();
 
 /** What is shown of one model. */
@@ -152,18 +155,25 @@ function workerList(rows) {
   return list;
 }
 
-function show(figures) {
+/** Show figures; those that come first may be `ageMs` old. */
+function show(figures, ageMs) {
   // A front-end without Redis repeats what it saw last.
-  if (figures.time === seenAt) return;
-  seenAt = figures.time;
-  newsAt = Date.now();
+  if (figures.time !== seenAt) {
+    seenAt = figures.time;
+    newsAt = Date.now() - ageMs;
+    draw(figures);
+  }
+  tellAge();
+}
+
+function draw(figures) {
   const news = [];
   for (const model of figures.models) {
     if (!panels.has(model.model)) {
       panels.set(model.model, new Panel(model.model));
       models.append(panels.get(model.model).whole);
     }
-    news.push(...panels.get(model.model).show(model, newsAt));
+    news.push(...panels.get(model.model).show(model, Date.now()));
   }
   for (const [name, panel] of panels) {
     if (!figures.models.some((model) => model.model === name)) {
@@ -173,14 +183,29 @@ function show(figures) {
   }
   failures.replaceChildren(...failureList(figures.failures));
   const servers = figures.servers === 1 ? "one front-end" : `${figures.servers} front-ends`;
-  setState("live", `live, ${servers}`);
-  if (news.length) said.textContent = news.join(", ");
+  liveWords = `live, ${servers}`;
+  say(...news);
   window.dispatchEvent(new CustomEvent("despacho-models", { detail: figures.models.map(({ model }) => model) }));
+}
+
+function tellAge() {
+  const lateS = (Date.now() - newsAt) / 1000;
+  if (lateS > STALE_S) setState("stale", `no news for ${Math.round(lateS)} s`);
+  else setState("live", liveWords);
 }
 
 function setState(name, words) {
   state.dataset.state = name;
   if (state.textContent !== words) state.textContent = words;
+  const isTrouble = name !== "live";
+  if (isTrouble !== isTroubled) say(isTrouble ? `no live figures: ${words}` : "the figures are live again");
+  isTroubled = isTrouble;
+}
+
+/** Say to those who do not see it; what comes together is said together. */
+function say(...words) {
+  if (words.length && !toSay.length) queueMicrotask(() => (said.textContent = toSay.splice(0).join(", ")));
+  toSay.push(...words);
 }
 
 function explain(problem) {
@@ -193,9 +218,15 @@ function explain(problem) {
 async function watch() {
   for (;;) {
     try {
+      let openedAt = NaN;
       for await (const [name, data] of watchStats(stopper.signal)) {
-        if (name === "stats") show(data);
-        else setState("broken", explain(data));
+        if (name === "open") openedAt = data;
+        else if (name === "problem") setState("broken", explain(data));
+        else {
+          // Both clocks are those of servers; that of this machine may be wrong.
+          show(data, Math.max(0, openedAt - Date.parse(data.time)) || 0);
+          openedAt = NaN;
+        }
       }
       setState("broken", "the connection ended; connecting again …");
     } catch (error) {
@@ -212,10 +243,7 @@ window.addEventListener("despacho-key", () => {
 });
 
 setInterval(() => {
-  const lateS = (Date.now() - newsAt) / 1000;
-  if (newsAt && lateS > STALE_S && state.dataset.state === "live") {
-    setState("stale", `no news for ${Math.round(lateS)} s`);
-  }
+  if (["live", "stale"].includes(state.dataset.state)) tellAge();
 }, 1000);
 
 watch();

@@ -182,7 +182,7 @@ async def test_a_killed_worker_is_shown_in_time(page: Page, address: str, stack:
     await aside(page.until, lambda: len(page.all(".workers li[data-state=gone]")) == 1)
     assert time.monotonic() - killed_at < NOTICED_S
     assert len(page.all(".workers li[data-state=ready]")) == 1
-    assert "is gone" in str(page.run("return document.getElementById('live-said').textContent"))
+    assert "is gone" in live_said(page)
 
 
 async def test_a_key_is_asked_for_and_sent(page: Page, stack: Stack, tmp_path: Path) -> None:
@@ -215,9 +215,22 @@ async def test_figures_that_no_longer_come_are_called_old(
     page.open(address, width=1440)
     stack.redis.pause()
     try:
-        await aside(
-            page.until,
-            lambda: page.find("#live-state").get_attribute("data-state") in {"stale", "broken"},
-        )
+        # It goes on counting.
+        await aside(page.until, lambda: late_s(page) > 8)
+        assert "no live figures" in live_said(page)
+        page.load(address, width=1440)
+        await aside(page.until, lambda: page.is_live() or late_s(page) > 12)
+        assert not page.is_live()
     finally:
         stack.redis.resume()
+    await aside(page.until, page.is_live)
+    assert "live again" in live_said(page)
+
+
+def live_said(page: Page) -> str:
+    return str(page.run("return document.getElementById('live-said').textContent"))
+
+
+def late_s(page: Page) -> int:
+    found = re.fullmatch(r"no news for (\d+) s", page.find("#live-state").text)
+    return int(found[1]) if found else 0

@@ -53,11 +53,11 @@ export async function listModels() {
 const TIMEOUT_S = "300";
 
 /** Label one photo. */
-export async function predict(model, file, topK) {
+export async function predict(model, file, topK, signal) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   const headers = { "Content-Type": type, "X-Request-Timeout": TIMEOUT_S };
-  return arrival((await ask(path, { method: "POST", body: file, headers })).json());
+  return arrival((await ask(path, { method: "POST", body: file, headers, signal })).json());
 }
 
 /**

@@ -52,16 +52,15 @@ function work() {
 async function label(result) {
   let failedAt = 0;
   for (;;) {
-    // Looked at once more after a pause: another photo may have got a hint in the meantime.
-    while (Date.now() < resumeAt) await new Promise((resolve) => setTimeout(resolve, resumeAt - Date.now()));
+    await lull(result.signal);
+    if (result.signal.aborted) return; // cleared in the meantime
     result.wait("being labelled …");
     try {
       if (!page.model.value) await showModels();
-      const words = result.show(await predict(page.model.value, result.file, topK()));
-      if (result.item.isConnected) say(words);
+      say(result.show(await predict(page.model.value, result.file, topK(), result.signal)));
       return;
     } catch (error) {
-      if (!result.item.isConnected) return; // cleared in the meantime
+      if (result.signal.aborted) return;
       const problem = error instanceof Problem ? error : new Problem({ detail: String(error) });
       // The server says when it is worth another try: its queue is full, a worker is starting.
       const pauseS = problem.retryAfterS;
@@ -77,6 +76,17 @@ async function label(result) {
       }
       result.wait(`${problem.message.replace(/\.$/, "")}; trying again …`);
     }
+  }
+}
+
+/** Wait until photos may be sent, or nobody wants this one any more. */
+async function lull(signal) {
+  // Another photo may get a hint in the meantime.
+  while (Date.now() < resumeAt && !signal.aborted) {
+    await new Promise((resolve) => {
+      signal.addEventListener("abort", resolve, { once: true });
+      setTimeout(resolve, resumeAt - Date.now());
+    });
   }
 }
 

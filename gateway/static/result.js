@@ -11,6 +11,8 @@ const PARTS = [
 
 /** The entry of one photo. */
 export class Result {
+  #stopper = new AbortController();
+
   /** @param {File} file */
   constructor(file) {
     this.file = file;
@@ -26,6 +28,11 @@ export class Result {
       element("div", { className: "text" }, element("h3", {}, this.name), this.outcome),
     );
     this.wait("waiting …");
+  }
+
+  /** Tells when nobody wants the labels any more. */
+  get signal() {
+    return this.#stopper.signal;
   }
 
   /** Say what is going on. */
@@ -65,8 +72,9 @@ export class Result {
     return `${this.name}: failed, ${problem.message}`;
   }
 
-  /** Forget the picture. */
+  /** Forget the picture, and all that is under way for it. */
   remove() {
+    this.#stopper.abort();
     URL.revokeObjectURL(this.picture.src);
     this.item.remove();
   }

@@ -19,11 +19,13 @@ let liveWords = "";
 let isTroubled = false;
 const toSay = [];
 let stopper = new AbortController();
+let wake = () => {}; // ends a pause
 
 /** What is shown of one model. */
 class Panel {
   constructor(name) {
     this.history = [];
+    this.shownAt = 0;
     this.workers = new Map();
     this.figures = element("dl", { className: "figures" });
     this.curve = element("div", { className: "curve" });
@@ -56,6 +58,8 @@ class Panel {
       ...figure("oldest", waiting + claimed ? duration(oldest) : "–", `${size(Number(model.queuedBytes))} held`),
       ...figure("latency p50", quantile(latency.p50), `${unbroken(`p90 ${quantile(latency.p90)}`)}, ${unbroken(`p99 ${quantile(latency.p99)}`)}`),
     );
+    if (now - this.shownAt > STALE_S * 1000) this.history = []; // a curve has no gaps
+    this.shownAt = now;
     this.history = [...this.history, model.imagesPerSecond].slice(-HISTORY);
     this.curve.replaceChildren(curve(this.history));
     this.queues.replaceChildren(...queues(model.queues));
@@ -197,6 +201,7 @@ function tellAge() {
 function setState(name, words) {
   state.dataset.state = name;
   if (state.textContent !== words) state.textContent = words;
+  if (name === "waiting") return; // that is neither
   const isTrouble = name !== "live";
   if (isTrouble !== isTroubled) say(isTrouble ? `no live figures: ${words}` : "the figures are live again");
   isTroubled = isTrouble;
@@ -217,6 +222,9 @@ function explain(problem) {
 
 async function watch() {
   for (;;) {
+    // A browser has six connections to a server, and those who see nothing need none.
+    while (document.hidden) await pause(Infinity);
+    stopper = new AbortController();
     try {
       let openedAt = NaN;
       for await (const [name, data] of watchStats(stopper.signal)) {
@@ -230,17 +238,30 @@ async function watch() {
       }
       setState("broken", "the connection ended; connecting again …");
     } catch (error) {
-      if (error.name !== "AbortError") setState("broken", explain(error));
+      if (error.name === "AbortError") {
+        setState("waiting", "connecting …");
+        continue;
+      }
+      setState("broken", explain(error));
     }
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_S * 1000));
+    await pause(PAUSE_S);
   }
 }
 
-// Another key may show more.
-window.addEventListener("despacho-key", () => {
+function pause(forS) {
+  return new Promise((resolve) => {
+    wake = resolve;
+    if (forS < Infinity) setTimeout(resolve, forS * 1000);
+  });
+}
+
+function connectAnew() {
   stopper.abort();
-  stopper = new AbortController();
-});
+  wake();
+}
+
+window.addEventListener("despacho-key", connectAnew); // Another key may show more.
+document.addEventListener("visibilitychange", connectAnew);
 
 setInterval(() => {
   if (["live", "stale"].includes(state.dataset.state)) tellAge();

@@ -12,14 +12,29 @@ export class Problem extends Error {
 }
 
 const KEY = "despacho-api-key";
+let key = "";
+try {
+  key = sessionStorage.getItem(KEY) ?? "";
+} catch {
+  // Where a page may keep nothing, the key lives as long as the page.
+}
 
 /** Return the API key of this tab; empty if there is none. */
-export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
+export const apiKey = () => key;
 
-/** Keep an API key until the tab is closed. */
-export const keepApiKey = (key) => sessionStorage.setItem(KEY, key.trim());
+/** Keep an API key until the tab is closed; throw a `Problem` if it can be none. */
+export function keepApiKey(text) {
+  const [odd] = text.trim().match(/[^\x20-\x7e]/u) ?? [];
+  if (odd) throw new Problem({ detail: `This is no API key: none has the character “${odd}”.` });
+  key = text.trim();
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // As above.
+  }
+}
 
-const headers = () => (apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {});
+const headers = () => (key ? { Authorization: `Bearer ${key}` } : {});
 
 const RETRY_S = 1; // if nobody says when to try again
 const AWAY = [502, 503]; // a proxy says these of a gateway that is not there
@@ -38,10 +53,11 @@ async function arrival(promise) {
 async function ask(path, options = {}) {
   const response = await arrival(fetch(path, { ...options, headers: { ...headers(), ...options.headers } }));
   if (response.ok) return response;
-  const { status, statusText: title } = response;
+  const { status, statusText } = response;
   const isProblem = response.headers.get("Content-Type")?.includes("problem+json");
   if (isProblem) throw new Problem(await arrival(response.json()));
-  throw new Problem({ status, title, retry_after: AWAY.includes(status) ? RETRY_S : undefined });
+  // HTTP/2 has no words for a status.
+  throw new Problem({ status, title: statusText || `HTTP ${status}`, retry_after: AWAY.includes(status) ? RETRY_S : undefined });
 }
 
 /** Return the models that are served. */
@@ -57,8 +73,15 @@ export async function predict(model, file, topK, signal) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   const headers = { "Content-Type": type, "X-Request-Timeout": TIMEOUT_S };
-  return arrival((await ask(path, { method: "POST", body: file, headers, signal })).json());
+  try {
+    return await arrival((await ask(path, { method: "POST", body: file, headers, signal })).json());
+  } catch (problem) {
+    if (problem.reason !== "UNREACHABLE" || (await isReadable(file))) throw problem;
+    throw new Problem({ detail: "This file has changed or is gone; choose it again." });
+  }
 }
+
+const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 /**
  * Yield the live figures as pairs of a name and its data, until the connection ends.

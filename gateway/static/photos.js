@@ -10,9 +10,10 @@ const MODELS_S = 3; // between two looks while there is no model
 const PATIENCE_S = 60; // how long to try one photo again
 
 const page = Object.fromEntries(
-  ["drop", "choose", "take", "files", "camera", "model", "top-k", "key", "summary", "all-again", "clear", "said", "results"].map(
-    (id) => [id, document.getElementById(id)],
-  ),
+  [
+    ...["drop", "choose", "take", "files", "camera", "left-out", "model", "top-k", "key", "key-problem"],
+    ...["summary", "all-again", "clear", "said", "results"],
+  ].map((id) => [id, document.getElementById(id)]),
 );
 
 const waiting = [];
@@ -22,11 +23,12 @@ let isRefused = false; // Asking for the models again does not help without anot
 let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
 function add(files) {
-  const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  if (!images.length) {
-    say(files.length ? "These are no images." : "");
-    return;
-  }
+  const isImage = (file) => file.type.startsWith("image/") || !file.type;
+  const images = [...files].filter(isImage);
+  const others = [...files].filter((file) => !isImage(file)).map(({ name }) => name);
+  const more = others.length > 3 ? ` and ${others.length - 3} more` : "";
+  tell(page["left-out"], others.length ? `Left out, for these are no images: ${others.slice(0, 3).join(", ")}${more}.` : "");
+  if (!images.length) return;
   for (const file of images) {
     const result = new Result(file);
     results.push(result);
@@ -104,6 +106,12 @@ function again(failed) {
 
 function topK() {
   return Math.min(20, Math.max(1, Math.round(Number(page["top-k"].value)) || 5));
+}
+
+/** Show why something does not go; empty: it does. */
+function tell(place, words) {
+  place.textContent = words;
+  place.hidden = !words;
 }
 
 function say(words) {
@@ -186,6 +194,7 @@ page.clear.addEventListener("click", () => {
   waiting.length = 0;
   results.forEach((result) => result.remove());
   results = [];
+  tell(page["left-out"], "");
   summarise();
   page.choose.focus();
   say("Cleared.");
@@ -193,7 +202,13 @@ page.clear.addEventListener("click", () => {
 
 page.key.value = apiKey();
 page.key.addEventListener("change", () => {
-  keepApiKey(page.key.value);
+  try {
+    keepApiKey(page.key.value);
+    tell(page["key-problem"], "");
+  } catch (problem) {
+    tell(page["key-problem"], problem.message);
+    return;
+  }
   tryToShowModels();
   window.dispatchEvent(new Event("despacho-key"));
 });

@@ -21,6 +21,11 @@ WIDTHS = (360, 1440)
 SEES = "return document.activeElement.matches('#shot[open] [value=take]:enabled')"
 IS_LOOKING = "return document.querySelector('#shot video').srcObject !== null"
 
+WITHOUT_STORAGE = """
+const denied = { get() { throw new DOMException("Access is denied.", "SecurityError"); } };
+Object.defineProperty(window, "sessionStorage", denied);
+"""
+
 pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
@@ -207,6 +212,35 @@ def sends_a_key(page: Page, address: str, key: str) -> None:
     page.until(lambda: bool(page.find("#model").get_attribute("value")))
     page.hand_over("drop", photo(RED, "red.png"))
     page.until(lambda: first_labels(page) == ["red"])
+
+
+async def test_what_cannot_be_a_key_is_refused_by_name(page: Page, address: str) -> None:
+    page.open(address, width=360)
+    page.find(".key summary").click()
+    page.find("#key").send_keys("\u2022\u2022\u2022", Keys.TAB)
+    assert "none has the character “\u2022”" in page.find("#key-problem").text
+    assert page.overflow() == 0
+    page.hand_over("drop", photo(RED, "red.png"))
+    page.until(lambda: first_labels(page) == ["red"])
+    page.find("#key").clear()
+    page.press(Keys.TAB)
+    page.until(lambda: not page.find("#key-problem").is_displayed())
+
+
+async def test_a_page_that_may_keep_nothing_works(page: Page, address: str) -> None:
+    # As where site data is blocked.
+    made = page.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": WITHOUT_STORAGE}
+    )
+    try:
+        page.open(address, width=1440)
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+    page.find(".key summary").click()
+    page.find("#key").send_keys("a-key", Keys.TAB)
+    page.hand_over("drop", photo(RED, "red.png"))
+    page.until(lambda: first_labels(page) == ["red"])
+    assert page.complaints() == []
 
 
 async def test_figures_that_no_longer_come_are_called_old(

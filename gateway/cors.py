@@ -4,7 +4,7 @@ from typing import Final
 
 from flask import Flask, Request, Response, request
 
-from gateway.problems import Refused
+from gateway.problems import Problem, respond
 from gateway.settings import GatewaySettings
 
 METHODS: Final = "GET, POST, DELETE"
@@ -13,6 +13,15 @@ REQUEST_HEADERS: Final = (
 )
 RESPONSE_HEADERS: Final = "Location, Retry-After, X-Request-Id"
 MAX_AGE_S: Final = 600
+
+ORIGIN_NOT_ALLOWED: Final = Problem(
+    status=403,
+    detail="pages of other origins may not call",
+    reason="ORIGIN_NOT_ALLOWED",
+    advice="if this is the gateway's own page, let the proxy before it hand on the Host of its"
+    " callers (GATEWAY_ALLOWED_HOSTS may have to name it), or give GATEWAY_CORS_ORIGINS the"
+    " origin of the page",
+)
 
 
 def register(app: Flask, settings: GatewaySettings) -> None:
@@ -29,7 +38,7 @@ def register(app: Flask, settings: GatewaySettings) -> None:
             return _preflight()
         # A browser sends a form to us, whichever page it is on, without asking first.
         if not is_allowed and request.method not in {"GET", "HEAD", "OPTIONS"}:
-            raise Refused(403, "pages of other origins may not call", reason="ORIGIN_NOT_ALLOWED")
+            return respond(ORIGIN_NOT_ALLOWED)
         return None
 
     @app.after_request
@@ -56,5 +65,7 @@ def _preflight() -> Response:
 
 
 def _is_own(incoming: Request, origin: str) -> bool:
-    # A proxy may speak another scheme to the outside.
+    # A proxy may speak another scheme to the outside. `Sec-Fetch-Site: same-origin` is no proof:
+    # after DNS rebinding it is so, and behind a proxy that puts the gateway's own address into
+    # `Host` nothing but `Origin` tells such a page from ours.
     return origin.partition("://")[2] == incoming.host

@@ -2,11 +2,12 @@
 
 /** An answer that is a problem (RFC 9457), or no answer at all. */
 export class Problem extends Error {
-  /** @param {{detail?: string, title?: string, status?: number, reason?: string, retry_after?: number}} body */
+  /** @param {{detail?: string, title?: string, status?: number, reason?: string, advice?: string, retry_after?: number}} body */
   constructor(body) {
     super(body.detail || body.title || "no answer");
     this.status = body.status ?? 0;
     this.reason = body.reason ?? "";
+    this.advice = body.advice ?? "";
     this.retryAfterS = body.retry_after;
   }
 }

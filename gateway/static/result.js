@@ -68,7 +68,11 @@ export class Result {
     const button = element("button", { type: "button", className: "quiet" }, "Try again");
     button.addEventListener("click", again);
     const reason = problem.reason ? element("code", {}, problem.reason) : null;
-    this.outcome.replaceChildren(element("p", { className: "problem" }, problem.message, " ", reason ?? ""), button);
+    this.outcome.replaceChildren(
+      element("p", { className: "problem" }, problem.message, " ", reason ?? ""),
+      ...(problem.advice ? [element("p", { className: "hint" }, problem.advice)] : []),
+      button,
+    );
     return `${this.name}: failed, ${problem.message}`;
   }
 

@@ -312,6 +312,30 @@ def test_pages_that_are_named_may_call(server: FakeFrontEnd) -> None:
         assert web.call("POST", PREDICT, b"cat", Origin="https://evil.example").status == 403
 
 
+PUBLIC = "https://photos.example:8443"
+
+
+def test_behind_a_proxy_with_a_host_of_its_own_both_ways_out_are_told(web: Web) -> None:
+    refused = web.call("POST", PREDICT, b"cat", Origin=PUBLIC, Sec_Fetch_Site="same-origin")
+    assert refused.status == 403
+    advice = problem_of(refused)["advice"]
+    assert all(word in advice for word in ("Host", "GATEWAY_ALLOWED_HOSTS", "GATEWAY_CORS_ORIGINS"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({"allowed_hosts": "photos.example"}, {"Host": "photos.example:8443"}),
+        ({"cors_origins": PUBLIC}, {}),
+    ],
+)
+def test_behind_a_proxy_the_page_may_call(
+    server: FakeFrontEnd, settings: dict[str, object], headers: dict[str, str]
+) -> None:
+    with gateway(server.target, **settings) as web:
+        assert web.call("POST", PREDICT, b"cat", Origin=PUBLIC, **headers).status == 200
+
+
 def test_the_page_may_load_nothing_from_elsewhere(web: Web) -> None:
     page = web.call("GET", "/")
     policy = page.headers["Content-Security-Policy"]

@@ -1,5 +1,6 @@
 """The page in a real Chromium, before a real front-end and workers."""
 
+import json
 import re
 import time
 from itertools import pairwise
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from gateway.cors import ORIGIN_NOT_ALLOWED
 from tests.credentials import Keys as ApiKeys
 from tests.gateway import gateway
 from tests.integration.test_gateway import aside
@@ -20,6 +22,12 @@ WIDTHS = (360, 1440)
 
 SEES = "return document.activeElement.matches('#shot[open] [value=take]:enabled')"
 IS_LOOKING = "return document.querySelector('#shot video').srcObject !== null"
+
+# As behind a proxy that puts another name into `Host`.
+FROM_ELSEWHERE = f"""
+window.fetch = async () => new Response({json.dumps(json.dumps(ORIGIN_NOT_ALLOWED.body("")))},
+  {{ status: 403, headers: {{ "Content-Type": "application/problem+json" }} }});
+"""
 
 WITHOUT_STORAGE = """
 const denied = { get() { throw new DOMException("Access is denied.", "SecurityError"); } };
@@ -212,6 +220,14 @@ def sends_a_key(page: Page, address: str, key: str) -> None:
     page.until(lambda: bool(page.find("#model").get_attribute("value")))
     page.hand_over("drop", photo(RED, "red.png"))
     page.until(lambda: first_labels(page) == ["red"])
+
+
+async def test_a_refused_photo_shows_what_to_do(page: Page, address: str) -> None:
+    page.open(address, width=360)
+    page.run(FROM_ELSEWHERE)
+    page.hand_over("drop", photo(RED, "red.png"))
+    page.until(lambda: "GATEWAY_CORS_ORIGINS" in page.find(".result .hint").text)
+    assert page.overflow() == 0
 
 
 async def test_what_cannot_be_a_key_is_refused_by_name(page: Page, address: str) -> None:

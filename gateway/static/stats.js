@@ -6,6 +6,7 @@ const HISTORY = 60; // points of a curve, one per second
 const STALE_S = 4; // news are late after this
 const GONE_S = 20; // how long a worker that is gone is still shown
 const PAUSE_S = 2;
+const REFUSED_S = 30; // how long to do without after a key was missing or refused
 
 const state = document.getElementById("live-state");
 const said = document.getElementById("live-said");
@@ -69,10 +70,9 @@ class Panel {
 
   #showWorkers(workers, now) {
     const news = [];
-    const isFirst = !this.workers.size;
     for (const worker of workers) {
       const known = this.workers.get(worker.worker);
-      if (!isFirst && (!known || known.goneAt)) news.push(`worker ${worker.worker} has come`);
+      if (!known || known.goneAt) news.push(`worker ${worker.worker} has come`);
       this.workers.set(worker.worker, { ...worker, goneAt: 0 });
     }
     const live = new Set(workers.map(({ worker }) => worker));
@@ -163,13 +163,16 @@ function workerList(rows) {
 function show(figures, ageMs) {
   // A front-end without Redis repeats what it saw last.
   if (figures.time !== seenAt) {
+    const isFirst = !seenAt;
     seenAt = figures.time;
     newsAt = Date.now() - ageMs;
-    draw(figures);
+    const news = draw(figures);
+    if (!isFirst) say(...news); // then everything is new
   }
   tellAge();
 }
 
+/** Draw figures; return what changed among the workers. */
 function draw(figures) {
   const news = [];
   for (const model of figures.models) {
@@ -188,8 +191,8 @@ function draw(figures) {
   failures.replaceChildren(...failureList(figures.failures));
   const servers = figures.servers === 1 ? "one front-end" : `${figures.servers} front-ends`;
   liveWords = `live, ${servers}`;
-  say(...news);
   window.dispatchEvent(new CustomEvent("despacho-models", { detail: figures.models.map(({ model }) => model) }));
+  return news;
 }
 
 function tellAge() {
@@ -213,8 +216,10 @@ function say(...words) {
   toSay.push(...words);
 }
 
+const isRefused = ({ status }) => status === 401 || status === 403;
+
 function explain(problem) {
-  if (problem.status === 401 || problem.status === 403) {
+  if (isRefused(problem)) {
     return "The live figures need an API key with the scope admin.";
   }
   return problem.detail ?? problem.message;
@@ -225,6 +230,7 @@ async function watch() {
     // A browser has six connections to a server, and those who see nothing need none.
     while (document.hidden) await pause(Infinity);
     stopper = new AbortController();
+    let pauseS = PAUSE_S;
     try {
       let openedAt = NaN;
       for await (const [name, data] of watchStats(stopper.signal)) {
@@ -243,8 +249,9 @@ async function watch() {
         continue;
       }
       setState("broken", explain(error));
+      pauseS = isRefused(error) ? REFUSED_S : Math.max(PAUSE_S, error.retryAfterS ?? 0);
     }
-    await pause(PAUSE_S);
+    await pause(pauseS);
   }
 }
 

@@ -99,6 +99,17 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get(f"http://{address}/")
 
+    @contextmanager
+    def beginning_with(self, script: str) -> Iterator[None]:
+        """Run a script before those of every page that is loaded while inside."""
+        made = self.driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": script}
+        )
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+
     def is_live(self) -> bool:
         """Say whether the live figures come."""
         return self.find("#live-state").get_attribute("data-state") == "live"

@@ -36,3 +36,8 @@ def large(colour: Colour, size_bytes: int) -> bytes:
 def said(page: Page) -> str:
     """Return what was said last to those who do not see it."""
     return str(page.run("return document.getElementById('said').textContent"))
+
+
+def live_said(page: Page) -> str:
+    """Return what was said last to them of the live figures."""
+    return str(page.run("return document.getElementById('live-said').textContent"))

@@ -14,6 +14,12 @@ INFERENCE_S = 2.5
 MOST_CONNECTIONS = 6
 """How many a browser has to one server."""
 
+RECORD_PAUSES = """
+window.pauses = [];
+const real = window.setTimeout;
+window.setTimeout = (then, pause) => { window.pauses.push(pause); return real(then, pause); };
+"""
+
 pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
@@ -54,3 +60,16 @@ async def test_hidden_tabs_leave_their_connections_to_others(page: Page, address
                 page.driver.switch_to.window(handle)
                 page.driver.close()
         page.driver.switch_to.window(first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "pause_ms"),
+    [({"require_key": True}, "API key", 30_000), ({"max_stats_listeners": 0}, "listening", 5_000)],
+)
+async def test_who_may_not_listen_asks_no_sooner_than_told(
+    page: Page, stack: Stack, settings: dict[str, object], words: str, pause_ms: int
+) -> None:
+    with gateway(stack.address, **settings) as web, page.beginning_with(RECORD_PAUSES):
+        page.load(web.address, width=1440)
+        await aside(page.until, lambda: words in page.find("#live-state").text)
+        assert pause_ms in page.run("return window.pauses")

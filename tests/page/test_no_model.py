@@ -9,7 +9,7 @@ from tests.credentials import Keys as ApiKeys
 from tests.gateway import gateway
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
-from tests.page.photos import RED, first_labels, photo
+from tests.page.photos import RED, first_labels, live_said, photo
 from tests.stack import Stack
 
 pytestmark = [
@@ -35,6 +35,7 @@ async def test_a_photo_waits_for_the_first_model(page: Page, own_stack: Stack) -
         )
         own_stack.start_worker()
         await aside(page.until, lambda: first_labels(page) == ["red"])
+        await aside(page.until, lambda: "has come" in live_said(page))
 
 
 async def test_a_photo_waits_for_redis(page: Page, stack: Stack) -> None:

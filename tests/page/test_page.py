@@ -14,7 +14,7 @@ from tests.credentials import Keys as ApiKeys
 from tests.gateway import gateway
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
-from tests.page.photos import BLUE, GREEN, RED, first_labels, photo, said
+from tests.page.photos import BLUE, GREEN, RED, first_labels, live_said, photo, said
 from tests.stack import Stack, image_of
 
 NOTICED_S = 5.0
@@ -245,13 +245,8 @@ async def test_what_cannot_be_a_key_is_refused_by_name(page: Page, address: str)
 
 async def test_a_page_that_may_keep_nothing_works(page: Page, address: str) -> None:
     # As where site data is blocked.
-    made = page.driver.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": WITHOUT_STORAGE}
-    )
-    try:
+    with page.beginning_with(WITHOUT_STORAGE):
         page.open(address, width=1440)
-    finally:
-        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
     page.find(".key summary").click()
     page.find("#key").send_keys("a-key", Keys.TAB)
     page.hand_over("drop", photo(RED, "red.png"))
@@ -275,10 +270,6 @@ async def test_figures_that_no_longer_come_are_called_old(
         stack.redis.resume()
     await aside(page.until, page.is_live)
     assert "live again" in live_said(page)
-
-
-def live_said(page: Page) -> str:
-    return str(page.run("return document.getElementById('live-said').textContent"))
 
 
 def late_s(page: Page) -> int:

@@ -4,6 +4,7 @@ const dialog = document.getElementById("shot");
 const video = dialog.querySelector("video");
 const take = dialog.querySelector("[value=take]");
 const problem = document.getElementById("camera-problem");
+let isAsked = false;
 
 /** Say whether to look through the camera here; phones have a better way. */
 export const hasViewfinder = () =>
@@ -16,6 +17,16 @@ video.addEventListener("loadeddata", () => {
 
 /** Show what the camera sees; return a photo, or nothing if none was taken. */
 export async function takePhoto() {
+  if (isAsked) return null; // by a second click, while the camera starts
+  isAsked = true;
+  try {
+    return await look();
+  } finally {
+    isAsked = false;
+  }
+}
+
+async function look() {
   problem.hidden = true;
   let stream;
   try {

@@ -7,6 +7,7 @@ import { Result } from "./result.js";
 // A browser has six connections to a server, and the live figures need one.
 const AT_ONCE = 4;
 const MODELS_S = 3; // between two looks while there is no model
+const DRAG_MS = 600; // what is dragged over the page tells so at least every 350 ms
 const PATIENCE_S = 60; // how long to try one photo again
 
 const page = Object.fromEntries(
@@ -30,7 +31,7 @@ function add(files) {
   tell(page["left-out"], others.length ? `Left out, for these are no images: ${others.slice(0, 3).join(", ")}${more}.` : "");
   if (!images.length) return;
   for (const file of images) {
-    const result = new Result(file);
+    const result = new Result(file, choiceNow());
     results.push(result);
     page.results.append(result.item);
     waiting.push(result);
@@ -58,8 +59,10 @@ async function label(result) {
     if (result.signal.aborted) return; // cleared in the meantime
     result.wait("being labelled …");
     try {
-      if (!page.model.value) await showModels();
-      say(result.show(await predict(page.model.value, result.file, topK(), result.signal)));
+      const { choice, file, signal } = result;
+      if (!choice.model && !page.model.value) await showModels();
+      choice.model ||= page.model.value;
+      say(result.show(await predict(choice.model, file, choice.topK, signal)));
       return;
     } catch (error) {
       if (result.signal.aborted) return;
@@ -94,6 +97,7 @@ async function lull(signal) {
 
 function again(failed) {
   for (const result of failed) {
+    result.choice = choiceNow();
     result.wait("waiting …");
     waiting.push(result);
   }
@@ -104,8 +108,10 @@ function again(failed) {
   work();
 }
 
-function topK() {
-  return Math.min(20, Math.max(1, Math.round(Number(page["top-k"].value)) || 5));
+/** Return what is chosen now: for photos that come now, however long they wait. */
+function choiceNow() {
+  const topK = Math.min(20, Math.max(1, Math.round(Number(page["top-k"].value)) || 5));
+  return { model: page.model.value, topK };
 }
 
 /** Show why something does not go; empty: it does. */
@@ -168,25 +174,27 @@ for (const input of [page.files, page.camera]) {
   });
 }
 
-let depth = 0; // Elements inside tell of the same drag once more.
-document.addEventListener("dragenter", (event) => {
+// Not by counting who is entered and left: the live figures are replaced under a drag.
+let dragged;
+document.addEventListener("dragenter", (event) => event.preventDefault());
+document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  depth += 1;
   page.drop.classList.add("over");
+  clearTimeout(dragged);
+  dragged = setTimeout(endDrag, DRAG_MS);
 });
-document.addEventListener("dragleave", () => {
-  depth -= 1;
-  if (depth <= 0) page.drop.classList.remove("over");
-});
-document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  depth = 0;
-  page.drop.classList.remove("over");
+  endDrag();
   add(event.dataTransfer.files);
 });
+function endDrag() {
+  clearTimeout(dragged);
+  page.drop.classList.remove("over");
+}
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) add(event.clipboardData.files);
+  // A key may be copied together with a picture of it.
+  if (event.target !== page.key && event.clipboardData.files.length) add(event.clipboardData.files);
 });
 
 page["all-again"].addEventListener("click", () => again(among("failed")));

@@ -13,9 +13,13 @@ const PARTS = [
 export class Result {
   #stopper = new AbortController();
 
-  /** @param {File} file */
-  constructor(file) {
+  /**
+   * @param {File} file
+   * @param {{model: string, topK: number}} choice what is wanted of it
+   */
+  constructor(file, choice) {
     this.file = file;
+    this.choice = choice;
     this.name = file.name || "pasted photo";
     // Lazy, and that before it has a source: hundreds of photos are not decoded at once.
     this.picture = element("img", { className: "picture", alt: "", loading: "lazy", src: URL.createObjectURL(file) });
@@ -98,7 +102,7 @@ export class Result {
 const percent = (score) => `${(score * 100).toFixed(1)} %`;
 
 /** Return where the time went: one bar of parts, and the same in words. */
-function timing({ timing: spent, worker, modelVersion }) {
+function timing({ timing: spent, worker, model, modelVersion }) {
   const total = seconds(spent.total);
   const known = { queue: seconds(spent.queue), decode: seconds(spent.decode), inference: seconds(spent.inference) };
   known.other = Math.max(0, total - known.queue - known.decode - known.inference);
@@ -120,6 +124,6 @@ function timing({ timing: spent, worker, modelVersion }) {
     element("p", { className: "total" }, `${duration(total)} in all`),
     strip,
     words,
-    element("p", { className: "hint" }, `in a batch of ${spent.batchSize}${attempt}, version ${modelVersion}, by ${worker}`),
+    element("p", { className: "hint" }, `in a batch of ${spent.batchSize}${attempt}, ${model} version ${modelVersion}, by ${worker}`),
   );
 }

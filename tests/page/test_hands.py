@@ -1,0 +1,110 @@
+"""What a person does by accident, or in an order of their own."""
+
+import pytest
+
+from tests.integration.test_gateway import aside
+from tests.page.browser import Page
+from tests.page.photos import RED, first_labels, photo
+
+RECORD_MODELS = """
+window.models = [];
+const real = window.fetch;
+window.fetch = (path, options) => {
+  const found = path.match(/models\\/(.+):predict/);
+  if (found) window.models.push(found[1]);
+  return real(path, options);
+};
+document.getElementById("model").append(new Option("other", "other"));
+"""
+
+SLOW_CAMERA = """
+const { mediaDevices } = navigator;
+const real = mediaDevices.getUserMedia.bind(mediaDevices);
+window.asked = 0;
+window.start = new Promise((resolve) => (window.begin = resolve));
+mediaDevices.getUserMedia = async (wanted) => {
+  window.asked += 1;
+  await window.start;
+  return real(wanted);
+};
+"""
+
+PASTE_KEY = """
+const transfer = new DataTransfer();
+transfer.setData("text/plain", "secret");
+transfer.items.add(new File([new Uint8Array(10)], "image.png", { type: "image/png" }));
+const paste = { clipboardData: transfer, bubbles: true, cancelable: true };
+document.getElementById("key").dispatchEvent(new ClipboardEvent("paste", paste));
+"""
+
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+
+async def test_a_photo_has_the_model_that_was_chosen_when_it_came(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.run(RECORD_MODELS)
+    page.hand_over("drop", *(photo((n, 2, 3), f"{n}.png") for n in range(1, 9)))
+    page.run("document.getElementById('model').value = 'other'")
+    await aside(page.until, lambda: page.find("#summary").text == "8 of 8 labelled.")
+    assert set(page.run("return window.models")) == {"colours"}
+    assert "colours version 1" in page.find(".result .timing").text
+    page.hand_over("drop", photo(RED, "red.png"))
+    await aside(page.until, lambda: "MODEL_NOT_FOUND" in page.find("#results").text)
+    # Trying again is choosing again.
+    page.run("document.getElementById('model').value = 'colours'")
+    page.find(".result button").click()
+    await aside(page.until, lambda: page.find("#summary").text == "9 of 9 labelled.")
+
+
+async def test_two_clicks_take_one_photo(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.run(SLOW_CAMERA)
+    page.find("#take").click()
+    page.find("#take").click()
+    page.run("window.begin()")
+    take = page.find("#shot [value=take]")
+    await aside(page.until, lambda: take.is_displayed() and take.is_enabled())
+    take.click()
+    await aside(page.until, lambda: bool(page.all(".result")))
+    assert page.run("return window.asked") == 1
+    assert len(page.all(".result")) == 1
+    assert page.complaints() == []
+
+
+async def test_what_is_pasted_as_a_key_is_no_photo(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    page.find(".key summary").click()
+    page.run(PASTE_KEY)
+    page.hand_over("paste", photo(RED, "red.png"))
+    await aside(page.until, lambda: first_labels(page) == ["red"])
+    assert len(page.all(".result")) == 1
+
+
+async def test_a_drag_that_leaves_is_over(page: Page, address: str) -> None:
+    page.open(address, width=1440)
+    await aside(page.until, lambda: bool(page.all(".workers li")))
+    x, y = page.run(
+        "const box = document.querySelector('.workers li').getBoundingClientRect();"
+        "return [box.x + 20, box.y + 10]"
+    )
+    drag(page, "dragEnter", 300, 10)
+    page.run("window.row = document.querySelector('.workers li')")
+
+    def row_is_replaced() -> bool:
+        drag(page, "dragOver", x, y)
+        return not page.run("return window.row.isConnected")
+
+    await aside(page.until, row_is_replaced)
+    assert page.find("#drop").get_attribute("class") == "drop over"
+    drag(page, "dragOver", 300, 10)
+    drag(page, "dragCancel", 300, 10)
+    await aside(page.until, lambda: page.find("#drop").get_attribute("class") == "drop")
+
+
+def drag(page: Page, kind: str, x: float, y: float) -> None:
+    data = {"items": [], "files": ["/photo.png"], "dragOperationsMask": 1}
+    event = {"type": kind, "x": x, "y": y, "data": data}
+    page.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)

@@ -154,24 +154,31 @@ class Supervisor:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
+            process, line = self._spawned()
+        except OSError as error:
+            # Such as no memory or no files for one more: no reason to end those that serve.
+            self._start_later(number, 0.0, "process not started; trying again", error=str(error))
+            return
+        child = _Child(number, process, line, time.monotonic() + self._start_timeout_s)
+        self._children[number] = child
+        self._selector.register(line, selectors.EVENT_READ, child)
+        log.info("process started", process=number, process_id=process.pid)
+
+    def _spawned(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
                 process = subprocess.Popen(  # noqa: S603 - our own program
                     self._command,
                     env={**self._environment, VARIABLE: str(theirs.fileno())},
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
-        except OSError as error:
-            # Such as no memory for one more: no reason to end those that serve.
-            ours.close()
-            self._start_later(number, 0.0, "process not started; trying again", error=str(error))
-            return
-        child = _Child(number, process, ours, time.monotonic() + self._start_timeout_s)
-        self._children[number] = child
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        log.info("process started", process=number, process_id=process.pid)
+            except OSError:
+                ours.close()
+                raise
+        return process, ours
 
     def _hear(self, child: _Child) -> None:
         try:

@@ -6,20 +6,17 @@ What there is to read is in `metrics_catalogue.py`.
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import structlog
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    start_http_server,
-)
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from telemetry.metrics_catalogue import AVOIDED, INSTRUMENTS, PROCESSES, WASTED
 from telemetry.metrics_page import Page
+from telemetry.metrics_server import listening
 from telemetry.metrics_sums import Sums, written
 
 Stage = Literal["queue", "decode", "inference"]
@@ -135,14 +132,10 @@ def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
 @contextmanager
 def _page(address: str, registry: CollectorRegistry) -> Iterator[None]:
     host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
-    except (OSError, OverflowError) as error:
-        raise CannotServeMetrics(f"cannot serve metrics at {address}: {error}") from error
-    log.info("metrics served", url=f"http://{host}:{server.server_port}/metrics")
-    try:
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(listening(host.strip("[]"), int(port), registry))
+        except (OSError, OverflowError) as error:
+            raise CannotServeMetrics(f"cannot serve metrics at {address}: {error}") from error
+        log.info("metrics served", url=f"http://{host}:{found}/metrics")
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

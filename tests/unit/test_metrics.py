@@ -3,7 +3,10 @@
 import re
 import socket
 import tempfile
+import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from prometheus_client import REGISTRY
 from pydantic import TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
-from telemetry import metrics
+from telemetry import metrics, metrics_server
 from telemetry.addresses import OptionalHostPort
 
 ADDRESS = TypeAdapter(OptionalHostPort)
@@ -35,6 +38,55 @@ def test_counters_are_served_while_inside() -> None:
 def test_there_is_nothing_on_the_page_that_only_says_when_counting_began() -> None:
     with capture_logs() as lines, metrics.served("127.0.0.1:0"):
         assert "_created" not in page_of(lines[0]["url"])
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a page whose server has no patience."""
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
+    with capture_logs() as lines, metrics.served("127.0.0.1:0"):
+        yield int(re.findall(r":(\d+)/", lines[0]["url"])[0])
+        assert len(lines) == 1  # of callers who say nothing there is nothing to say
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nHost:"])
+def test_who_says_nothing_is_cut_off(
+    port: int, said: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with connected(port) as caller:
+        caller.sendall(said)
+        assert caller.recv(1) == b""
+    assert page_of(f"http://127.0.0.1:{port}/metrics")
+    assert capfd.readouterr().err == ""
+
+
+def test_there_are_no_more_connections_at_a_time_than_can_be_borne(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connected(port)) for _ in range(metrics_server.MOST)]
+        with connected(port) as one_more:
+            assert one_more.recv(1) == b""
+        silent.pop().close()
+        until(lambda: is_served(port))
+
+
+def is_served(port: int) -> bool:
+    try:
+        return bool(page_of(f"http://127.0.0.1:{port}/metrics"))
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
 
 
 def test_without_an_address_nothing_is_served() -> None:

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -35,19 +37,24 @@ signal.pause()
 """
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "error"),
+    [
+        (subprocess, "Popen", BlockingIOError(errno.EAGAIN, "no memory for one more")),
+        (socket, "socketpair", OSError(errno.EMFILE, "too many open files")),
+    ],
+)
 def test_a_process_that_cannot_be_started_is_started_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, error: OSError
 ) -> None:
     tries: list[object] = []
 
-    def short_of_memory(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+    def fails_once(*arguments: Any, **options: Any) -> object:
         tries.append(arguments)
         if len(tries) == 1:
-            raise BlockingIOError(errno.EAGAIN, "no memory for one more")
-        return popen(*arguments, **options)
+            raise error
+        return works(*arguments, **options)
 
-    popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", short_of_memory)
     ready = tmp_path / "ready"
     supervisor = Supervisor(
         [sys.executable, "-c", CHILD, str(ready)],
@@ -56,11 +63,13 @@ def test_a_process_that_cannot_be_started_is_started_later(
         start_timeout_s=60,
         stop_timeout_s=60,
     )
+    works = getattr(module, name)
+    monkeypatch.setattr(module, name, fails_once)
     codes: list[int] = []
     parent = threading.Thread(target=lambda: codes.append(supervisor.run()))
     parent.start()
     gives_up_at = time.monotonic() + 30
-    while not ready.exists() and time.monotonic() < gives_up_at:
+    while parent.is_alive() and not ready.exists() and time.monotonic() < gives_up_at:
         time.sleep(0.01)
     supervisor.stop()
     parent.join(30)

@@ -1,0 +1,89 @@
+"""The HTTP server of the page of metrics: whoever connects and says nothing costs little.
+
+The one of `prometheus_client` keeps a thread and a file for each connection until its caller closes
+it, and a process whose files are used up can accept no call and start no child.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+SILENT_S: Final = 10.0
+"""A caller who sends or takes nothing for so long is cut off: as long as Prometheus waits."""
+
+MOST: Final = 8
+"""Connections at a time; those above are closed. A Prometheus needs one."""
+
+PAUSE_S: Final = 0.1
+"""Before the next try when no connection can be accepted, as files are used up."""
+
+
+@contextmanager
+def listening(host: str, port: int, registry: CollectorRegistry) -> Iterator[int]:
+    """Serve the figures while inside; yields the port.
+
+    Args:
+        host: name or address.
+        port: 0: any free one.
+        registry: what is served.
+
+    Raises:
+        OSError, OverflowError: the address is in use, not ours, or none.
+    """
+    with _Server(host, port) as server:
+        server.set_app(make_wsgi_app(registry))
+        thread = threading.Thread(target=server.serve_forever, name="metrics-page", daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = SILENT_S
+
+    def handle(self) -> None:
+        # Callers who are too slow or have gone are nothing to tell of.
+        with suppress(OSError):
+            super().handle()
+
+    def log_message(self, *_: object) -> None:
+        """Log no requests."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int) -> None:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family, _, _, _, address = found[0]
+        self._open: set[Any] = set()
+        super().__init__((str(address[0]), port), _Handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # Who could not be accepted is still there: do not ask for it as fast as one can.
+            time.sleep(PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        if len(self._open) > MOST:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)

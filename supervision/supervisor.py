@@ -99,6 +99,7 @@ class Supervisor:
         self._failures: dict[int, int] = {}
         """Ends in a row, by number."""
         self._failed_starts = 0
+        """In a row, since somebody served."""
         self._has_served = False
         self._exit_code: int | None = None
         self._requests = StopRequests()
@@ -193,7 +194,6 @@ class Supervisor:
             child.ready_at = time.monotonic()
             if self._exit_code is None:
                 child.kill_at = None
-            self._failed_starts = 0
             if not self._has_served:
                 self._has_served = True
                 self._start_others(child)
@@ -219,10 +219,12 @@ class Supervisor:
                 log.error("process ended badly", process=child.number, exit_code=code)
                 self._exit_code = self._exit_code or 1
             return
+        if child.ready_at is not None or self._is_serving():
+            self._failed_starts = 0
         # One that was slow may have waited for something: it comes again as long as it takes.
-        if child.ready_at is None and not child.was_slow:
+        elif not child.was_slow:
             self._failed_starts += 1
-            if not self._is_serving() and self._is_hopeless(code):
+            if self._is_hopeless(code):
                 log.error("processes do not start", exit_code=code)
                 self._exit_code = REFUSED if code == REFUSED else 1
                 return

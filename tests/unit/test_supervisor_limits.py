@@ -1,6 +1,7 @@
 """How long the parent of several processes waits for them, and what it does then."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from supervision.supervisor import FAILED_STARTS, Supervisor
 LIMIT_S = 30.0
 
 KILLED = "process is not ready; killing it"
+ENDED = "process ended; starting another"
 
 CHILD = """
 import signal
@@ -41,6 +43,24 @@ signal.pause()
 """
 )
 
+SERVES_ALONE = (
+    CHILD
+    + """
+served, fails = Path(sys.argv[1], "served"), Path(sys.argv[1], "fails")
+try:
+    served.touch(exist_ok=False)
+except FileExistsError:
+    sys.exit(1)
+if fails.exists():
+    fails.unlink()
+    served.unlink()
+    sys.exit(1)
+line.say_ready()
+signal.pause()
+"""
+)
+"""One at a time, and not the one that finds the file `fails`."""
+
 NEVER_STOPS = (
     CHILD
     + """
@@ -52,14 +72,16 @@ signal.pause()
 
 
 class Parent:
-    """A supervisor of one process, in a thread."""
+    """A supervisor, in a thread."""
 
-    def __init__(self, *command: str, start_timeout_s: float, stop_timeout_s: float) -> None:
+    def __init__(
+        self, *command: str, count: int, start_timeout_s: float, stop_timeout_s: float
+    ) -> None:
         self.is_ready = threading.Event()
         self.codes: list[int] = []
         self.supervisor = Supervisor(
             [sys.executable, "-c", *command],
-            count=1,
+            count=count,
             environment=os.environ,
             start_timeout_s=start_timeout_s,
             stop_timeout_s=stop_timeout_s,
@@ -76,9 +98,11 @@ class Parent:
 
 @contextmanager
 def parent(
-    *command: str, start_timeout_s: float = 600, stop_timeout_s: float = 600
+    *command: str, count: int = 1, start_timeout_s: float = 600, stop_timeout_s: float = 600
 ) -> Iterator[Parent]:
-    one = Parent(*command, start_timeout_s=start_timeout_s, stop_timeout_s=stop_timeout_s)
+    one = Parent(
+        *command, count=count, start_timeout_s=start_timeout_s, stop_timeout_s=stop_timeout_s
+    )
     one.thread.start()
     try:
         yield one
@@ -103,7 +127,7 @@ def test_a_process_that_is_never_ready_is_killed_and_replaced(tmp_path: Path) ->
         assert one.ended() == 0
     killed = next(line for line in lines if line["event"] == KILLED)
     assert (killed["process"], killed["limit_s"]) == (1, 1)
-    replaced = next(line for line in lines if line["event"] == "process ended; starting another")
+    replaced = next(line for line in lines if line["event"] == ENDED)
     assert replaced["exit_code"] == -9
     assert replaced["pause_s"] > 0
 
@@ -121,6 +145,27 @@ def test_slow_starts_do_not_make_the_parent_give_up(monkeypatch: pytest.MonkeyPa
         assert one.thread.is_alive()
     assert events(lines).count(KILLED) > FAILED_STARTS
     assert "processes do not start" not in events(lines)
+
+
+def test_failures_beside_one_that_serves_do_not_count_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Such as for lack of memory for two.
+    monkeypatch.setattr("supervision.supervisor.FIRST_PAUSE_S", 0.1)
+    gives_up_at = time.monotonic() + LIMIT_S
+    with (
+        structlog.testing.capture_logs() as lines,
+        parent(SERVES_ALONE, str(tmp_path), count=2) as one,
+    ):
+        assert one.is_ready.wait(LIMIT_S)
+        while events(lines).count(ENDED) < FAILED_STARTS and time.monotonic() < gives_up_at:
+            one.thread.join(0.01)
+        one.is_ready.clear()
+        (tmp_path / "fails").touch()
+        os.kill(lines[0]["process_id"], signal.SIGKILL)
+        (tmp_path / "served").unlink()
+        assert one.is_ready.wait(LIMIT_S)
+    assert not (tmp_path / "fails").exists()
 
 
 def test_a_process_that_does_not_stop_is_killed() -> None:

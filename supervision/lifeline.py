@@ -22,6 +22,7 @@ class Lifeline:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._on_lost: Callable[[], None] | None = None
 
     @classmethod
     def inherited(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
@@ -40,12 +41,18 @@ class Lifeline:
             self._end.sendall(READY)
 
     def watch(self, on_lost: Callable[[], None]) -> None:
-        """Call `on_lost`, from another thread, when the parent is gone."""
+        """Call `on_lost`, from another thread, when the parent is gone.
 
-        def wait() -> None:
-            with suppress(OSError):
-                while self._end.recv(1):
-                    pass
-            on_lost()
+        It takes the place of what was to be called until now.
+        """
+        is_watched = self._on_lost is not None
+        self._on_lost = on_lost
+        if not is_watched:
+            threading.Thread(target=self._wait, name="lifeline", daemon=True).start()
 
-        threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    def _wait(self) -> None:
+        with suppress(OSError):
+            while self._end.recv(1):
+                pass
+        if self._on_lost is not None:
+            self._on_lost()

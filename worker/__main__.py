@@ -36,6 +36,9 @@ def main() -> int:
     lifeline = Lifeline.inherited()
     if lifeline is None:
         warn_of_unread(WorkerSettings)
+    else:
+        # It may hold a lock that the processes of the next parent wait for.
+        lifeline.watch(lambda: os._exit(1))
     try:
         if lifeline is None and process_count(settings) > 1:
             return serve_in_processes(settings, [sys.executable, "-m", "worker"])

@@ -1,6 +1,12 @@
 """A worker that is told to stop before it has anything to finish."""
 
+import fcntl
+import json
+import os
 import signal
+import subprocess
+import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -9,6 +15,7 @@ import pytest
 from supervision.supervisor import REFUSED
 from tests.bench.payloads import model_directory
 from tests.processes import Process
+from worker.model_directory import open_model
 
 MEASURES = """
 import sys, threading
@@ -51,6 +58,92 @@ def test_it_shows_figures_while_it_measures(tmp_path: Path) -> None:
             assert b"despacho_processes 1.0\n" in page.read()
     finally:
         worker.kill()
+
+
+PREPARES = """
+import os, sys, threading
+from pathlib import Path
+from worker import serving
+from worker.__main__ import main
+from worker.prepared_folder import locked
+
+def chosen(*arguments, **options):
+    with locked(Path({lock!r})):
+        sys.stderr.write(f"process {{os.getpid()}} prepares\\n")
+        threading.Event().wait()
+
+serving.chosen = chosen
+sys.exit(main())
+"""
+
+PARENT = """
+import sys
+from worker.processes import serve_in_processes
+from worker.settings import WorkerSettings
+
+sys.exit(serve_in_processes(WorkerSettings(), [sys.executable, "-c", {child!r}]))
+"""
+
+
+def test_one_that_prepares_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    child = PREPARES.format(lock=str(lock))
+    environment = {"WORKER_MODEL": str(model_directory(tmp_path)), "WORKER_PROCESSES": "2"}
+    parent = Process(["-c", PARENT.format(child=child)], environment)
+    try:
+        pid = int(parent.wait_for_line(r"process (\d+) prepares").group(1))
+        parent.send(signal.SIGKILL)
+        gives_up_at = time.monotonic() + 10
+        try:
+            # As the next parent's child would.
+            while not can_be_had(lock):
+                assert time.monotonic() < gives_up_at
+                time.sleep(0.01)
+        except AssertionError:
+            os.kill(pid, signal.SIGKILL)
+            raise
+    finally:
+        parent.kill()
+
+
+def can_be_had(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+LOADS = """
+import sys, threading
+from worker.tune import trial_process
+
+def load(*arguments, **options):
+    sys.stderr.write("loading\\n")
+    threading.Event().wait()
+
+trial_process.load_unchecked = load
+trial_process.main()
+"""
+
+
+def test_a_trial_does_not_outlive_the_worker_that_measures(tmp_path: Path) -> None:
+    spec = open_model(str(model_directory(tmp_path)), tmp_path)
+    order = {"spec": spec.model_dump(mode="json"), "threads": 1, "cache_dir": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADS], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as trial:
+        assert trial.stdin is not None
+        assert trial.stderr is not None
+        trial.stdin.write(json.dumps(order) + "\n")
+        trial.stdin.flush()
+        try:
+            assert trial.stderr.readline() == "loading\n"
+            trial.stdin.close()
+            assert trial.wait(10) == 1
+        finally:
+            trial.kill()
 
 
 CHANGES = """

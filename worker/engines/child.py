@@ -3,6 +3,8 @@
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
 
 
 def command(module: str) -> list[str]:
@@ -14,14 +16,19 @@ def command(module: str) -> list[str]:
     return [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", module]
 
 
-def next_line() -> str:
-    """Return what the parent says next; end this process if the parent is gone."""
-    line = sys.stdin.readline()
-    if not line:
+def orders() -> Iterator[str]:
+    """Return what the parent says, line by line.
+
+    From the first one on, this process ends as soon as the parent does, or closes the pipe, even
+    while it does something else.
+    """
+    said: SimpleQueue[str] = SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            said.put(line)
         os._exit(1)
-    return line
 
-
-def end_with_parent() -> None:
-    """From now on, end this process as soon as the parent ends or closes the pipe."""
-    threading.Thread(target=next_line, name="parent", daemon=True).start()
+    threading.Thread(target=listen, name="parent", daemon=True).start()
+    while True:
+        yield said.get()

@@ -14,7 +14,7 @@ import numpy as np
 
 from worker.agreement import photos, scores_of
 from worker.engines.checks import summary
-from worker.engines.child import end_with_parent, next_line
+from worker.engines.child import orders
 from worker.engines.conversion import FILES, NOT_NOW, PHOTOS, REFERENCE, WHY_NOT
 from worker.keras_applications import set_keras_home
 from worker.model_spec import ModelSpec, NotNow
@@ -25,8 +25,7 @@ def main() -> int:
 
     The last line that is printed says why it failed.
     """
-    order = json.loads(next_line())
-    end_with_parent()
+    order = json.loads(next(orders()))
     spec = ModelSpec.model_validate_json(json.dumps(order["spec"]))
     folder = Path(order["folder"])
     set_keras_home(spec.origin)

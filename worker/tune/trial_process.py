@@ -20,7 +20,7 @@ import numpy as np
 from worker.agreement import photos
 from worker.engine import Engine, UInt8Array
 from worker.engines.checks import summary
-from worker.engines.child import next_line
+from worker.engines.child import orders
 from worker.engines.loading import load_unchecked
 from worker.model_spec import ModelSpec
 
@@ -30,15 +30,16 @@ def main() -> None:
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    order = json.loads(next_line())
+    told = orders()
+    order = json.loads(next(told))
     try:
         spec = ModelSpec.model_validate_json(json.dumps(order["spec"]))
         loaded = load_unchecked(spec, threads=order["threads"], cache_dir=Path(order["cache_dir"]))
         found = loaded.compared()
         _answer(answers, {"agreement": found and found.model_dump()})
         images = photos(spec.input)
-        while True:
-            _answer(answers, _timed(loaded.engine, images, **json.loads(next_line())))
+        for line in told:
+            _answer(answers, _timed(loaded.engine, images, **json.loads(line)))
     except Exception as error:  # noqa: BLE001 - told to the parent, and the process ends
         _answer(answers, {"error": summary(error)})
 

@@ -1,5 +1,10 @@
 """Run one gateway: `python -m gateway`."""
 
+if __name__ == "__main__":
+    from supervision.early_end import end_when_told
+
+    end_when_told()
+
 import signal
 import sys
 import threading

@@ -1,5 +1,10 @@
 """Run a front-end: `python -m server`."""
 
+if __name__ == "__main__":
+    from supervision.early_end import end_when_told
+
+    end_when_told()
+
 import argparse
 import asyncio
 import gc

@@ -1,9 +1,12 @@
 """Run one worker: `python -m worker`."""
 
+if __name__ == "__main__":
+    from supervision.early_end import end_when_told
+
+    end_when_told()
+
 import os
-import signal
 import sys
-from types import FrameType
 
 from pydantic import ValidationError
 
@@ -23,10 +26,6 @@ from worker.settings import WorkerSettings
 
 def main() -> int:
     """Serve one model until SIGTERM; return the exit code."""
-    # Until there is something to finish: preparing and measuring a model take a while, and the
-    # first process of a container ignores what it does not handle.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end_at_once)
     try:
         settings = WorkerSettings()
     except ValidationError as error:
@@ -56,12 +55,6 @@ def main() -> int:
         return 1  # the next start reads the description that belongs to it
     except (ModelError, CannotServeMetrics, CannotTrace) as error:
         return _refuse(str(error))
-
-
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """End; processes that measure or convert notice, and what is half made is made again."""
-    del number, frame
-    os._exit(0)
 
 
 def _refuse(text: str) -> int:

@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"dispatch", "stubs", "supervision", "telemetry"},
     "worker": {"dispatch", "stubs", "supervision", "telemetry"},
     "client": {"stubs"},
-    "gateway": {"client", "stubs", "telemetry"},
+    "gateway": {"client", "stubs", "supervision", "telemetry"},
     # Starts the others; reads their settings, errors and metrics to document them.
     "deploy": {"client", "dispatch", "gateway", "server", "stubs", "telemetry", "worker"},
 }

@@ -1,4 +1,4 @@
-"""A worker that is told to stop before it has anything to finish."""
+"""What becomes of services that are told to stop before they have anything to finish."""
 
 import fcntl
 import json
@@ -17,34 +17,62 @@ from tests.bench.payloads import model_directory
 from tests.processes import Process
 from worker.model_directory import open_model
 
+IMPORTS = """
+import runpy, sys, threading
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic":
+            sys.stderr.write("importing\\n")
+            threading.Event().wait()
+
+sys.meta_path.insert(0, Slow())
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("service", ["server", "gateway", "worker"])
+def test_a_service_ends_at_once_while_it_imports(service: str, number: signal.Signals) -> None:
+    process = Process(["-c", IMPORTS, service], {})
+    try:
+        process.wait_for_line("importing")
+        process.send(number)
+        # By a handler of its own: the first process of a container has no other.
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+    assert process.log == "importing\n"
+
+
 MEASURES = """
-import sys, threading
+import runpy, sys, threading
 from worker import serving
-from worker.__main__ import main
 
 def chosen(*arguments, **options):
     sys.stderr.write("measuring\\n")
     threading.Event().wait()
 
 serving.chosen = chosen
-sys.exit(main())
+runpy.run_module("worker", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_worker_ends_at_once_while_it_measures(tmp_path: Path, number: signal.Signals) -> None:
     environment = {"WORKER_MODEL": str(model_directory(tmp_path)), "WORKER_PROCESSES": "1"}
     worker = Process(["-c", MEASURES], environment)
     try:
         worker.wait_for_line("measuring")
         worker.send(number)
-        # By a handler of its own: the first process of a container has no other.
         assert worker.wait(10) == 0
     finally:
         worker.kill()
 
 
-def test_it_shows_figures_while_it_measures(tmp_path: Path) -> None:
+def test_a_worker_shows_figures_while_it_measures(tmp_path: Path) -> None:
     environment = {
         "WORKER_MODEL": str(model_directory(tmp_path)),
         "WORKER_PROCESSES": "1",

@@ -13,6 +13,10 @@ ALLOWANCE: Final = 0.5
 WEIGHT: Final = 0.2
 """Of the newest measurement."""
 
+TRIED_AFTER: Final = 30
+"""So many single images after a larger batch, two are tried: nothing else would show that a
+measurement was disturbed, such as by a process that was stopped for a while."""
+
 
 class Politeness:
     """Learns how inference time grows with the batch.
@@ -35,6 +39,7 @@ class Politeness:
         self._last_call_at: float | None = None
         self._one_s: float | None = None
         self._more_s: float | None = None
+        self._ones_in_a_row = 0
 
     def call_came(self) -> None:
         """Note that calls are about."""
@@ -42,10 +47,13 @@ class Politeness:
 
     def note(self, size: int, seconds: float) -> None:
         """Learn how long a batch took."""
+        self._ones_in_a_row = self._ones_in_a_row + 1 if size == 1 else 0
         if size == 1:
             self._one_s = _smoothed(self._one_s, seconds)
         elif self._one_s is not None:
-            self._more_s = _smoothed(self._more_s, (seconds - self._one_s) / (size - 1))
+            # What takes longer than an image alone was disturbed, and says no more than that.
+            more_s = min((seconds - self._one_s) / (size - 1), self._one_s)
+            self._more_s = _smoothed(self._more_s, more_s)
 
     def batch_size(self) -> int:
         """Return most operations in the next batch."""
@@ -57,7 +65,8 @@ class Politeness:
             return min(2, self._max_batch_size)
         if self._more_s * (self._max_batch_size - 1) <= ALLOWANCE * self._one_s:
             return self._max_batch_size
-        return 1 + int(ALLOWANCE * self._one_s / self._more_s)
+        tried = 2 if self._ones_in_a_row >= TRIED_AFTER else 1
+        return max(1 + int(ALLOWANCE * self._one_s / self._more_s), tried)
 
 
 def _smoothed(known: float | None, latest: float) -> float:

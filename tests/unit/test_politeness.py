@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.politeness import CALLS_ABOUT_S, Politeness
+from worker.politeness import CALLS_ABOUT_S, TRIED_AFTER, Politeness
 
 
 class Clock:
@@ -58,3 +58,29 @@ def test_the_newest_times_count_more_and_more() -> None:
     for _ in range(50):
         politeness.note(2, 2.0)
     assert politeness.batch_size() == 1
+
+
+def test_one_that_was_disturbed_does_not_count_for_ever() -> None:
+    politeness = polite(1.0, 0.0)
+    for _ in range(5):
+        politeness.note(2, 100.0)
+    assert politeness.batch_size() == 1
+    sizes = [run_once(politeness) for _ in range(6 * TRIED_AFTER)]
+    assert sizes[: TRIED_AFTER + 1] == [1] * TRIED_AFTER + [2]
+    assert sizes[-1] > 2
+
+
+def run_once(politeness: Politeness) -> int:
+    """Run as large a batch as may be, which takes as long as one image; return its size."""
+    size = politeness.batch_size()
+    politeness.note(size, 1.0)
+    return size
+
+
+def test_two_are_tried_seldom_where_each_image_takes_its_time() -> None:
+    politeness = polite(1.0, 1.0)
+    sizes = []
+    for _ in range(10 * TRIED_AFTER):
+        sizes.append(politeness.batch_size())
+        politeness.note(sizes[-1], 1.0 * sizes[-1])
+    assert sizes.count(2) == sizes.count(1) // TRIED_AFTER

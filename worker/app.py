@@ -261,7 +261,7 @@ class Worker:
             # After a crash the attempt must count: the job may have caused it.
             if rest and not self._has_crashed:
                 self._queue.give_back(rest)
-                self._in_hand.mark_lost(claim.entry_id for claim in rest)
+                self._in_hand.mark_given_back(rest)
                 log.info("jobs given back", count=len(rest))
             self._queue.leave()
         except BrokerUnavailable as error:

@@ -29,6 +29,7 @@ class InHand:
         self._most = Room(max_jobs, max_bytes)
         self._claims: dict[str, Claim] = {}
         self._lost: set[str] = set()
+        self._given_back: set[str] = set()
         self._answered: set[str] = set()
         self._changed = threading.Condition()
 
@@ -57,6 +58,7 @@ class InHand:
             for claim in claims:
                 if self._claims.pop(claim.entry_id, None) is not None:
                     self._lost.discard(claim.entry_id)
+                    self._given_back.discard(claim.entry_id)
                     self._answered.discard(claim.entry_id)
             self._changed.notify_all()
 
@@ -75,6 +77,16 @@ class InHand:
         """Say which jobs were retired or taken over by others."""
         with self._changed:
             self._lost.update(self._claims.keys() & set(entry_ids))
+
+    def mark_given_back(self, claims: Sequence[Claim]) -> None:
+        """Say which jobs are left to others: lost, though somebody waits for them."""
+        with self._changed:
+            self._given_back.update(claim.entry_id for claim in claims)
+        self.mark_lost(claim.entry_id for claim in claims)
+
+    def is_given_back(self, claim: Claim) -> bool:
+        """Return whether this job was left to others."""
+        return claim.entry_id in self._given_back
 
     def is_lost(self, claim: Claim) -> bool:
         """Return whether others retired or took over this job."""

@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Sieve:
-    """Asked before a job is decoded and again before it is inferred; counts what it drops."""
+    """Asked before a job is decoded and again before it is inferred; counts what nobody wants."""
 
     def __init__(self, queue: WorkQueue, in_hand: InHand, publisher: Publisher) -> None:
         self._queue = queue
@@ -25,6 +25,10 @@ class Sieve:
 
     def passes(self, claim: Claim, stage: Stage) -> bool:
         """Return whether somebody still waits for this job; if nobody does, it is over."""
+        if self._in_hand.is_given_back(claim):
+            # Its work is done elsewhere: none is avoided.
+            self._in_hand.remove([claim])
+            return False
         is_late = self._queue.now_ms() >= claim.deadline_ms
         if self._in_hand.is_lost(claim):
             self._in_hand.remove([claim])

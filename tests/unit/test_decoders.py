@@ -140,6 +140,18 @@ def test_a_lost_job_is_neither_decoded_nor_answered() -> None:
     assert avoided("cancelled") == before + 1
 
 
+def test_a_job_that_was_given_back_is_not_decoded_and_no_work_is_avoided() -> None:
+    house, before = House(), [avoided("cancelled"), avoided("expired")]
+    left, late = claim(1), claim(2, deadline_ms=NOW_MS)
+    house.in_hand.add([left, late])
+    house.in_hand.mark_given_back([left, late])
+    house.decoders.submit([left, late])
+    assert house.run(claim(3)) == [b"3"]
+    assert house.publisher.ended == []
+    assert [claim.entry_id for claim in house.in_hand.snapshot()] == ["3-0"]
+    assert [avoided("cancelled"), avoided("expired")] == before
+
+
 @pytest.mark.parametrize("error", [ImageUndecodable("bad"), ValueError("worse")])
 def test_an_image_that_cannot_be_decoded_fails_alone(error: Exception) -> None:
     def decode(image: bytes) -> UInt8Array:

@@ -114,8 +114,9 @@ class Sums:
 
     def _add(self, sums: dict[str, Readings], readings: dict[str, Any], *, is_alive: bool) -> None:
         for name, found in readings.items():
-            instrument = self._instruments[name]
-            if instrument.kind == "gauge" and not is_alive:
+            instrument = self._instruments.get(name)
+            # A child that was replaced after an update may count what its parent does not know.
+            if instrument is None or (instrument.kind == "gauge" and not is_alive):
                 continue
             of_name = sums.setdefault(name, {})
             for labels, values in found:

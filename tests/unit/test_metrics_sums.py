@@ -79,6 +79,15 @@ def test_what_one_that_is_gone_has_counted_stays(tmp_path: Path) -> None:
     assert found["held"] == {(): (4,)}
 
 
+def test_what_only_a_newer_process_counts_is_passed_over(tmp_path: Path) -> None:
+    newer = Counter("new_total", "What the parent has never heard of.")
+    newer.add()
+    with written(tmp_path, [newer]):
+        pass
+    Service(busy=3).counted(tmp_path)
+    assert read(tmp_path).keys() == {"seen_total", "wait_seconds", "held", "depth", "up"}
+
+
 def test_files_of_the_gone_do_not_pile_up(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -4,7 +4,6 @@ What there is to read is in `metrics_catalogue.py`.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
@@ -14,6 +13,7 @@ from typing import Final, Literal, get_args
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from telemetry import metrics_folder
 from telemetry.metrics_catalogue import AVOIDED, INSTRUMENTS, PROCESSES, WASTED
 from telemetry.metrics_page import Page
 from telemetry.metrics_server import listening
@@ -115,18 +115,18 @@ def served_for(environment: dict[str, str], address: str) -> Iterator[None]:
     if not address:
         yield
         return
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="despacho-metrics-")
-    except OSError as error:
-        raise CannotServeMetrics(
-            f"no folder for the figures of several processes: {error}"
-        ) from error
-    with temporary as folder:
-        environment[FOLDER_VARIABLE] = folder
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(metrics_folder.made())
+        except OSError as error:
+            raise CannotServeMetrics(
+                f"no folder for the figures of several processes: {error}"
+            ) from error
+        environment[FOLDER_VARIABLE] = str(folder)
         registry = CollectorRegistry()
-        registry.register(Page(INSTRUMENTS, Sums(Path(folder), INSTRUMENTS).read))
-        with _page(address, registry):
-            yield
+        registry.register(Page(INSTRUMENTS, Sums(folder, INSTRUMENTS).read))
+        stack.enter_context(_page(address, registry))
+        yield
 
 
 @contextmanager

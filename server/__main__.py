@@ -26,7 +26,7 @@ from server.log_output import OUTPUT
 from server.processes import serve_in_processes
 from server.settings import ServerSettings
 from server.tls import BadCertificate
-from supervision.lifeline import Lifeline
+from supervision.lifeline import BEAT_S, Lifeline
 from supervision.memory import govern_memory
 from supervision.stop_requests import StopRequests
 from supervision.supervisor import REFUSED
@@ -76,6 +76,11 @@ async def run(settings: ServerSettings, lifeline: Lifeline | None) -> None:
         log.info("serving", address=address)
         if lifeline is not None:
             lifeline.say_ready()
+            beat(lifeline)
+
+    def beat(lifeline: Lifeline) -> None:
+        lifeline.beat()
+        loop.call_later(BEAT_S, beat, lifeline)
 
     try:
         await serve(settings, stop, on_ready=on_ready)

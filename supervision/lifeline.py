@@ -1,7 +1,7 @@
 """What ties a process to the one that started it: one socket, whose end says it all.
 
-The child says when it is ready. Either side notices the death of the other at once, however
-it came about, since the system then closes its end.
+The child says when it is ready, and may go on to say that it is not stuck. Either side notices the
+death of the other at once, however it came about, since the system then closes its end.
 """
 
 import os
@@ -15,6 +15,10 @@ VARIABLE: Final = "DESPACHO_LIFELINE_FD"
 """Environment variable with the number of the child's end."""
 
 READY: Final = b"r"
+BEAT: Final = b"b"
+
+BEAT_S: Final = 2.0
+"""How often a process beats, if it does at all."""
 
 
 class Lifeline:
@@ -39,6 +43,14 @@ class Lifeline:
         """Tell the parent that this process serves now."""
         with suppress(OSError):
             self._end.sendall(READY)
+
+    def beat(self) -> None:
+        """Tell the parent that this process is not stuck; it must hear so again and again then.
+
+        Does not wait for the parent, which may be stuck itself.
+        """
+        with suppress(OSError):
+            self._end.send(BEAT, socket.MSG_DONTWAIT)
 
     def watch(self, on_lost: Callable[[], None]) -> None:
         """Call `on_lost`, from another thread, when the parent is gone.

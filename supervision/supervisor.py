@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from supervision.lifeline import READY, VARIABLE
+from supervision.lifeline import BEAT, READY, VARIABLE
 from supervision.stop_requests import StopRequests
 
 log = structlog.get_logger()
@@ -34,6 +34,13 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 MOST_DOUBLINGS: Final = 10
 """Of the first pause; the longest one is reached before."""
+
+SILENCE_LIMIT_S: Final = 30.0
+"""A process that has begun to beat and is silent for so long is stuck: those who have come to it
+get no answers, and the system may go on to send it others."""
+
+LOOK_S: Final = 1.0
+"""How often it is noted who was silent since the last time."""
 
 STABLE_S: Final = 60.0
 """A process that has served for so long begins again with the first pause."""
@@ -50,6 +57,9 @@ class _Child:
     ready_at: float | None = None
     was_slow: bool = False
     """Whether it was ended because it was not ready in time."""
+
+    silent_looks: int | None = None
+    """How many there were since its last beat; None: it has never beaten, and need not."""
 
 
 def _nothing() -> None:
@@ -98,6 +108,7 @@ class Supervisor:
         """When to start whom."""
         self._failures: dict[int, int] = {}
         """Ends in a row, by number."""
+        self._look_at = 0.0
         self._failed_starts = 0
         """In a row, since somebody served."""
         self._has_served = False
@@ -137,6 +148,7 @@ class Supervisor:
                     self._bell.recv(64)
                 else:
                     self._hear(key.data)
+            self._kill_stuck()
         self._selector.close()
         self._bell.close()
         self._ringer.close()
@@ -152,6 +164,7 @@ class Supervisor:
         due = [child.kill_at for child in self._children.values() if child.kill_at is not None]
         if self._exit_code is None:
             due += self._due.values()
+            due += [self._look_at for child in self._beating()]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start(self, number: int) -> None:
@@ -186,6 +199,8 @@ class Supervisor:
             said = child.line.recv(64)
         except OSError:
             said = b""
+        if BEAT in said:
+            child.silent_looks = 0
         if not said:
             self._bury(child)
         elif READY in said and child.ready_at is None:
@@ -268,6 +283,26 @@ class Supervisor:
                 child.was_slow = True
             log.error(why, process=child.number, process_id=child.process.pid, limit_s=limit_s)
             child.process.kill()
+
+    def _kill_stuck(self) -> None:
+        """End those that beat no more.
+
+        What counts are our own looks, not the time: after a pause of the machine nobody was silent.
+        """
+        now = time.monotonic()
+        if self._exit_code is not None or now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for child in self._beating():
+            child.silent_looks = (child.silent_looks or 0) + 1
+            if child.silent_looks * LOOK_S > SILENCE_LIMIT_S:
+                about = {"process": child.number, "process_id": child.process.pid}
+                log.error("process is stuck; killing it", limit_s=SILENCE_LIMIT_S, **about)
+                child.silent_looks = None
+                child.process.kill()
+
+    def _beating(self) -> list[_Child]:
+        return [child for child in self._children.values() if child.silent_looks is not None]
 
 
 def pause_after(failures: int) -> float:

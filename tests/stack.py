@@ -22,6 +22,7 @@ from tests.worker_process import LABELS, MODEL
 
 Colour = tuple[int, int, int]
 
+SERVER = ("-m", "server")
 NO_WORKER_GRACE_S = 3
 REFUSED_WITHIN_S = 10
 
@@ -57,15 +58,20 @@ class Stack:
         self._processes: list[Process] = []
         self._channels: list[grpc.aio.Channel] = []
 
-    def start_server(self, **settings: object) -> Process:
-        """Start a front-end on a port of its own choice."""
+    def start_server(self, command: Sequence[str] = SERVER, /, **settings: object) -> Process:
+        """Start a front-end on a port of its own choice.
+
+        Args:
+            command: arguments of the Python interpreter.
+            settings: without their prefix.
+        """
         environment = {
             "REDIS_URL": self.redis.url,
             "SERVER_ADDRESS": "127.0.0.1:0",
             "SERVER_NO_WORKER_GRACE_S": str(NO_WORKER_GRACE_S),
             **{f"SERVER_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        process = self.start(["-m", "server"], environment)
+        process = self.start([*command], environment)
         self.address = process.wait_for_line(r"address['\"]?[=:]\s*['\"]?([\w.:]+)").group(1)
         return process
 

@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import urllib.request
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,7 +22,7 @@ from prediction.v1 import prediction_pb2
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.binding import CannotListen, reserved
 from tests.processes import Process
-from tests.stack import Colour, Stack, colour_of, request_for
+from tests.stack import SERVER, Colour, Stack, colour_of, request_for
 
 if TYPE_CHECKING:
     from prediction.v1.prediction_pb2_grpc import PredictionServiceAsyncStub
@@ -31,8 +32,8 @@ CONNECTIONS = 16
 """That all of them come to the same one of two processes happens once in 32,768 runs."""
 
 
-def start(stack: Stack, **settings: object) -> Process:
-    parent = stack.start_server(processes=2, **settings)
+def start(stack: Stack, command: Sequence[str] = SERVER, /, **settings: object) -> Process:
+    parent = stack.start_server(command, processes=2, **settings)
     parent.wait_for_line(r'"serving"[^$]*"serving"')
     return parent
 
@@ -112,6 +113,27 @@ async def test_the_calls_of_a_killed_process_fail_and_those_of_others_go_on(stac
     parent.wait_for_line(r'"serving"[^$]*"serving"[^$]*"serving"')
     assert len({*children_of(parent)}) == 3
     await until_ready(stack)
+
+
+IMPATIENT = """
+import runpy
+from supervision import supervisor
+
+supervisor.SILENCE_LIMIT_S = 4
+runpy.run_module("server", run_name="__main__", alter_sys=True)
+"""
+
+
+async def test_a_process_that_is_stuck_is_replaced_and_the_others_are_not(stack: Stack) -> None:
+    parent = start(stack, ["-c", IMPATIENT])
+    victim, other = children_of(parent)
+    os.kill(victim, signal.SIGSTOP)
+    found = parent.wait_for_line(r'{[^}]*"process is stuck; killing it"[^}]*}').group()
+    assert json.loads(found)["process_id"] == victim
+    parent.wait_for_line(r'"serving"[^$]*"serving"[^$]*"serving"')
+    assert len(children_of(parent)) == 3
+    assert parent.log.count("killing it") == 1
+    os.kill(other, 0)
 
 
 async def test_sigterm_lets_all_processes_end_their_calls(stack: Stack) -> None:

@@ -2,27 +2,32 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
 
 from supervision import stop_requests
 from supervision.stop_requests import SAME_S, StopRequests
-from supervision.supervisor import FAILED_STARTS, Supervisor
+from supervision.supervisor import FAILED_STARTS, LOOK_S, SILENCE_LIMIT_S, Supervisor
 
 LIMIT_S = 30.0
 
 KILLED = "process is not ready; killing it"
+STUCK = "process is stuck; killing it"
 ENDED = "process ended; starting another"
 
 CHILD = """
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from supervision.lifeline import Lifeline
@@ -166,6 +171,69 @@ def test_failures_beside_one_that_serves_do_not_count_when_it_has_ended(
         (tmp_path / "served").unlink()
         assert one.is_ready.wait(LIMIT_S)
     assert not (tmp_path / "fails").exists()
+
+
+BEATS_ONCE = (
+    CHILD
+    + """
+line.say_ready()
+line.beat()
+signal.pause()
+"""
+)
+
+
+def test_a_process_that_beats_no_more_is_killed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("supervision.supervisor.SILENCE_LIMIT_S", 1)
+    with structlog.testing.capture_logs() as lines, parent(BEATS_ONCE) as one:
+        assert one.is_ready.wait(LIMIT_S)
+        one.is_ready.clear()
+        assert one.is_ready.wait(LIMIT_S)
+    assert events(lines)[:4] == ["process started", STUCK, ENDED, "process started"]
+
+
+@pytest.fixture
+def looked_after() -> Iterator[tuple[Supervisor, subprocess.Popen[bytes]]]:
+    """A parent that does not run, and a child that has beaten once."""
+    supervisor = Supervisor(
+        [sys.executable, "-c", BEATS_ONCE],
+        count=1,
+        environment=os.environ,
+        start_timeout_s=600,
+        stop_timeout_s=600,
+    )
+    supervisor._start_due()
+    child = supervisor._children[1]
+    while child.silent_looks is None:
+        supervisor._hear(child)
+    yield supervisor, child.process
+    child.process.kill()
+    while supervisor._children:
+        supervisor._hear(child)
+    for end in (supervisor._selector, supervisor._bell, supervisor._ringer):
+        end.close()
+
+
+def test_after_a_pause_of_all_nobody_was_silent(
+    looked_after: tuple[Supervisor, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, process = looked_after
+    now = 1000.0
+    monkeypatch.setattr("supervision.supervisor.time", SimpleNamespace(monotonic=lambda: now))
+    for pause_s in (
+        LOOK_S,
+        10 * SILENCE_LIMIT_S,
+        *repeat(LOOK_S, int(SILENCE_LIMIT_S / LOOK_S) - 2),
+    ):
+        now += pause_s
+        supervisor._kill_stuck()
+        supervisor._kill_stuck()  # too soon to count
+    assert supervisor._beating()
+    now += LOOK_S
+    supervisor._kill_stuck()
+    assert process.wait(LIMIT_S) == -signal.SIGKILL
 
 
 def test_a_process_that_does_not_stop_is_killed() -> None:

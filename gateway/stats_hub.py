@@ -43,6 +43,7 @@ class StatsHub:
         self._max_listeners = max_listeners
         self._count = 0
         self._feeds: dict[Key, Feed] = {}
+        self._is_closed = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -64,6 +65,9 @@ class StatsHub:
                     )
                 )
                 feed.start()
+                if self._is_closed:
+                    # A page comes again at once; nobody would end its request any more.
+                    feed.stop()
             feed.listeners += 1
         try:
             yield feed
@@ -79,6 +83,7 @@ class StatsHub:
     def close(self) -> None:
         """End all feeds, and so the requests of all listeners."""
         with self._lock:
+            self._is_closed = True
             for feed in self._feeds.values():
                 feed.stop()
 

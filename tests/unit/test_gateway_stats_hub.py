@@ -84,3 +84,16 @@ def test_who_comes_after_a_surprise_gets_figures(hub: StatsHub, front_end: Surpr
         with hub.listening(KEY) as second:
             assert second.next(0, LIMIT_S)[1].startswith("event: stats")
     assert front_end.call_count == 2
+
+
+def test_who_comes_while_the_gateway_stops_is_not_kept(
+    hub: StatsHub, front_end: Surprising
+) -> None:
+    front_end.call_count = 1  # the first one would end by itself
+    # A page comes again at once, and nothing would end its request once more.
+    hub.close()
+    with hub.listening(KEY) as feed:
+        number = 0
+        while not feed.has_ended:
+            number, event = feed.next(number, LIMIT_S / 10)
+            assert event or feed.has_ended

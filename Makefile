@@ -93,9 +93,10 @@ install-tracing: $(VENV)/.installed-tracing  ## also install OpenTelemetry, for 
 install-engines: $(VENV)/.installed-engines  ## also install LiteRT and OpenVINO, for workers with WORKER_ENGINE=auto
 
 # Most tests wait for processes, so several at a time save time; those of a file share what
-# they started, and stay together.
+# they started, and stay together. In the order of their folders: the few that take longest would
+# come last by number.
 test: $(VENV)/.installed-dev  ## all tests, with real Redis, workers and model [TESTS="-k reclaim"]
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-unit: $(VENV)/.installed-dev  ## the tests that take seconds and need nothing
 	$(BIN)/pytest tests/unit $(TESTS)

@@ -156,22 +156,23 @@ def environments(pids: list[int]) -> list[bytes]:
     return [path.read_bytes() for path in paths if path.exists()]
 
 
-def train(folder: Path) -> str:
-    """Return the path of a model of one's own, of colours."""
+@pytest.fixture(scope="module")
+def own_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a model of one's own, of colours."""
+    folder = tmp_path_factory.mktemp("own")
     script = [sys.executable, "docs/examples/byo_model.py", str(folder)]
     subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
     return str(folder / "colours-keras")
 
 
-def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
-    model = train(tmp_path)
+def test_a_model_of_ones_own_joins(checkout: Checkout, own_model: str) -> None:
     assert checkout.make("up").returncode == 0
-    worker = Process(["-m", "deploy", "worker", model], checkout.environment())
+    worker = Process(["-m", "deploy", "worker", own_model], checkout.environment())
     try:
         worker.wait_for_line("worker ready")
         target = checkout.address()
         predict = [sys.executable, "-m", "client.cli", "predict", "-s", target, "--json"]
-        green = [*predict, "--model", "colours-keras", str(tmp_path / "green.png")]
+        green = [*predict, "--model", "colours-keras", str(Path(own_model).parent / "green.png")]
         # The front-end learns of the new model with its next look.
         found = ""
         give_up_at = time.monotonic() + 10
@@ -190,11 +191,11 @@ def test_a_model_of_ones_own_joins(checkout: Checkout, tmp_path: Path) -> None:
         worker.clean_up()
 
 
-def test_another_model_than_last_time(checkout: Checkout, tmp_path: Path) -> None:
+def test_another_model_than_last_time(checkout: Checkout, own_model: str) -> None:
     assert checkout.make("up").returncode == 0
     assert checkout.make("down").returncode == 0
     # Redis still knows the first one, which is thought to come back for a while.
-    checkout.settings["WORKER_MODEL"] = train(tmp_path)
+    checkout.settings["WORKER_MODEL"] = own_model
     up = checkout.make("up")
     assert up.returncode == 0, up.stderr
     assert "by colours-keras" in up.stdout

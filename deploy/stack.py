@@ -43,8 +43,9 @@ def _name_of(model: str, *, has_our_files: bool) -> str | None:
         return None
     try:
         # Whatever is wrong with it, the worker says in its own words.
-        with (ROOT / Path(model).expanduser() / "model.toml").open("rb") as file:
-            name = tomllib.load(file).get("name")
+        path = ROOT / Path(model).expanduser() / "model.toml"
+        # As the worker reads it: editors of Windows put a mark in front.
+        name = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("name")
     except (OSError, ValueError, RuntimeError):
         return None
     return name if isinstance(name, str) else None

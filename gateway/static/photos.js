@@ -20,6 +20,7 @@ const page = Object.fromEntries(
 const waiting = [];
 let results = [];
 let busy = 0;
+let chosen = ""; // The model, also while its list is not to be had.
 let isRefused = false; // Asking for the models again does not help without another key.
 let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
@@ -137,7 +138,7 @@ function summarise() {
 
 /** Show the models to choose from; throw why there are none. */
 async function showModels() {
-  const chosen = page.model.value;
+  chosen = page.model.value || chosen;
   try {
     const models = await listModels();
     if (!models.length) throw new Problem({ detail: "No model is served yet.", retry_after: MODELS_S });

@@ -157,6 +157,20 @@ def test_model_that_was_exported_in_training_mode_is_refused(tmp_path: Path) -> 
         load_engine(spec_of(tmp_path / "saved"), threads=0, cache_dir=tmp_path / "cache")
 
 
+def test_model_that_counts_its_calls_is_served(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.calls = tf.Variable(0)
+
+    def call(pixels: Any) -> Any:
+        module.calls.assign_add(1)
+        return tf.reduce_mean(pixels, [1, 2])
+
+    module.__call__ = tf.function(call, input_signature=[FLOATS])
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    engine = in_python(spec_of(tmp_path / "saved"), threads=0)
+    assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
+
+
 def test_model_that_was_exported_as_the_refusal_says_is_served(tmp_path: Path) -> None:
     model = normalised()
     archive = keras.export.ExportArchive()

@@ -1,6 +1,7 @@
 """What a person does by accident, or in an order of their own."""
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
@@ -15,6 +16,16 @@ window.fetch = (path, options) => {
   return real(path, options);
 };
 document.getElementById("model").append(new Option("other", "other"));
+"""
+
+TWO_MODELS = """
+window.isAway = false;
+const real = window.fetch;
+window.fetch = async (path, options) => {
+  if (path !== "/v1/models") return real(path, options);
+  if (window.isAway) return new Response("", { status: 503 });
+  return new Response(JSON.stringify({ models: [{ name: "another" }, { name: "colours" }] }));
+};
 """
 
 SLOW_CAMERA = """
@@ -57,6 +68,19 @@ async def test_a_photo_has_the_model_that_was_chosen_when_it_came(page: Page, ad
     page.run("document.getElementById('model').value = 'colours'")
     page.find(".result button").click()
     await aside(page.until, lambda: page.find("#summary").text == "9 of 9 labelled.")
+
+
+async def test_a_choice_outlives_a_list_that_does_not_come(page: Page, address: str) -> None:
+    chosen = "return document.getElementById('model').value"
+    with page.beginning_with(TWO_MODELS):
+        page.open(address, width=1440)
+    page.run("document.getElementById('model').value = 'colours'; window.isAway = true")
+    page.find(".key summary").click()
+    page.find("#key").send_keys("a-key", Keys.TAB)
+    await aside(page.until, lambda: page.run(chosen) == "")
+    page.run("window.isAway = false")
+    await aside(page.until, lambda: page.run(chosen) != "")
+    assert page.run(chosen) == "colours"
 
 
 async def test_two_clicks_take_one_photo(page: Page, address: str) -> None:

@@ -1,6 +1,10 @@
 """Which engine is chosen, from timings that are given."""
 
 import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +266,37 @@ def test_failures_of_the_moment_are_not_kept(
     assert len(to_come) == 2 - count
     if count == 2:
         assert table == good
+
+
+def test_who_waited_for_the_one_that_measures_does_not_measure_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three: list[Candidate]
+) -> None:
+    del three
+    file = tmp_path / "model.keras"
+    file.touch()
+    found = Table(
+        rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)), failures=(failed(LITERT, is_passing=True),)
+    )
+    calls = []
+    have_looked = threading.Barrier(3)
+    locked = auto.locked
+
+    @contextmanager
+    def lock(path: Path) -> Iterator[None]:
+        have_looked.wait(10)
+        with locked(path):
+            yield
+
+    def measured(*_: object) -> Table:
+        calls.append(1)
+        return found
+
+    monkeypatch.setattr(auto, "locked", lock)
+    monkeypatch.setattr(auto, "measured", measured)
+    with ThreadPoolExecutor() as pool:
+        tables = list(pool.map(lambda _: tuned(spec(file), [MODE], tmp_path), range(3)))
+    assert tables == 3 * [found]
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("kind", [NotNow, ModelError])

@@ -203,6 +203,8 @@ def test_requests_without_a_name_mean_the_model_that_is_started(tmp_path: Path) 
     (tmp_path / "model.toml").write_text('name = "mine"')
     assert default_model("") == BUNDLED_NAME == default_model(BUNDLED_NAME)
     assert default_model(str(tmp_path)) == "mine"
+    (tmp_path / "model.toml").write_text('name = "mine"', encoding="utf-8-sig")
+    assert default_model(str(tmp_path)) == "mine"
     name = "MobileNetV2"
     assert default_model(PREFIX + name) == keras_application(name, tmp_path).name
     asked_for = plan.make({"WORKER_MODEL": str(tmp_path), "SERVER_DEFAULT_MODEL": "a"}, 1, None)

@@ -60,10 +60,18 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
 
 
 def _writes(graph: Any) -> bool:
-    """Return whether the graph, or a function that it calls, assigns to a variable."""
+    """Return whether the graph, or a function that it calls, assigns to a variable.
+
+    To count is no change: what training adds to are no whole numbers, and chance is assigned anew.
+    """
     definition = graph.graph.as_graph_def()
     nodes = chain(definition.node, *(function.node_def for function in definition.library.function))
-    return any(ASSIGNMENT.fullmatch(node.op) for node in nodes)
+    return any(ASSIGNMENT.fullmatch(node.op) and not _counts(node) for node in nodes)
+
+
+def _counts(node: Any) -> bool:
+    is_whole = bool(tf.as_dtype(node.attr["dtype"].type).is_integer)
+    return node.op == "AssignAddVariableOp" and is_whole
 
 
 def frozen(graph: Any) -> Any:

@@ -79,14 +79,19 @@ def tuned(
     """
     candidates = candidates_of(spec)
     path = store.path_of(spec, cache_dir)
+    seen_at = store.written_at(path)
     table = store.read(path)
     if not is_forced and not _missing(table, candidates, modes):
         return table
     cache_dir.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
-        # Somebody else may have measured while we waited.
+        # Somebody else may have measured while we waited. What failed for the moment then is for
+        # the next start: else all processes of a worker would try it, one after the other.
+        is_newer = store.written_at(path) != seen_at
         table = store.read(path)
         for mode in modes if is_forced else _missing(table, candidates, modes):
+            if is_newer and not is_forced and table.has_any(candidates, mode):
+                continue
             log.info(
                 "measuring engines; this takes half a minute or more",
                 engines=[str(candidate) for candidate in candidates],

@@ -53,6 +53,14 @@ def read(path: Path) -> Table:
         return Table()
 
 
+def written_at(path: Path) -> int | None:
+    """Return what changes whenever the table is written; None: it never was."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def write(path: Path, table: Table) -> None:
     """Keep the table; whoever reads meanwhile sees the old one or the new one.
 

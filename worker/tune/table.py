@@ -94,6 +94,10 @@ class Table(Frozen):
         failed = {one.candidate for one in self.failures if one.mode == mode and not one.is_passing}
         return candidates[0] in measured and measured | failed >= {*candidates}
 
+    def has_any(self, candidates: Sequence[Candidate], mode: Mode) -> bool:
+        """Return whether there is an outcome of one of them."""
+        return any(self.has(candidate, mode) for candidate in candidates)
+
     def has(self, candidate: Candidate, mode: Mode) -> bool:
         """Return whether there is an outcome, good or bad."""
         known = [(row.candidate, row.mode) for row in self.rows]

@@ -143,6 +143,8 @@ class _Line(Generic[AnswerT]):
         self._connection = connection
         self._window = window
         self._ends_s = ends_s
+        # The other half is for what has not arrived yet: too late, it would take the answers along.
+        self._half_s = (time.monotonic() + ends_s) / 2
         self._done: list[Outcome[AnswerT]] = []
         self._waiting: list[tuple[str, Call[AnswerT], Sink[AnswerT]]] = []
 
@@ -154,7 +156,7 @@ class _Line(Generic[AnswerT]):
     def make_room(self) -> None:
         """Wait until one more may be sent."""
         while len(self._waiting) >= self._window or self._held_bytes() >= WINDOW_BYTES:
-            self._settle()
+            self._settle(self._half_s)
 
     def add(self, filename: str, sink: Sink[AnswerT]) -> None:
         """Take an image that is complete."""
@@ -163,13 +165,13 @@ class _Line(Generic[AnswerT]):
         except Refused as refusal:
             sink.close()
             while self._waiting:
-                self._settle()
+                self._settle(self._half_s)
             self._done.append(_failure(filename, refusal.problem))
 
     def outcomes(self) -> list[Outcome[AnswerT]]:
         """Wait for all."""
         while self._waiting:
-            self._settle()
+            self._settle(self._ends_s)
         return self._done
 
     def close(self) -> None:
@@ -181,11 +183,11 @@ class _Line(Generic[AnswerT]):
     def _held_bytes(self) -> int:
         return sum(sink.held_bytes for _, _, sink in self._waiting)
 
-    def _settle(self) -> None:
+    def _settle(self, patient_until_s: float) -> None:
         filename, call, sink = self._waiting[0]
         try:
             outcome = Outcome(
-                filename, _patient_answer(call, sink, self._connection, self._ends_s), None
+                filename, _patient_answer(call, sink, self._connection, patient_until_s), None
             )
         except DespachoError as error:
             outcome = _failure(filename, of_error(error))
@@ -197,7 +199,7 @@ class _Line(Generic[AnswerT]):
 
 
 def _patient_answer(
-    call: Call[AnswerT], sink: Sink[AnswerT], connection: Connection, ends_s: float
+    call: Call[AnswerT], sink: Sink[AnswerT], connection: Connection, until_s: float
 ) -> AnswerT:
     """Return the answer to an image, sent again if its caller's other calls were too many.
 
@@ -212,7 +214,7 @@ def _patient_answer(
             hint_s = error.retry_after_s
             if error.reason != RATE_LIMITED or hint_s is None:
                 raise
-            if time.monotonic() + hint_s >= ends_s:
+            if time.monotonic() + hint_s >= until_s:
                 raise
             rest(pause_s, connection)
             again = sink.again()

@@ -52,14 +52,18 @@ class Caller:
         """What the front-end knows the caller by."""
         return tuple(pair for pair in self.metadata if pair[0] in CREDENTIALS)
 
+    @property
+    def left_s(self) -> float:
+        """How long the caller will still wait, seconds."""
+        return max(0.0, self.ends_s - time.monotonic())
+
     def terms(self, *, extra_s: float = 0) -> Terms:
         """Return how to call the front-end now.
 
         Args:
             extra_s: how much longer it may take than the caller said, seconds.
         """
-        left_s = max(0.0, self.ends_s - time.monotonic())
-        return Terms(left_s + extra_s, self.metadata)
+        return Terms(self.left_s + extra_s, self.metadata)
 
 
 def new_request_id() -> str:

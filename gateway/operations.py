@@ -109,8 +109,11 @@ class _Operations:
     def get(self, name: str) -> Response:
         """Tell how far an operation has come, or wait for its end."""
         wait_s = Parameters(request, OPERATION).wait_s()
-        # Whoever says how long the request may take gets the operation as it is then.
-        extra_s = 0 if TIMEOUT_HEADER in request.headers else wait_s + WAIT_SLACK_S
+        extra_s = wait_s + WAIT_SLACK_S
+        if TIMEOUT_HEADER in request.headers:
+            # Whoever says how long the request may take gets the operation as it is then. That is
+            # the front-end's to keep: a deadline of its call so soon would often be there first.
+            wait_s, extra_s = min(wait_s, g.caller.left_s), WAIT_SLACK_S
         call = (
             self._upstream.wait_operation(name, wait_s, g.caller.terms(extra_s=extra_s))
             if wait_s >= SHORTEST_WAIT_S

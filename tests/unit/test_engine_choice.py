@@ -24,6 +24,7 @@ from worker.model_spec import (
     ModelUnreadable,
     NotNow,
 )
+from worker.prepared_folder import locked
 from worker.tune import auto, measuring, store
 from worker.tune.auto import chosen, tuned
 from worker.tune.choice import choose
@@ -279,7 +280,6 @@ def test_who_waited_for_the_one_that_measures_does_not_measure_again(
     )
     calls = []
     have_looked = threading.Barrier(3)
-    locked = auto.locked
 
     @contextmanager
     def lock(path: Path) -> Iterator[None]:

@@ -1,55 +1,36 @@
 """Which engine is chosen, from timings that are given."""
 
 import os
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
-from worker.agreement import TOLERANCE, Agreement, agreement
+from tests.engine_rows import (
+    BF16,
+    FAR,
+    LITERT,
+    MODE,
+    OPENVINO,
+    ROUGH,
+    SMALL_BUT_ANOTHER_BEST,
+    TENSORFLOW,
+    row,
+    spec,
+)
+from worker.agreement import Agreement, agreement
 from worker.engine import Float32Array
 from worker.engines.conversion import digest
 from worker.model_spec import (
-    InputRule,
     ModelChanged,
     ModelError,
-    ModelFile,
-    ModelSpec,
     ModelUnreadable,
-    NotNow,
 )
-from worker.prepared_folder import locked
-from worker.tune import auto, measuring, store
+from worker.tune import auto, store
 from worker.tune.auto import chosen, tuned
 from worker.tune.choice import choose
-from worker.tune.table import MAX_PROCESSES, Candidate, Failure, Mode, Row, Table, mode_of
-
-TENSORFLOW = Candidate(engine="tensorflow", version="1")
-LITERT = Candidate(engine="litert", version="2")
-OPENVINO = Candidate(engine="openvino", version="3")
-BF16 = Candidate(engine="openvino", version="3", precision="bf16")
-
-MODE = Mode(processes=2, threads=1)
-GOOD = Agreement(photos=12, max_difference=1e-6, same_best=1)
-SMALL_BUT_ANOTHER_BEST = Agreement(photos=12, max_difference=1e-6, same_best=0.9)
-FAR = Agreement(photos=12, max_difference=2 * TOLERANCE, same_best=1)
-ROUGH = Agreement(photos=12, max_difference=0.05, same_best=1)
-
-
-def row(candidate: Candidate, rate: float, batch: int = 1, found: Agreement | None = GOOD) -> Row:
-    return Row(
-        candidate=candidate,
-        mode=MODE,
-        batch_size=batch,
-        images_per_s=rate,
-        agreement=None if candidate is TENSORFLOW else found,
-    )
+from worker.tune.table import MAX_PROCESSES, Failure, Mode, Row, Table, mode_of
 
 
 def best(*rows: Row, **options: Any) -> Row | None:
@@ -174,17 +155,6 @@ def test_a_damaged_table_is_as_good_as_none(tmp_path: Path) -> None:
     assert store.read(tmp_path / "none.json") == Table()
 
 
-def spec(path: Path, **changes: Any) -> ModelSpec:
-    fields: dict[str, Any] = {
-        "name": "colours",
-        "version": "1",
-        "origin": ModelFile(path=path),
-        "labels": ("red", "green"),
-        "input": InputRule(width=6, height=4),
-    }
-    return ModelSpec(**(fields | changes))
-
-
 def test_a_table_is_for_one_content_one_input_and_one_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,127 +189,6 @@ def test_a_model_that_changes_while_it_is_measured_has_no_table(
     with pytest.raises(ModelChanged, match=r"^colours: the model was changed during the start"):
         tuned(spec(file), [MODE], tmp_path)
     assert not list(tmp_path.glob("*.json"))
-
-
-@pytest.fixture
-def three(monkeypatch: pytest.MonkeyPatch) -> list[Candidate]:
-    """Three engines that are installed."""
-    candidates = [TENSORFLOW, LITERT, OPENVINO]
-    monkeypatch.setattr(auto, "candidates_of", lambda _: candidates)
-    monkeypatch.setattr(auto, "mode_of", lambda _: MODE)
-    return candidates
-
-
-def failed(candidate: Candidate, mode: Mode = MODE, **changes: Any) -> Failure:
-    return Failure(candidate=candidate, mode=mode, reason="it crashed", **changes)
-
-
-@pytest.mark.parametrize(
-    ("first", "count"),
-    [
-        (Table(rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)), failures=(failed(LITERT),)), 1),
-        (
-            Table(
-                rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)),
-                failures=(failed(LITERT, is_passing=True),),
-            ),
-            2,
-        ),
-        (Table(rows=(row(LITERT, 1), row(OPENVINO, 2)), failures=(failed(TENSORFLOW),)), 2),
-        (Table(failures=(failed(TENSORFLOW), failed(LITERT), failed(OPENVINO))), 2),
-    ],
-    ids=["the model", "a full disk", "TensorFlow failed", "all failed"],
-)
-def test_failures_of_the_moment_are_not_kept(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    three: list[Candidate],
-    first: Table,
-    count: int,
-) -> None:
-    file = tmp_path / "model.keras"
-    file.touch()
-    good = Table(rows=tuple(row(candidate, 100) for candidate in three))
-    to_come = [first, good]
-    monkeypatch.setattr(auto, "measured", lambda *_: to_come.pop(0))
-    for _ in range(3):
-        table = tuned(spec(file), [MODE], tmp_path)
-    assert len(to_come) == 2 - count
-    if count == 2:
-        assert table == good
-
-
-def test_who_waited_for_the_one_that_measures_does_not_measure_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three: list[Candidate]
-) -> None:
-    del three
-    file = tmp_path / "model.keras"
-    file.touch()
-    found = Table(
-        rows=(row(TENSORFLOW, 100), row(OPENVINO, 160)), failures=(failed(LITERT, is_passing=True),)
-    )
-    calls = []
-    have_looked = threading.Barrier(3)
-
-    @contextmanager
-    def lock(path: Path) -> Iterator[None]:
-        have_looked.wait(10)
-        with locked(path):
-            yield
-
-    def measured(*_: object) -> Table:
-        calls.append(1)
-        return found
-
-    monkeypatch.setattr(auto, "locked", lock)
-    monkeypatch.setattr(auto, "measured", measured)
-    with ThreadPoolExecutor() as pool:
-        tables = list(pool.map(lambda _: tuned(spec(file), [MODE], tmp_path), range(3)))
-    assert tables == 3 * [found]
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("kind", [NotNow, ModelError])
-def test_a_conversion_that_failed_for_the_moment_is_marked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ModelError]
-) -> None:
-    def converted(*_: object) -> None:
-        raise kind("No space left on device")
-
-    monkeypatch.setattr(measuring, "converted", converted)
-    table = measuring.measured(spec(tmp_path / "model.keras"), [LITERT], MODE, tmp_path)
-    assert table == Table(
-        failures=(
-            Failure(
-                candidate=LITERT,
-                mode=MODE,
-                reason="No space left on device",
-                is_passing=kind is NotNow,
-            ),
-        )
-    )
-
-
-def test_the_log_says_which_engines_were_rejected_for_this_choice_and_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three: list[Candidate]
-) -> None:
-    del three
-    file = tmp_path / "model.keras"
-    file.touch()
-    other = Mode(processes=1, threads=2)
-    table = Table(
-        rows=(row(TENSORFLOW, 100), row(OPENVINO, 160, found=FAR), row(OPENVINO, 9, 4, FAR)),
-        failures=(failed(LITERT), failed(LITERT, other), failed(BF16)),
-    )
-    monkeypatch.setattr(auto, "measured", lambda *_: table)
-    with capture_logs() as logged:
-        found = chosen(spec(file, engine="auto"), threads=1, max_batch_size=0, cache_dir=tmp_path)
-    assert found.engine == "tensorflow"
-    rejected = {one["engine"]: one for one in logged if "rejected" in one["event"]}
-    assert sum("rejected" in one["event"] for one in logged) == 2
-    assert rejected["litert 2"]["reason"] == "it crashed"
-    assert rejected["openvino 3"]["reason"].startswith("scores differ by up to 0.002")
-    assert {one["log_level"] for one in rejected.values()} == {"warning"}
 
 
 def test_a_model_that_cannot_be_read_is_no_fault_of_the_cache(

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
+from .interrupts import responses
 from .results import DeadLetter, Operation
 from .stats import Stats
 from .status import translated
@@ -135,7 +136,7 @@ class Admin:
             call = self._connection.admin.WatchStats(request, timeout=timeout_s)
         try:
             with translated():
-                for message in call:
+                for message in responses(call):
                     yield stats_wire.stats(message)
         finally:
             call.cancel()

@@ -15,6 +15,7 @@ from .channel import Access
 from .chunks import Chunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
+from .interrupts import responses
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
@@ -284,7 +285,7 @@ class Client(OperationMethods):
             )
         try:
             with translated():
-                for response in call:
+                for response in responses(call):
                     yield ledger.outcome(response)
                     # After each: while answers are expected, the sender relies on it.
                     yield from ledger.rejected()

@@ -75,7 +75,8 @@ class Connection:
             with self.beginning():
                 call = method.future(request, timeout=timeout_s)
             try:
-                return call.result()
+                with put_off(call.cancel):
+                    return call.result()
             except grpc.FutureCancelledError as error:
                 # Not an `RpcError`: by the server, or by `close` in another thread.
                 raise Cancelled(

@@ -2,6 +2,7 @@
 
 import importlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -43,6 +44,26 @@ def test_ctrl_c_is_raised_only_at_the_end() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert is_finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_inside_is_ended_in_another_thread() -> None:
+    ended = threading.Event()
+    enders: list[threading.Thread] = []
+
+    def end() -> None:
+        enders.append(threading.current_thread())
+        ended.set()
+
+    def interrupted() -> None:
+        with put_off(end):
+            press()
+            assert ended.wait(LIMIT_S)
+            raise ValueError("ended")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert enders != [threading.current_thread()]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -98,6 +119,39 @@ def test_a_client_can_be_closed_after_ctrl_c_just_when_a_call_begins(
         monkeypatch.setattr(grpc_channel, "_run_channel_spin_thread", interrupted)
         with pytest.raises(KeyboardInterrupt):
             begin(client)
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(LIMIT_S)
+        assert not closing.is_alive()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda client: client.predict(b"slow"),
+        lambda client: next(client.predict_stream([("k", b"slow")])),
+    ],
+    ids=["call", "stream"],
+)
+def test_a_client_can_be_closed_after_ctrl_c_just_when_it_begins_to_wait(
+    wait: Callable[[Client], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = threading.Condition.__enter__
+
+    def interrupted(condition: threading.Condition) -> bool:
+        entered = enter(condition)
+        # Of gRPC, in this thread: where they wait for an answer.
+        if sys._getframe(1).f_code.co_name in {"_next", "result"}:
+            # Raised here, it would leave the lock taken.
+            press()
+        return entered
+
+    with FakeFrontEnd() as server:
+        client = Client(server.target)
+        monkeypatch.setattr(threading.Condition, "__enter__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            wait(client)
+        monkeypatch.undo()
         closing = threading.Thread(target=client.close, daemon=True)
         closing.start()
         closing.join(LIMIT_S)

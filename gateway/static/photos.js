@@ -71,15 +71,12 @@ async function label(result) {
       // The server says when it is worth another try: its queue is full, a worker is starting.
       const pauseS = problem.retryAfterS;
       failedAt ||= Date.now();
-      if (pauseS !== undefined) {
-        // Each page a random time later than the hint, or all come at the same moment.
-        const pauseMs = Math.min(Math.max(0.2, pauseS), PATIENCE_S) * 1000 * (1 + Math.random());
-        resumeAt = Math.max(resumeAt, Date.now() + pauseMs);
-      }
       if (pauseS === undefined || Date.now() - failedAt > (PATIENCE_S - pauseS) * 1000) {
         say(result.fail(problem, () => again([result])));
         return;
       }
+      // Each page a random time later than the hint, or all come at the same moment.
+      resumeAt = Math.max(resumeAt, Date.now() + Math.max(0.2, pauseS) * 1000 * (1 + Math.random()));
       result.wait(`${problem.message.replace(/\.$/, "")}; trying again …`);
     }
   }

@@ -70,3 +70,24 @@ async def test_all_that_failed_is_tried_again_with_one_button(page: Page, stack:
         page.find("#all-again").click()
         await aside(page.until, lambda: page.find("#summary").text == "4 of 4 labelled.")
         assert not page.find("#all-again").is_displayed()
+
+
+REFUSE_ONCE = """
+const real = window.fetch;
+let refused = false;
+window.fetch = (path, options) => {
+  if (refused || !path.includes(":predict")) return real(path, options);
+  refused = true;
+  const problem = JSON.stringify({ detail: "Too much in too short a time.", retry_after: 3600 });
+  const headers = { "Content-Type": "application/problem+json" };
+  return Promise.resolve(new Response(problem, { status: 429, headers }));
+};
+"""
+
+
+async def test_a_photo_that_is_given_up_holds_up_no_other(page: Page, stack: Stack) -> None:
+    with gateway(stack.address) as web:
+        page.open(web.address, width=1440)
+        page.run(REFUSE_ONCE)
+        page.hand_over("drop", *(photo((n, 2, 3), f"{n}.png") for n in range(1, 7)))
+        await aside(page.until, lambda: page.find("#summary").text == "5 of 6 labelled, 1 failed.")

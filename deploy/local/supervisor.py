@@ -4,6 +4,7 @@ import http.client
 import socket
 import time
 import xmlrpc.client
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from deploy.errors import StackError
 
 CALL_S: Final = 20.0
 POLL_S: Final = 0.1
-MAX_EARLY_ENDS: Final = 2
+MAX_ENDS: Final = 2
 
 # Faults of supervisord's API.
 SHUTDOWN_STATE: Final = 6
@@ -139,21 +140,23 @@ class StartWatch:
     """Notices services that fail to start, from the moment it is made."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, set[int]] = {}
+        self._earlier: dict[str, int] = {}
+        self._ends: defaultdict[str, set[int]] = defaultdict(set)
 
     def failed(self, processes: Iterable[Process]) -> Process | None:
-        """Return a service that was given up, or that ended early twice.
+        """Return a service that was given up, or that ended twice.
 
-        Once may be bad luck. supervisord does not tell the exit code of an early end,
-        but the time.
+        Once may be bad luck. An end counts in whichever state the service is: what takes long
+        to fail, such as TensorFlow with a wrong model, was RUNNING, and is started again at once.
         """
         for process in processes:
             if process.state == "FATAL":
                 return process
-            if process.state == BACKOFF:
-                ends = self._ends.setdefault(process.name, set())
-                ends.add(process.ended_at)
-                if len(ends) >= MAX_EARLY_ENDS:
+            # What ended before the first look and lives again did not fail in this start.
+            earlier = 0 if process.state == BACKOFF else process.ended_at
+            if process.ended_at != self._earlier.setdefault(process.name, earlier):
+                self._ends[process.name].add(process.ended_at)
+                if len(self._ends[process.name]) >= MAX_ENDS:
                     return process
         return None
 

@@ -54,12 +54,28 @@ def test_the_wish_for_a_mode_comes_first() -> None:
         mode.choose("cloud", None)
 
 
-def test_one_early_end_may_be_bad_luck_and_two_are_a_failure() -> None:
+@pytest.mark.parametrize(
+    "state",
+    [
+        "BACKOFF",
+        # It took longer than startsecs to fail, and was started again at once.
+        "RUNNING",
+        "STARTING",
+    ],
+)
+def test_one_end_may_be_bad_luck_and_two_are_a_failure(state: str) -> None:
     watch = StartWatch()
     assert watch.failed([process("STARTING")]) is None
-    assert watch.failed([process("BACKOFF", ended_at=5)]) is None
-    assert watch.failed([process("BACKOFF", ended_at=5)]) is None
-    assert watch.failed([process("BACKOFF", ended_at=8)]) is not None
+    assert watch.failed([process(state, ended_at=5)]) is None
+    assert watch.failed([process(state, ended_at=5)]) is None
+    assert watch.failed([process(state, ended_at=12)]) is not None
+
+
+@pytest.mark.parametrize(("state", "counts"), [("RUNNING", False), ("BACKOFF", True)])
+def test_an_end_of_earlier_counts_if_the_next_try_is_to_come(state: str, *, counts: bool) -> None:
+    watch = StartWatch()
+    assert watch.failed([process(state, ended_at=5)]) is None
+    assert (watch.failed([process("RUNNING", ended_at=12)]) is not None) == counts
 
 
 def test_a_service_that_was_given_up_is_a_failure() -> None:

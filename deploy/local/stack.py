@@ -116,12 +116,13 @@ class LocalStack:
         print("Already running.")
         if plan.settings_in(os.environ) not in ({}, running.settings):
             print("  It keeps the settings it was started with; for others: make down up")
+        # First: more workers are waited for, through the front-end.
+        if names := self._supervisor.start_ended():
+            print(f"  started again: {', '.join(names)}")
         # One at least, also after `make scale WORKERS=0`: there is a prediction to wait for.
         workers = workers or running.workers or 1
         if workers != running.workers:
             running = self._scaled(running, workers)
-        if names := self._supervisor.start_ended():
-            print(f"  started again: {', '.join(names)}")
         return running
 
     def _started(self, workers: int) -> Plan:

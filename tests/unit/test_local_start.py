@@ -6,16 +6,19 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy import address, mode
+from deploy import address, mode, prediction
 from deploy.__main__ import EXIT_INTERRUPTED
 from deploy.errors import StackError
 from deploy.local import leftovers
 from deploy.local.logs import last_lines
+from deploy.local.plan import Plan
+from deploy.local.stack import LocalStack
 from deploy.local.supervisor import ALREADY_STARTED, Process, StartWatch, Supervisor
 from deploy.state import State, check_private
 
@@ -85,18 +88,21 @@ def test_a_service_that_was_given_up_is_a_failure() -> None:
 class Waiting(Supervisor):
     """A supervisor that starts what waits for its next try only once it was stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, states: dict[str, str], *, added: str = "") -> None:
         super().__init__(Path("nowhere"))
-        self.states = {"server": "RUNNING", "worker-1": "BACKOFF", "worker-2": "FATAL"}
+        self.states = states
+        self._added = added
 
     def _call(self, method: str, *arguments: object) -> Any:
         if method == "getAllProcessInfo":
             keys = ("name", "statename", "pid", "stop", "description")
             return [dict(zip(keys, (*one, 0, 0, ""), strict=True)) for one in self.states.items()]
+        if method == "reloadConfig":
+            return [[[self._added], [], []]]
         name = str(arguments[0])
         if method == "stopProcess":
             self.states[name] = "STOPPED"
-        elif self.states[name] in {"RUNNING", "BACKOFF"}:
+        elif self.states.get(name) in {"RUNNING", "BACKOFF"}:
             raise xmlrpc.client.Fault(ALREADY_STARTED, name)
         else:
             self.states[name] = "STARTING"
@@ -104,9 +110,32 @@ class Waiting(Supervisor):
 
 
 def test_what_waits_for_its_next_try_is_started_at_once() -> None:
-    supervisor = Waiting()
+    supervisor = Waiting({"server": "RUNNING", "worker-1": "BACKOFF", "worker-2": "FATAL"})
     assert supervisor.start_ended() == ["worker-1", "worker-2"]
     assert set(supervisor.states.values()) == {"RUNNING", "STARTING"}
+
+
+@pytest.mark.parametrize("state", ["FATAL", "BACKOFF", "EXITED"])
+def test_what_has_ended_is_started_before_more_workers_are_waited_for(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Waiting({"server": state, "worker-1": "RUNNING"}, added="worker-2")
+    states = supervisor.states
+
+    def live_workers(_: str) -> dict[str, int]:
+        return {"m": len(states) - 1} if states["server"] == "STARTING" else {}
+
+    monkeypatch.setattr(prediction, "live_workers", live_workers)
+    monkeypatch.setattr(
+        prediction, "wait_for_workers", partial(prediction.wait_for_workers, limit_s=0)
+    )
+    made = State(tmp_path)
+    stack = LocalStack(made)
+    stack._supervisor = supervisor
+    with made.locked():
+        running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
+        assert stack._revived(running, 2).workers == 2
+    assert states == {"server": "STARTING", "worker-1": "RUNNING", "worker-2": "STARTING"}
 
 
 def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:

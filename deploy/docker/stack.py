@@ -31,7 +31,7 @@ OVERRIDE: Final = ROOT / "docker-compose.override.yml"
 REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 LOG_LINES: Final = 20
 MAX_RESTARTS: Final = 2
-"""A container that Docker has restarted that often does not start by itself."""
+"""A container that Docker restarts that often while it is waited for does not start by itself."""
 
 
 class DockerStack:
@@ -44,6 +44,7 @@ class DockerStack:
             state: where mode and settings are remembered.
         """
         self._state = state
+        self._earlier_restarts: dict[str, int] = {}
 
     def up(self, workers: int | None) -> None:
         """Start what is not running, and wait for a real prediction."""
@@ -173,7 +174,11 @@ class DockerStack:
             for container in self._containers(service):
                 command = ("docker", "inspect", "--format", "{{.RestartCount}}", container)
                 count = _output_of(command)
-                if count.isdecimal() and int(count) >= MAX_RESTARTS:
+                if not count.isdecimal():
+                    continue
+                # Docker counts for as long as the container exists, and so from before this wait.
+                earlier = self._earlier_restarts.setdefault(container, int(count))
+                if int(count) - earlier >= MAX_RESTARTS:
                     log = self._output("logs", "--tail", str(LOG_LINES), service)
                     raise StackError(f"{service} does not start", log=log)
 

@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ if words[0] == "compose" and words[1] != "version":
     elif command == "port" and count:
         print("127.0.0.1:1")
 elif words[0] == "inspect":
-    print(0)
+    restarts = folder / "restarts"
+    print(restarts.read_text() if restarts.exists() else 0)
 """
 
 RESULT = PredictionResult(
@@ -80,6 +82,10 @@ class Docker:
     @property
     def workers(self) -> int:
         return int((self._folder / "containers").read_text())
+
+    def restart(self, count: int) -> None:
+        """Let each container be one that was restarted so often."""
+        (self._folder / "restarts").write_text(str(count))
 
     def told(self, command: str) -> list[tuple[list[str], dict[str, str]]]:
         """Return the words and the settings of each such command of compose, oldest first."""
@@ -169,6 +175,33 @@ def test_a_start_that_fails_leaves_no_settings(
         DockerStack(docker.state).up(None)
     assert docker.told("down")
     assert not docker.state.docker.exists()
+
+
+def test_containers_that_were_restarted_long_ago_are_no_failure(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DockerStack(docker.state).up(None)
+    docker.restart(7)
+    monkeypatch.setattr(prediction, "wait_for_prediction", lambda _, check: (check(), RESULT)[1])
+    DockerStack(docker.state).up(None)
+    DockerStack(docker.state).scale(3)
+
+
+def test_a_container_that_is_restarted_twice_meanwhile_does_not_start(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def wait(_: str, check: Callable[[], None]) -> None:
+        for count in (7, 8, 9):
+            docker.restart(count)
+            looks.append(count)
+            check()
+
+    monkeypatch.setattr(prediction, "wait_for_prediction", wait)
+    with pytest.raises(StackError, match="server does not start"):
+        DockerStack(docker.state).up(None)
+    assert looks == [7, 8, 9]
 
 
 def test_nothing_is_started_whose_gateway_would_not_reach_it(

@@ -1,11 +1,18 @@
 """Addresses that a server listens on."""
 
+import random
 import socket
+from contextlib import suppress
 from typing import Final
 
 from deploy.errors import StackError
 
 CONNECT_S: Final = 0.5
+PORTS: Final = range(20_000, 30_000)
+"""What is chosen from: below those that systems give to whoever connects. One of these could be
+taken before the server has it; or while it starts again, by a client that tries to reach it and
+then reaches itself."""
+
 ANY_HOST: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
 
 
@@ -69,8 +76,13 @@ def _next_to(address: str) -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port of this machine that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of this machine that is free now.
+
+    Raises:
+        StackError: none is.
+    """
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StackError(f"no port of 127.0.0.1 is free from {PORTS.start} on")

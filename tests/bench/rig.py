@@ -9,12 +9,13 @@ from typing import Final
 
 import grpc
 
+from deploy.address import free_port
 from prediction.v1 import prediction_pb2_grpc
 from tests.bench.h2load import LoadFailed
 from tests.bench.payloads import MODEL, answer_to, model_directory, payload, request
 from tests.bench.usage import MIB
 from tests.processes import Process
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.whole_stack import WholeStack
 
 SAMPLES: Final = 64

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import Final
 
+from deploy.address import free_port
 from dispatch.operation_store import OperationStore
 from server.settings import ServerSettings
 from tests.backlog import BACKLOG_LIMITS, in_portions, pile_up
@@ -14,7 +15,6 @@ from tests.bench.payloads import MODEL, model_directory, payload, request, write
 from tests.bench.results import Bound, Run, Value
 from tests.bench.rig import Rig
 from tests.bench.scenarios import NotMeasured, scenario
-from tests.redis_server import free_port
 
 SLEEP_MS: Final = 20
 CREWS: Final = (1, 8, 32)

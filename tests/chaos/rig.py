@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from deploy.address import free_port
 from dispatch import keys
 from prediction.v1 import prediction_pb2_grpc
 from tests.chaos.books import Books, audit
@@ -20,7 +21,7 @@ from tests.chaos.crowd import Call, Crowd
 from tests.chaos.proxy import Proxy
 from tests.chaos.submitters import Submitters
 from tests.processes import Process
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.whole_stack import WholeStack
 
 LEASE_S: Final = 3.0

@@ -12,13 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from deploy.address import free_port
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.binding import CannotListen
 from tests.credentials import Authority, Keys
 from tests.front_end import LIMIT_S, front_end
 from tests.processes import ROOT
-from tests.redis_server import free_port
 from tests.stoppable import Stoppable
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -7,9 +7,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from deploy.address import free_port
 from prediction.v1 import prediction_pb2 as pb
 from tests.front_end import LIMIT_S, front_end
-from tests.redis_server import free_port
 
 NOT_UTF_8 = b"/prediction.v1.PredictionService/\xff"
 

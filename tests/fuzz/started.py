@@ -4,9 +4,9 @@ import socket
 import time
 from typing import Final
 
+from deploy.address import free_port
 from tests.chaos.rig import Rig
 from tests.processes import Process
-from tests.redis_server import free_port
 
 PAUSE_S: Final = 0.1
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from deploy.address import free_port
 from tests.processes import ROOT
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.stack import Stack, request_for
 from tests.trace_collector import collecting
 from tests.traced_system import (

@@ -2,12 +2,12 @@
 
 import pytest
 
+from deploy.address import free_port
 from tests.chaos.proxy import Proxy
 from tests.gateway import Web, gateway
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
 from tests.page.photos import large, photo
-from tests.redis_server import free_port
 from tests.stack import Stack
 
 COUNT_REQUESTS = """

@@ -9,8 +9,8 @@ from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
+from deploy.address import free_port
 from tests.bench.peers import work
-from tests.redis_server import free_port
 
 NAME: Final = "model"
 

@@ -15,6 +15,7 @@ from typing import Final
 import grpc
 import psutil
 
+from deploy.address import free_port
 from inference import grpc_predict_v2_pb2 as v2
 from inference import grpc_predict_v2_pb2_grpc
 from prediction.v1 import prediction_pb2 as pb
@@ -26,7 +27,7 @@ from tests.bench.peers import work
 from tests.bench.usage import family
 from tests.environments import python_of
 from tests.processes import ROOT, Process
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from worker.settings import WorkerSettings
 
 HERE: Final = Path(__file__).parent

@@ -9,9 +9,9 @@ import ray
 from ray import serve
 from ray.serve.config import gRPCOptions
 
+from deploy.address import free_port
 from prediction.v1 import prediction_pb2 as pb
 from tests.bench.peers import work
-from tests.redis_server import free_port
 
 
 @serve.deployment(

@@ -35,12 +35,14 @@ class RedisServer:
             options: more than it has always.
         """
         config = Path(__file__).parent.parent / "deploy" / "redis" / "redis.conf"
+        log = self.folder / "server.log"
         self._process = subprocess.Popen(
             [
                 self.binary,
                 *([str(config)] if config.exists() else []),
                 *("--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
+                *("--logfile", str(log)),
                 *(("--unixsocket", str(self._unix_socket)) if self._unix_socket else ()),
                 *options,
             ],
@@ -56,9 +58,10 @@ class RedisServer:
                     if time.monotonic() > limit:
                         raise
                     if self._process.poll() is not None:
-                        raise RuntimeError(
-                            f"{self.binary} ended; are its settings valid?"
-                        ) from None
+                        said = (
+                            log.read_text() if log.exists() else "nothing; are its settings valid?"
+                        )
+                        raise RuntimeError(f"{self.binary} ended, and said {said}") from None
                     time.sleep(0.02)
                 else:
                     return

@@ -150,7 +150,7 @@ class Stack:
                     return
                 await asyncio.sleep(0.02)
 
-    async def until_ready(self, workers: int = 1, limit_s: float = 20) -> None:
+    async def until_ready(self, workers: int = 1, limit_s: float = 60) -> None:
         """Wait until the front-end knows that many ready workers."""
         stub = self.stub()
 

@@ -1,5 +1,6 @@
 """What operators may rely on in `prediction.v1.AdminService`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -314,10 +315,16 @@ async def test_a_lost_confirmation_is_asked_for_again(
 async def test_what_is_never_confirmed_is_unavailable_before_the_deadline(
     front: FrontEnd, stub: "AdminServiceAsyncStub"
 ) -> None:
-    front.letters.failures = [errors.OutcomeUnknown("") for _ in range(100)]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.ListDeadLetters(pb.ListDeadLettersRequest(), timeout=0.5)
-    assert reason_of(caught.value) == "BROKER_UNAVAILABLE"
+    front.letters.failures = [errors.OutcomeUnknown("") for _ in range(1000)]
+    reason = ""
+    async with asyncio.timeout(LIMIT_S):
+        while not reason:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ListDeadLetters(pb.ListDeadLettersRequest(), timeout=0.5)
+            # None from the timer of the caller, which is 25 ms behind: of a machine that stood
+            # still in these it may be the first, and that is no fault of the front-end.
+            reason = reason_of(caught.value)
+    assert reason == "BROKER_UNAVAILABLE"
 
 
 async def test_without_a_broker_every_call_is_refused_at_once(

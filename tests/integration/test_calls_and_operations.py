@@ -15,7 +15,16 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from dispatch import keys
 from prediction.v1 import prediction_pb2
-from tests.stack import Colour, Stack, colour_of, image_of, reason_of, request_for
+from tests.stack import (
+    RESUME,
+    STALL,
+    Colour,
+    Stack,
+    colour_of,
+    image_of,
+    reason_of,
+    request_for,
+)
 from tests.worker_process import CRASH, MODEL
 
 LIMIT_S = 45.0
@@ -53,17 +62,22 @@ async def attempts(stack: Stack, names: list[str]) -> set[int]:
 
 async def test_a_call_waits_for_no_operation_but_those_in_the_model(stack: Stack) -> None:
     stack.start_server()
-    stack.start_worker(inference_ms=300, batch=2)
+    worker = stack.start_worker(inference_ms=300, batch=2)
     await stack.until_ready()
-    await submit(stack, operations(30))
+    await submit(stack, operations(14))
     await stack.until(lambda: len(stack.batches()) >= 2, LIMIT_S)
+    # However long the call is on its way, it is there before the next batch begins.
+    worker.send(STALL)
     before = len(stack.batches())
     (call,) = calls(1)
-    assert colour_of(await stack.stub().Predict(request_for(call), timeout=LIMIT_S)) == call
-    # The one that ran is on the list; another may have begun while the call was on its way.
+    answer = asyncio.ensure_future(stack.stub().Predict(request_for(call), timeout=LIMIT_S))
+    await stack.until(lambda: stack.totals()["accepted"] == 15, LIMIT_S)
+    worker.send(RESUME)
+    assert colour_of(await answer) == call
+    # The one that ran is on the list; another was decoded already.
     assert stack.batches().index([call]) <= before + 1
     await stack.until(lambda: stack.entries() == 0, LIMIT_S)
-    assert stack.inferred() == dict.fromkeys([call, *operations(30)], 1)
+    assert stack.inferred() == dict.fromkeys([call, *operations(14)], 1)
     stack.assert_nothing_is_left()
 
 

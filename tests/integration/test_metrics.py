@@ -105,22 +105,41 @@ async def test_an_answer_for_a_front_end_that_is_gone_is_waste(stack: Stack) -> 
         await call
 
 
-async def test_calls_that_end_behind_another_are_not_inferred(stack: Stack) -> None:
-    worker = await started(stack, inference_ms=2000)
+def gated(stack: Stack, stage: str, gate: Path) -> Process:
+    """Start a worker whose first image waits at a stage until somebody writes to the gate."""
+    os.mkfifo(gate)
+    program = ("-m", "tests.chaos.worker", stack.redis.url, str(stack.journal))
+    return stack.start(
+        [*program, "--batch", "2", "--stop-at", stage, "--gate", str(gate)],
+        {"WORKER_METRICS_ADDRESS": FREE_PORT},
+    )
+
+
+async def test_calls_that_end_behind_another_are_not_inferred(stack: Stack, tmp_path: Path) -> None:
+    stack.start_server()
+    worker = gated(stack, "inferring", tmp_path / "gate")
+    await stack.until_ready()
     stub = stack.stub()
-    first = await running(stack, (1, 2, 3))
-    late = stub.Predict(request_for((4, 5, 6)), timeout=0.5)
+    first = stub.Predict(request_for((1, 2, 3)), timeout=30)
+    await asyncio.to_thread(worker.wait_for_line, "reached inferring")
+    # Its own limit: the timer of a caller might end first, and then the call is cancelled.
+    stack.start_server(max_deadline_s=1)
+    await stack.until_ready()
+    late = stack.stub().Predict(request_for((4, 5, 6)), timeout=30)
     cancelled = stub.Predict(request_for((7, 8, 9)), timeout=30)
+    # They do not end in the queue.
+    await stack.until(lambda: stack.entries() == 3 and is_claimed(stack), LIMIT_S)
     with pytest.raises(grpc.aio.AioRpcError):
         await late
-    # Claimed, as the other was: it does not end in the queue.
-    await stack.until(lambda: is_claimed(stack), LIMIT_S)
     cancelled.cancel()
+    ended = {"accepted": 3, "expired": 1, "cancelled": 1}
+    await stack.until(lambda: stack.totals() == ended, LIMIT_S)
+    await asyncio.to_thread((tmp_path / "gate").write_bytes, b"go on")
     assert colour_of(await first) == (1, 2, 3)
     wanted = expected(("avoided", "inference", "expired"), ("avoided", "inference", "cancelled"))
     await stack.until(lambda: counts(worker) == wanted, LIMIT_S)
     assert set(stack.inferred()) == {(1, 2, 3)}
-    assert stack.totals() == {"accepted": 3, "completed": 1, "expired": 1, "cancelled": 1}
+    assert stack.totals() == {**ended, "completed": 1}
 
 
 def is_claimed(stack: Stack) -> bool:
@@ -134,22 +153,14 @@ def is_claimed(stack: Stack) -> bool:
 async def test_a_call_that_expires_between_claim_and_decoding_is_not_decoded(
     stack: Stack, tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
-    os.mkfifo(gate)
     # Its own limit: the timer of a caller might end first, and then the call is cancelled.
     stack.start_server(max_deadline_s=1)
-    worker = stack.start(
-        [
-            *("-m", "tests.chaos.worker", stack.redis.url, str(stack.journal)),
-            *("--stop-at", "after-claim", "--gate", str(gate)),
-        ],
-        {"WORKER_METRICS_ADDRESS": FREE_PORT},
-    )
+    worker = gated(stack, "after-claim", tmp_path / "gate")
     await stack.until_ready()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stack.stub().Predict(request_for((1, 2, 3)), timeout=30)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    await asyncio.to_thread(gate.write_bytes, b"go on")
+    await asyncio.to_thread((tmp_path / "gate").write_bytes, b"go on")
     wanted = expected(("avoided", "decode", "expired"))
     await stack.until(lambda: counts(worker) == wanted, LIMIT_S)
     assert not stack.inferred()

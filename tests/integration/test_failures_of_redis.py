@@ -88,8 +88,17 @@ async def test_a_stalled_redis_refuses_new_calls_within_a_second(stack: Stack) -
     await stack.until(is_answered, 20)
 
 
+HASTY = """
+import runpy
+from server import lost_jobs
+
+lost_jobs.PERIOD_S, lost_jobs.ASK_AFTER_S = 0.5, 1.0
+runpy.run_module("server", run_name="__main__", alter_sys=True)
+"""
+
+
 async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
-    stack.start_server()
+    stack.start_server(["-c", HASTY])
     worker = stack.start_worker()
     await stack.until_ready()
     worker.send(STALL)

@@ -24,9 +24,15 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_import_and_first_run_say_nothing() -> None:
-    done = run("from worker.engines.runtime import tf; print(float(tf.constant(1.0) + 1))")
-    assert (done.stdout, done.stderr) == ("2.0\n", "")
+def test_import_and_first_run_say_nothing_and_use_neither_threads_nor_backend_of_others() -> None:
+    program = (
+        "from worker.engines.runtime import keras, set_threads, tf; set_threads(1);"
+        "print(float(tf.constant(1.0) + 1), keras.backend.backend(),"
+        " tf.config.threading.get_intra_op_parallelism_threads(),"
+        " tf.config.threading.get_inter_op_parallelism_threads())"
+    )
+    done = run(program, KERAS_BACKEND="jax")
+    assert (done.stdout, done.stderr) == ("2.0 tensorflow 1 1\n", "")
 
 
 def test_whoever_sets_the_log_level_sees_all() -> None:
@@ -50,21 +56,6 @@ os.write(2, b"after\\n")
     done = run(program)
     assert done.stderr == '{"event": "heartbeat"}\nafter\n'
     assert done.stdout == "no such library\n"
-
-
-def test_keras_backend_of_the_user_is_not_used() -> None:
-    done = run("from worker.engines.runtime import keras; print(keras.backend.backend())",
-               KERAS_BACKEND="jax")  # fmt: skip
-    assert done.stdout == "tensorflow\n"
-
-
-def test_threads_are_a_limit() -> None:
-    program = (
-        "from worker.engines.runtime import set_threads, tf; set_threads(1); tf.constant(1.0);"
-        "print(tf.config.threading.get_intra_op_parallelism_threads(),"
-        " tf.config.threading.get_inter_op_parallelism_threads())"
-    )
-    assert run(program).stdout == "1 1\n"
 
 
 def test_application_is_downloaded_to_the_cache_or_says_why_not(tmp_path: Path) -> None:

@@ -261,10 +261,10 @@ async def test_figures_that_no_longer_come_are_called_old(
     stack.redis.pause()
     try:
         # It goes on counting.
-        await aside(page.until, lambda: late_s(page) > 8)
+        await aside(page.until, lambda: late_s(page) > 5)
         assert "no live figures" in live_said(page)
         page.load(address, width=1440)
-        await aside(page.until, lambda: page.is_live() or late_s(page) > 12)
+        await aside(page.until, lambda: page.is_live() or late_s(page) > 7)
         assert not page.is_live()
     finally:
         stack.redis.resume()

@@ -1,7 +1,7 @@
 """The arrows between the parts, as docs/architecture.md draws them."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,16 @@ STUBS = {"prediction", "despacho", "inference"}
 FOREIGN_TO_CLIENT = {"despacho"}  # what lies in Redis is none of a client's business
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield the top-level names that a file imports."""
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Return the top-level names that a file imports."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+            found.add(node.module.partition(".")[0])
+    return frozenset(found)
 
 
 def files_of(part: str) -> list[Path]:
@@ -69,12 +72,12 @@ def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
         for path in files_of(part):
             if any(path.is_relative_to(home) for home in homes):
                 continue
-            assert library not in set(imports_of(path)), path.relative_to(ROOT)
+            assert library not in imports_of(path), path.relative_to(ROOT)
 
 
 def test_a_client_knows_nothing_of_what_lies_in_redis() -> None:
     for path in files_of("client"):
-        assert not FOREIGN_TO_CLIENT & set(imports_of(path)), path.relative_to(ROOT)
+        assert not FOREIGN_TO_CLIENT & imports_of(path), path.relative_to(ROOT)
 
 
 def test_every_part_is_watched() -> None:

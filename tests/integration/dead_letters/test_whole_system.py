@@ -88,7 +88,8 @@ async def test_a_poisonous_image_becomes_a_letter_and_after_a_replay_another_one
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin.ReplayDeadLetter(replay, timeout=5)
     assert reason_of(caught.value) == "DEAD_LETTER_NOT_FOUND"
-    await lose_two_workers(stack, worker)
+    await asyncio.to_thread(worker.wait)
+    stack.start_worker(max_deliveries=2)
     ended = await wait_for(stack, operation.name)
     assert details_of_status(ended.error)["ErrorInfo"].reason == "JOB_POISONED"
     (again,) = await list_letters(admin)

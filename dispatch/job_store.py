@@ -16,6 +16,7 @@ from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import OnSpared, Outcome, Priority, Submission
 from dispatch.line import Line, checked
 from dispatch.reply_stream import ReplyStream
+from dispatch.resp_errors import WritesRefused
 from dispatch.scripts import Argument, Command
 
 REPLY_TIMEOUT_S = 0.9
@@ -185,7 +186,8 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
 
         Returns:
             For each: None, or why an enqueue was refused (`QueueFull`, or
-            `BrokerUnavailable` when Redis answers with an error).
+            `BrokerUnavailable` when Redis answers with an error), or a cancel
+            (`BrokerUnavailable`: Redis takes no writes for now; repeat it).
 
         Raises:
             BrokerUnavailable: nothing was done.
@@ -203,7 +205,9 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         refusals: dict[Operation, DespachoError] = {}
         for batch, reply in zip(batches, replies, strict=True):
             if isinstance(batch, Cancel):
-                if reply == 1 and self._on_spared is not None:
+                if isinstance(reply, WritesRefused):
+                    refusals[batch] = BrokerUnavailable("the broker takes no writes")
+                elif reply == 1 and self._on_spared is not None:
                     self._on_spared(batch.model, batch.outcome)
             else:
                 # An error is that of the whole batch: nothing of it was done.

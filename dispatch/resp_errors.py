@@ -5,9 +5,16 @@ from typing import Final
 
 from redis import exceptions
 
+
+class WritesRefused(exceptions.ResponseError):
+    """Redis takes no writes for now: its disk is full, or too few replicas follow it."""
+
+
 _ERRORS: Final[dict[str, Callable[[str], Exception]]] = {
     "LOADING": exceptions.BusyLoadingError,
+    "MISCONF": WritesRefused,
     "NOAUTH": exceptions.AuthenticationError,
+    "NOREPLICAS": WritesRefused,
     "NOSCRIPT": exceptions.NoScriptError,
     "OOM": exceptions.OutOfMemoryError,
     "READONLY": exceptions.ReadOnlyError,

@@ -20,7 +20,7 @@ FLUSH_JOBS = 64
 FLUSH_BYTES = 8 * 1024 * 1024
 """At most one image above this goes into one round trip, so that small ones are not held up."""
 
-RECONNECT_PAUSE_S = 0.1
+RETRY_PAUSE_S = 0.1
 
 SEND_WITHIN_S = 0.8
 """A job that could not even be sent by then is refused: callers hear within 1 s."""
@@ -39,6 +39,7 @@ class Writer:
         self._pending = pending
         self._waiting: deque[Operation] = deque()
         self._unsettled: deque[Operation] = deque()
+        self._refused: list[Cancel] = []
         self._complaints: list[str] = []
         self._wanted = asyncio.Event()
         self._wanted.set()  # begin by connecting
@@ -95,7 +96,7 @@ class Writer:
                 await self._reconnect()
             while self._link.is_up and (self._unsettled or self._waiting):
                 await self._flush()
-            if not (self._unsettled or self._waiting):
+            if not (self._unsettled or self._waiting or self._refused):
                 self._is_idle.set()
 
     async def _reconnect(self) -> None:
@@ -108,7 +109,7 @@ class Writer:
                 if is_first_try:
                     log.warning("broker unreachable", error=str(error), cause=str(error.__cause__))
                 is_first_try = False
-                await asyncio.sleep(RECONNECT_PAUSE_S)
+                await asyncio.sleep(RETRY_PAUSE_S)
             else:
                 self._link.restored()
                 log.info("broker reached")
@@ -162,11 +163,24 @@ class Writer:
         else:
             REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "write")
             for operation, refusal in zip(operations, refusals, strict=True):
-                if refusal is None or isinstance(operation, Cancel):
+                if refusal is None:
                     continue
+                if isinstance(operation, Cancel):
+                    self._repeat_soon(operation)
                 # One that is sent again is looked for, and sent again, until its deadline.
-                if not operation.is_again:
+                elif not operation.is_again:
                     self._refuse(operation.submission, refusal)
+
+    def _repeat_soon(self, cancel: Cancel) -> None:
+        # Forgotten, its job would be computed for nobody once Redis takes writes again.
+        if not self._refused:
+            asyncio.get_running_loop().call_later(RETRY_PAUSE_S, self._repeat_refused)
+        self._refused.append(cancel)
+
+    def _repeat_refused(self) -> None:
+        self._waiting.extend(self._refused)
+        self._refused.clear()
+        self._wanted.set()
 
     def _lose(self, error: DespachoError, count: int) -> None:
         REDIS_BROKEN.add("write")

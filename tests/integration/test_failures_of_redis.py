@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import redis
 
 from prediction.v1 import prediction_pb2, prediction_pb2_grpc
 from tests.chaos.proxy import Proxy
@@ -112,6 +113,33 @@ async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
     await stack.until_ready()
     (response,) = await stack.predict_all([(7, 8, 9)])
     assert colour_of(response) == (7, 8, 9)
+
+
+async def test_a_cancel_is_not_forgotten_while_redis_takes_no_writes(stack: Stack) -> None:
+    stack.start_server()
+    worker = stack.start_worker(batch=1)
+    await stack.until_ready()
+    stub = stack.stub()
+    worker.send(STALL)
+    calls = [stub.Predict(request_for(colour), timeout=60) for colour in colours(20)]
+    await stack.until(lambda: stack.entries() == 20, 10)
+    with stack.redis.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        for call in calls[10:]:
+            call.cancel()
+        # The front-end hears of it a moment later.
+        await stack.until(lambda: refused_count(client) >= 10, 10)
+        client.config_set("min-replicas-to-write", 0)
+    await stack.until(lambda: stack.totals().get("cancelled") == 10, 10)
+    worker.send(RESUME)
+    answers = await asyncio.gather(*calls[:10])
+    assert [colour_of(response) for response in answers] == colours(10)
+    assert stack.totals() == {"accepted": 20, "completed": 10, "cancelled": 10}
+
+
+def refused_count(client: redis.Redis) -> int:
+    errors = client.info("errorstats")
+    return int(errors.get("errorstat_NOREPLICAS", {"count": 0})["count"])
 
 
 @pytest.fixture

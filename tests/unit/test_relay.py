@@ -26,6 +26,7 @@ class FakeStore:
         self.sends = 0
         self.failure: errors.DespachoError | None = None
         self.refusal: errors.DespachoError | None = None
+        self.cancel_refusal: errors.DespachoError | None = None
         self.on_enqueue: Callable[[Job], object] = lambda _job: None
         self.grew = asyncio.Event()
         self.is_open = asyncio.Event()
@@ -46,7 +47,10 @@ class FakeStore:
         for operation in operations:
             if isinstance(operation, Enqueue):
                 self.on_enqueue(operation.submission.job)
-        return [self.refusal if isinstance(each, Enqueue) else None for each in operations]
+        return [
+            self.refusal if isinstance(each, Enqueue) else self.cancel_refusal
+            for each in operations
+        ]
 
     async def until_sent(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -338,6 +342,22 @@ async def test_a_cancel_outlives_a_broken_connection() -> None:
         house.store.failure = None
         await house.store.until_sent(2)
         assert isinstance(house.store.sent[1], Cancel)
+
+
+async def test_a_cancel_that_redis_refuses_is_sent_until_it_does_not() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await house.store.until_sent(3)
+        assert house.link.is_up  # what only reads goes on
+        house.store.cancel_refusal = None
+        sent = len(house.store.sent)
+        await house.writer.settle(5)
+        assert len(house.store.sent) == sent + 1
+        assert all(isinstance(each, Cancel) for each in house.store.sent[1:])
 
 
 class Traced(bytes):

@@ -1,11 +1,14 @@
 """Cancelling and completing, each once, in any order."""
 
+import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
 
 from dispatch import keys
-from dispatch.job_store import Cancel, Enqueue, JobStore
+from dispatch.errors import BrokerUnavailable
+from dispatch.job_store import Cancel, Enqueue, JobStore, QueueLimits
 from dispatch.jobs import (
     Completion,
     Outcome,
@@ -63,6 +66,46 @@ async def test_cancelling_twice_counts_once(redis_server: RedisServer, store: Jo
     sent = submission()
     await store.send([Enqueue(sent), *[Cancel.of(sent, Outcome.CANCELLED)] * 2])
     assert totals(redis_server) == {"accepted": 1, "cancelled": 1}
+
+
+def has_too_few_replicas(server: RedisServer) -> None:
+    with server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+
+
+def cannot_write_its_file(server: RedisServer) -> None:
+    # To Redis it is all the same why its last snapshot failed; of a full disk it says no other.
+    (server.folder / "dump.rdb").mkdir()
+    limit = time.monotonic() + 20
+    with server.client() as client:
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+
+
+def takes_writes(server: RedisServer) -> None:
+    with server.client() as client:
+        client.config_set("min-replicas-to-write", 0)
+        client.config_set("save", "")
+
+
+@pytest.mark.parametrize("refuse_writes", [has_too_few_replicas, cannot_write_its_file])
+async def test_a_cancel_is_told_when_redis_takes_no_writes(
+    own_redis: RedisServer, refuse_writes: Callable[[RedisServer], None]
+) -> None:
+    waiting = submission()
+    async with JobStore(own_redis.url, "server-1", QueueLimits(10, 100_000)) as store:
+        await enqueue(store, waiting)
+        refuse_writes(own_redis)
+        cancel = Cancel.of(waiting, Outcome.CANCELLED)
+        # Another one is refused as well, and no more than that.
+        refusals = await store.send([Enqueue(submission()), cancel])
+        assert [type(refusal) for refusal in refusals] == [BrokerUnavailable] * 2
+        takes_writes(own_redis)
+        assert await store.send([cancel]) == [None]
+    assert totals(own_redis) == {"accepted": 1, "cancelled": 1}
 
 
 async def test_completing_twice_publishes_once(

@@ -67,7 +67,7 @@ class Operations:
             timeout_s: time left until the caller's deadline, seconds.
 
         Raises:
-            QueueFull, RequestIdReused, DurabilityUnavailable: refused.
+            QueueFull, RequestIdReused, ModelNotFound, DurabilityUnavailable: refused.
             BrokerUnavailable: not accepted, or not known to be; repeat it.
         """
         ends_at = time.monotonic() + timeout_s
@@ -77,7 +77,7 @@ class Operations:
         try:
             return await surely(
                 self._link,
-                lambda: self._store.submit(new, is_synced=is_synced),
+                lambda: self._submit(new, is_synced=is_synced),
                 timeout_s=ends_at - time.monotonic(),
             )
         except errors.QueueFull as refusal:
@@ -85,6 +85,17 @@ class Operations:
             with suppress(errors.ModelNotFound):
                 refusal.retry_after_s = self._retry_after_s(refusal, job.model)
             raise
+
+    async def _submit(self, new: NewOperation, *, is_synced: bool) -> Operation:
+        while True:
+            try:
+                return await self._store.submit(new, is_synced=is_synced)
+            except errors.ModelNotFound:
+                # A Redis that came back empty hears from the workers within a second, and calls
+                # are accepted meanwhile.
+                if self._fleet.get(new.key.model).ready_workers == 0:
+                    raise
+            await asyncio.sleep(PAUSE_S)
 
     def _retry_after_s(self, refusal: errors.QueueFull, model: str) -> float:
         if refusal.subject.startswith(f"model:{model}/operation"):

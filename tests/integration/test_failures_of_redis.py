@@ -115,6 +115,19 @@ async def test_replies_that_redis_lost_are_computed_again(stack: Stack) -> None:
     assert colour_of(response) == (7, 8, 9)
 
 
+async def test_a_redis_that_comes_back_empty_takes_submissions(stack: Stack) -> None:
+    stack.start_server()
+    stack.start_worker()
+    await stack.until_ready()
+    stub = stack.stub()
+    for colour in colours(3):
+        with stack.redis.client() as client:
+            client.flushall()
+        submission = prediction_pb2.SubmitPredictionRequest(image=image_of(colour))
+        await stub.SubmitPrediction(submission, timeout=10)
+    await stack.until(lambda: stack.totals() == {"accepted": 1, "completed": 1}, 10)
+
+
 async def test_a_cancel_is_not_forgotten_while_redis_takes_no_writes(stack: Stack) -> None:
     stack.start_server()
     worker = stack.start_worker(batch=1)

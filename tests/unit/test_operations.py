@@ -10,6 +10,7 @@ from despacho.job.v1.job_pb2 import Job, ModelCard
 from dispatch.errors import (
     BrokerUnavailable,
     DespachoError,
+    ModelNotFound,
     OperationNotFound,
     OutcomeUnknown,
     QueueFull,
@@ -99,12 +100,12 @@ class House:
         self.store = FakeStore()
         self.link = Link()
         self.link.restored()
-        fleet = FakeFleet()
-        fleet.views = {name: FakeView(ModelCard(name=name)) for name in ("m", "n")}
+        self.fleet = FakeFleet()
+        self.fleet.views = {name: FakeView(ModelCard(name=name)) for name in ("m", "n")}
         self.operations = Operations(
             self.store,  # type: ignore[arg-type]
             self.link,
-            fleet,
+            self.fleet,
             FakeNews(),  # type: ignore[arg-type]
         )
 
@@ -183,6 +184,22 @@ async def test_a_refusal_stays_one_though_the_model_is_forgotten_meanwhile(house
     with pytest.raises(QueueFull) as caught:
         await house.submit("gone")
     assert caught.value.retry_after_s == 3
+
+
+async def test_a_submission_waits_for_a_redis_that_came_back_empty(house: House) -> None:
+    house.store.failures = [ModelNotFound("m"), ModelNotFound("m")]
+    submitted = await house.submit("m")
+    assert [key.id for key in house.store.kept] == [submitted.job.id]
+
+
+async def test_a_model_that_was_forgotten_is_not_waited_for(house: House) -> None:
+    house.store.failures = [ModelNotFound("m")]
+    house.fleet.views["m"] = FakeView(ModelCard(name="m"), ready_workers=0)
+    with pytest.raises(ModelNotFound):
+        await house.submit("m")
+    house.store.failures = [ModelNotFound("gone")]
+    with pytest.raises(ModelNotFound):
+        await house.submit("gone")
 
 
 @pytest.mark.parametrize("is_done_first", [False, True])

@@ -71,6 +71,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._shared = SharedLine(self._line, self._exchange)
         self._looking = asyncio.Lock()
+        self._failed_looks = 0
         # WAITAOF blocks its connection, so that others should not use it.
         synced_line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
         self._disk = Disk(synced_line)
@@ -265,10 +266,18 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             return []
         # One after the other: what many lists are answered at once takes long to come, and
         # whoever asks for something else beside them waits for all of it.
+        failed_before = self._failed_looks
         async with self._looking:
-            looks = await self._shared.call(
-                *(look_at(OperationKey(model, name, caller)) for name, _ in entries)
-            )
+            # Else each in turn would wait for as long, to find out for itself.
+            if self._failed_looks != failed_before:
+                raise errors.BrokerUnavailable("the broker cannot be reached")
+            try:
+                looks = await self._shared.call(
+                    *(look_at(OperationKey(model, name, caller)) for name, _ in entries)
+                )
+            except (errors.BrokerUnavailable, errors.OutcomeUnknown):
+                self._failed_looks += 1
+                raise
         pairs = [(score, checked(look)) for (_, score), look in zip(entries, looks, strict=True)]
         await self._forget(index, [score for score, look in pairs if not look])
         return pairs

@@ -9,9 +9,12 @@ from google.longrunning.operations_pb2 import ListOperationsResponse
 
 from despacho.job.v1.job_pb2 import Answer, Reply
 from dispatch import keys, operation_store
+from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from dispatch.jobs import Outcome
+from dispatch.operation_commands import look_at
 from dispatch.operation_store import OperationStore
 from dispatch.operations import Operation, OperationKey, OperationPage
+from dispatch.scripts import Command
 from dispatch.work_queue import WorkQueue
 from server.operation_messages import to_operation
 from tests.operation_steps import LIMITS, MODEL, NEWEST, new, opened, submit, take
@@ -118,6 +121,24 @@ async def test_many_lists_at_once_leave_the_others_their_connection(many: Operat
         beside.add(type(seen))
     assert beside == {Operation}
     assert {type(each) for each in await lists} == {OperationPage}
+
+
+async def test_lists_that_wait_for_each_other_hear_together_that_redis_is_away(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_at_a_stalled_redis(key: OperationKey) -> Command:
+        own_redis.pause()
+        return look_at(key)
+
+    async with opened(own_redis) as store:
+        await submit(store, new())
+        # All know by then what to look at, and one of them may.
+        monkeypatch.setattr(operation_store, "look_at", look_at_a_stalled_redis)
+        async with asyncio.timeout(2):
+            ends = await asyncio.gather(
+                *(list_all(store) for _ in range(10)), return_exceptions=True
+            )
+    assert [type(end) for end in ends] == [OutcomeUnknown, *[BrokerUnavailable] * 9]
 
 
 async def test_a_list_forgets_what_has_expired(

@@ -6,7 +6,7 @@ import { Result } from "./result.js";
 
 // A browser has six connections to a server, and the live figures need one.
 const AT_ONCE = 4;
-const MODELS_S = 3; // between two looks while there is no model
+const MODELS_S = 3; // between two looks while there is no model with a worker
 const DRAG_MS = 600; // what is dragged over the page tells so at least every 350 ms
 const PATIENCE_S = 60; // how long to try one photo again
 
@@ -20,7 +20,7 @@ const page = Object.fromEntries(
 const waiting = [];
 let results = [];
 let busy = 0;
-let chosen = ""; // The model, also while its list is not to be had.
+let chosen = ""; // The model that is kept: a person took it, or it has a worker.
 let isRefused = false; // Asking for the models again does not help without another key.
 let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
@@ -135,11 +135,14 @@ function summarise() {
 
 /** Show the models to choose from; throw why there are none. */
 async function showModels() {
-  chosen = page.model.value || chosen;
   try {
     const models = await listModels();
     if (!models.length) throw new Problem({ detail: "No model is served yet.", retry_after: MODELS_S });
-    page.model.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === chosen)));
+    // All are listed that were ever served, and most people do not choose.
+    const first = (wanted) => models.find(({ state }) => state === `MODEL_STATE_${wanted}`);
+    const taken = models.find(({ name }) => name === chosen) ?? first("READY") ?? first("LOADING") ?? models[0];
+    if (taken.state === "MODEL_STATE_READY") chosen = taken.name;
+    page.model.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === taken.name)));
     isRefused = false;
   } catch (problem) {
     page.model.replaceChildren(new Option(problem.message, ""));
@@ -152,10 +155,13 @@ const tryToShowModels = () => showModels().catch(() => {}); // the list itself s
 
 // The live figures tell of new models, but only those who may see them.
 async function lookForModels() {
-  if (!page.model.value && !isRefused) await tryToShowModels();
+  if (!(page.model.value && chosen) && !isRefused) await tryToShowModels();
   setTimeout(lookForModels, MODELS_S * 1000);
 }
 
+page.model.addEventListener("change", () => {
+  chosen = page.model.value;
+});
 page.choose.addEventListener("click", () => page.files.click());
 page.take.addEventListener("click", async () => {
   if (!hasViewfinder()) {

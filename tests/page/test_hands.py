@@ -2,6 +2,7 @@
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from tests.integration.test_gateway import aside
 from tests.page.browser import Page
@@ -20,13 +21,17 @@ document.getElementById("model").append(new Option("other", "other"));
 
 TWO_MODELS = """
 window.isAway = false;
+window.states = { another: "READY", colours: "READY" };
 const real = window.fetch;
 window.fetch = async (path, options) => {
   if (path !== "/v1/models") return real(path, options);
   if (window.isAway) return new Response("", { status: 503 });
-  return new Response(JSON.stringify({ models: [{ name: "another" }, { name: "colours" }] }));
+  const model = ([name, state]) => ({ name, state: `MODEL_STATE_${state}` });
+  return new Response(JSON.stringify({ models: Object.entries(window.states).map(model) }));
 };
 """
+
+CHOSEN = "return document.getElementById('model').value"
 
 SLOW_CAMERA = """
 const { mediaDevices } = navigator;
@@ -71,16 +76,47 @@ async def test_a_photo_has_the_model_that_was_chosen_when_it_came(page: Page, ad
 
 
 async def test_a_choice_outlives_a_list_that_does_not_come(page: Page, address: str) -> None:
-    chosen = "return document.getElementById('model').value"
     with page.beginning_with(TWO_MODELS):
         page.open(address, width=1440)
-    page.run("document.getElementById('model').value = 'colours'; window.isAway = true")
-    page.find(".key summary").click()
-    page.find("#key").send_keys("a-key", Keys.TAB)
-    await aside(page.until, lambda: page.run(chosen) == "")
+    Select(page.find("#model")).select_by_value("colours")
+    page.run("window.isAway = true")
+    look_again(page)
+    await aside(page.until, lambda: page.run(CHOSEN) == "")
     page.run("window.isAway = false")
-    await aside(page.until, lambda: page.run(chosen) != "")
-    assert page.run(chosen) == "colours"
+    await aside(page.until, lambda: page.run(CHOSEN) != "")
+    assert page.run(CHOSEN) == "colours"
+
+
+async def test_who_chooses_no_model_gets_one_with_a_worker(page: Page, address: str) -> None:
+    states = "window.states = { another: 'NO_WORKER', colours: 'LOADING' };"
+    with page.beginning_with(TWO_MODELS), page.beginning_with(states):
+        page.open(address, width=1440)
+    assert page.run(CHOSEN) == "colours"
+    # The page looks by itself until there is a worker, and stays with its model.
+    page.run("window.states = { another: 'READY', colours: 'NO_WORKER' }")
+    await aside(page.until, lambda: page.run(CHOSEN) == "another")
+    page.run("window.states = { ahead: 'READY', another: 'READY', colours: 'READY' }")
+    look_again(page)
+    await aside(page.until, lambda: "ahead" in page.find("#model").text)
+    assert page.run(CHOSEN) == "another"
+
+
+async def test_a_model_without_a_worker_is_left_to_who_chooses_it(page: Page, address: str) -> None:
+    states = "window.states = { another: 'NO_WORKER', colours: 'READY' };"
+    with page.beginning_with(TWO_MODELS), page.beginning_with(states):
+        page.open(address, width=1440)
+    assert page.run(CHOSEN) == "colours"
+    Select(page.find("#model")).select_by_value("another")
+    page.run("window.states = { ...window.states, last: 'READY' }")
+    look_again(page)
+    await aside(page.until, lambda: "last" in page.find("#model").text)
+    assert page.run(CHOSEN) == "another"
+
+
+def look_again(page: Page) -> None:
+    """Have the page ask for the models, as it does after each new key."""
+    page.run("document.querySelector('.key').open = true")
+    page.find("#key").send_keys("a", Keys.TAB)
 
 
 async def test_two_clicks_take_one_photo(page: Page, address: str) -> None:

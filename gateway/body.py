@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flask import Request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
@@ -100,13 +101,25 @@ def parts(request: Request, *, max_bytes: int) -> Iterator[Piece]:
     boundary = parse_options_header(request.headers.get("Content-Type", ""))[1].get("boundary", "")
     if not boundary or not boundary.isascii():
         raise Refused(400, "the content type names no boundary", field="Content-Type")
-    decoder = MultipartDecoder(boundary.encode(), max_form_memory_size=MAX_PART_HEADER_BYTES)
+    decoder = _Decoder(boundary.encode(), max_form_memory_size=MAX_PART_HEADER_BYTES)
     try:
         yield from _decoded(decoder, _pieces(request, max_bytes=max_bytes))
     except RequestEntityTooLarge:
         raise Refused(400, "a part has too large headers", field="body") from None
     except ValueError as error:
         raise Refused(400, "the body is not multipart/form-data", field="body") from error
+
+
+class _Decoder(MultipartDecoder):
+    """werkzeug's, for file names of any encoding."""
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        try:
+            return super()._parse_headers(data)
+        except UnicodeDecodeError:
+            # Browsers send UTF-8, but curl what the disk has. A name is a label in our answer,
+            # and an odd one is worth more than none of the form's images.
+            return super()._parse_headers(data.decode("latin-1").encode())
 
 
 def _decoded(decoder: MultipartDecoder, pieces: Iterator[bytes]) -> Iterator[Piece]:

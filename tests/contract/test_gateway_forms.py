@@ -60,6 +60,13 @@ def form(disposition: bytes) -> bytes:
     return b"--x\r\nContent-Disposition: form-data; " + disposition + b"\r\n\r\ncat\r\n--x--\r\n"
 
 
+def test_a_file_name_that_is_no_utf_8_is_told_as_well_as_can_be(web: Web) -> None:
+    body = form('name="image"; filename="café.jpg"'.encode("latin-1"))
+    response = web.call("POST", PREDICT, body, Content_Type="multipart/form-data; boundary=x")
+    assert response.status == 200
+    assert [item["filename"] for item in response.json()] == ["café.jpg"]
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "field"),
     [

@@ -24,10 +24,19 @@ let chosen = ""; // The model that is kept: a person took it, or it has a worker
 let isRefused = false; // Asking for the models again does not help without another key.
 let resumeAt = 0; // Nothing is sent before, since the server said when to come again.
 
-function add(files) {
+/** Take what was dropped or pasted. */
+function addFrom({ items }) {
+  const files = [...items].filter(({ kind }) => kind === "file");
+  // As a file it would only be one without a type.
+  const isFolder = (item) => item.webkitGetAsEntry()?.isDirectory;
+  const folders = files.filter(isFolder).map((item) => `${item.getAsFile().name} (a folder)`);
+  add(files.filter((item) => !isFolder(item)).map((item) => item.getAsFile()), folders);
+}
+
+function add(files, folders = []) {
   const isImage = (file) => file.type.startsWith("image/") || !file.type;
   const images = [...files].filter(isImage);
-  const others = [...files].filter((file) => !isImage(file)).map(({ name }) => name);
+  const others = [...folders, ...[...files].filter((file) => !isImage(file)).map(({ name }) => name)];
   const more = others.length > 3 ? ` and ${others.length - 3} more` : "";
   tell(page["left-out"], others.length ? `Left out, for these are no images: ${others.slice(0, 3).join(", ")}${more}.` : "");
   if (!images.length) return;
@@ -190,7 +199,7 @@ document.addEventListener("dragover", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   endDrag();
-  add(event.dataTransfer.files);
+  addFrom(event.dataTransfer);
 });
 function endDrag() {
   clearTimeout(dragged);
@@ -198,7 +207,7 @@ function endDrag() {
 }
 document.addEventListener("paste", (event) => {
   // A key may be copied together with a picture of it.
-  if (event.target !== page.key && event.clipboardData.files.length) add(event.clipboardData.files);
+  if (event.target !== page.key && event.clipboardData.files.length) addFrom(event.clipboardData);
 });
 
 page["all-again"].addEventListener("click", () => again(among("failed")));

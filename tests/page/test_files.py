@@ -63,6 +63,28 @@ async def test_what_is_left_out_is_named(page: Page, address: str) -> None:
     assert page.overflow() == 0
 
 
+async def test_a_folder_is_left_out(page: Page, address: str, tmp_path: Path) -> None:
+    folder, file = tmp_path / "holiday", tmp_path / "red"
+    folder.mkdir()
+    file.write_bytes(image_of(RED))  # without a type, as the folder
+    page.open(address, width=1440)
+    drop_from_disk(page, folder, file)
+    await aside(page.until, lambda: first_labels(page) == ["red"])
+    assert "no images: holiday (a folder)." in page.find("#drop").text
+    assert len(page.all(".result")) == 1
+
+
+def drop_from_disk(page: Page, *paths: Path) -> None:
+    x, y = page.run(
+        "const box = document.getElementById('drop').getBoundingClientRect();"
+        "return [box.x + 20, box.y + 20]"
+    )
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": x, "y": y, "data": data}
+        page.driver.execute_cdp_cmd("Input.dispatchDragEvent", event)
+
+
 async def test_a_proxy_without_words_for_its_status_is_shown_with_it(
     page: Page, address: str
 ) -> None:

@@ -16,6 +16,7 @@ from cheroot import wsgi
 
 from gateway.chunked_body import ChunkedBody
 from gateway.connection import ENVIRON_KEY, SocketConnection
+from gateway.every_address import listening
 from gateway.http_connection import Connection
 from gateway.settings import MIB, GatewaySettings
 
@@ -66,10 +67,7 @@ class HttpServer:
         Raises:
             CannotListen: the address is in use, or not ours.
         """
-        try:
-            self._server.prepare()
-        except OSError as error:
-            raise CannotListen(f"cannot listen: {error}") from error
+        self._server.prepare()
         self._thread.start()
         host, port = self._server.bind_addr
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -88,6 +86,18 @@ class _Server(wsgi.Server):
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: FBT001, FBT002 - as cheroot calls it
         """Log what went wrong below the application."""
         log.log(level, "http server", message=msg, exc_info=traceback)
+
+    def bind(self, family: int, type: int, proto: int = 0) -> Any:  # noqa: A002 - as cheroot calls it
+        """Listen at all addresses of the name, whichever of them cheroot begins with."""
+        del family, type, proto
+        host, port = self.bind_addr
+        try:
+            self.socket = listening(host, port)
+        except OSError as error:
+            # cheroot would try once more for each other address.
+            raise CannotListen(f"cannot listen at {host}: {error}") from error
+        self.bind_addr = host, self.socket.getsockname()[1]
+        return self.socket
 
 
 class _Gateway(wsgi.Gateway_10):

@@ -23,7 +23,8 @@ class GatewaySettings(BaseSettings):
     )
 
     address: HostPort = "127.0.0.1:8080"
-    """Where to listen: `host:port` (port 0: any free one, which the log names)."""
+    """Where to listen: `host:port` (port 0: any free one, which the log names); a name with several
+    addresses is all of them."""
 
     server_address: str = "127.0.0.1:50051"
     """Front-end: `host:port`, or another name that gRPC knows; a name with several addresses is

@@ -1,0 +1,104 @@
+"""The sockets of all addresses that a name stands for, as one from which cheroot accepts.
+
+cheroot itself is content with the first address that is free. A second gateway at the same
+`localhost` would then listen at the other one, and callers would come to this or to that.
+"""
+
+import errno
+import os
+import selectors
+import socket
+from contextlib import ExitStack, closing
+from typing import Any, Final
+
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What is said on a machine without the version of IP that an address is of."""
+
+
+class Listeners:
+    """Some sockets that listen; what cheroot does with its one."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        # Can itself be waited for: until one of them is ready.
+        self._ready = selectors.DefaultSelector()
+
+    def add(self, listener: socket.socket) -> None:
+        """Accept from one more, and close it in the end."""
+        self._sockets.append(listener)
+        # Who was there may be gone when we accept.
+        listener.settimeout(0)
+        # Connections inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._ready.register(listener, selectors.EVENT_READ, listener)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection and its peer.
+
+        Raises:
+            BlockingIOError: there is none.
+        """
+        for key, _ in self._ready.select(0):
+            listener: socket.socket = key.data
+            return listener.accept()
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def listen(self, backlog: int) -> None:
+        """Let so many connections wait."""
+        for listener in self._sockets:
+            listener.listen(backlog)
+
+    def settimeout(self, timeout: float) -> None:
+        """Leave it as it is: `accept` waits for nobody."""
+
+    def fileno(self) -> int:
+        """Return what is ready when there is a connection."""
+        return self._ready.fileno()
+
+    def getsockname(self) -> Any:
+        """Return the first address."""
+        return self._sockets[0].getsockname()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._ready.close()
+        for listener in self._sockets:
+            listener.close()
+
+
+def listening(host: str, port: int) -> Listeners:
+    """Listen at all addresses of a name.
+
+    Args:
+        host: an IP address, or a name.
+        port: 0: any free one, the same at all of them.
+
+    Raises:
+        OSError: one of the addresses is in use, or none is ours.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Each once: a name may have the same address in several lines of a file.
+    addresses = dict.fromkeys((family, address) for family, *_, address in found)
+    not_here = []
+    with ExitStack() as unless_all_is_well:
+        listeners = unless_all_is_well.enter_context(closing(Listeners()))
+        for family, (address, _, *rest) in addresses:
+            try:
+                listener = _listener(family, (address, port, *rest))
+            except OSError as error:
+                if error.errno not in NOT_HERE:
+                    raise
+                not_here.append(error)
+            else:
+                listeners.add(listener)
+                port = listener.getsockname()[1]
+        if len(not_here) == len(addresses):
+            raise not_here[0]
+        unless_all_is_well.pop_all()
+    return listeners
+
+
+def _listener(family: int, address: tuple[Any, ...]) -> socket.socket:
+    # `::` is to be every address, those of IPv4 too.
+    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server(address, family=family, dualstack_ipv6=is_dual)

@@ -8,8 +8,7 @@ import asyncio
 import hashlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from dispatch import errors
 from server.api_keys import ApiKeys
 from server.call_record import CURRENT, CallRecord
 from server.gate import Gate
-from server.interceptor import REFUSAL, Context, Handler, refuse, wrapped
+from server.interceptor import REFUSAL, Context, Handler, messages_of, refuse, wrapped
 from server.quota import Quota, Visit
 from server.scopes import MESSAGES_ARE_REQUESTS, Need, need_of
 
@@ -155,9 +154,10 @@ def _paced(handler: "Handler") -> "Handler":
     """Return the handler of a stream, with messages no faster than the caller may send them."""
     behaviour: Any = handler.stream_stream
 
-    async def respond(requests: AsyncIterator[Any], context: Context) -> None:
-        async with aclosing(_VISIT.get().paced(requests)) as paced:
-            await behaviour(paced, context)
+    async def respond(requests: Any, context: Context) -> None:
+        # The handler inside closes what it gets, which is not the generator of gRPC.
+        async with messages_of(requests) as messages:
+            await behaviour(_VISIT.get().paced(messages), context)
 
     return grpc.stream_stream_rpc_method_handler(
         respond, handler.request_deserializer, handler.response_serializer

@@ -5,8 +5,8 @@ are logged and mapped as well.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
@@ -175,24 +175,30 @@ async def only_message(context: Context) -> Any:
 
 
 def letting_go(behaviour: Callable[[Any, Context], Any], *, answers_many: bool) -> Any:
-    """Return a handler of a stream of requests that keeps none of them when it has ended.
-
-    gRPC's generator of messages is in a ring with what made it. One that is not read to its end
-    would stay, with the last message, until the next collection of garbage.
-    """
+    """Return a handler of a stream of requests that keeps none of them when it has ended."""
 
     async def respond(requests: Any, context: Context) -> Any:
-        messages = aiter(requests)
-        try:
-            if not answers_many:
-                return await behaviour(messages, context)
-            await write_all(behaviour(messages, context), context)
-        finally:
-            # One who still reads was cancelled, and then it ends by itself.
-            with suppress(RuntimeError):
-                await messages.aclose()
+        async with messages_of(requests) as messages:
+            responses = behaviour(messages, context)
+            return await (write_all(responses, context) if answers_many else responses)
 
     return respond
+
+
+@asynccontextmanager
+async def messages_of(requests: Any) -> AsyncIterator[Any]:
+    """Yield the generator of a stream's messages; close it on the way out.
+
+    That of gRPC is in a ring with what made it. One that is not read to its end would stay, with
+    the last message, until the next collection of garbage.
+    """
+    messages = aiter(requests)
+    try:
+        yield messages
+    finally:
+        # One who still reads was cancelled, and then it ends by itself.
+        with suppress(RuntimeError):
+            await messages.aclose()
 
 
 async def write_all(responses: Any, context: Context) -> None:

@@ -1,6 +1,6 @@
 """A caller in a process of its own, so that what calls leave in it is not taken for the server's.
 
-python -m tests.rude_caller ADDRESS
+python -m tests.rude_caller ADDRESS [API_KEY]
 
 Reads the name of a kind of call from each line, makes it, and writes the code with which it ended.
 A call that `leaves` is cancelled at the next line.
@@ -135,6 +135,9 @@ KINDS: Final = {
     "stream, left": Kind(
         f"{SERVICE}/PredictStream", lambda: stream(HELD, BAD), GONE, leaves=True, is_open=True
     ),
+    "stream, left with more": Kind(
+        f"{SERVICE}/PredictStream", lambda: stream(HELD, HELD), GONE, leaves=True, is_open=True
+    ),
     "stream, hung up": Kind(
         f"{SERVICE}/PredictStream",
         lambda: stream(IMAGE, HELD),
@@ -169,6 +172,13 @@ KINDS: Final = {
         leaves=True,
         metadata=(("triton_grpc_error", "true"),),
     ),
+    "infer stream, left with more": Kind(
+        f"{OPEN}/ModelStreamInfer",
+        lambda: [infer(HELD), infer(HELD)],
+        GONE,
+        leaves=True,
+        is_open=True,
+    ),
     "long name": Kind(f"{SERVICE}/GetModel", lambda: [pb.GetModelRequest(name=LONG)], NO),
     "operation": Kind(
         f"{OPERATIONS}/GetOperation",
@@ -199,7 +209,7 @@ KINDS: Final = {
 }  # fmt: skip
 
 
-def make(channel: grpc.Channel, kind: Kind) -> str:
+def make(channel: grpc.Channel, kind: Kind, api_key: str) -> str:
     """Make a call; return the name of its code."""
 
     def sent() -> Iterator[bytes]:
@@ -208,8 +218,9 @@ def make(channel: grpc.Channel, kind: Kind) -> str:
         if kind.is_open:
             time.sleep(PATIENCE_S)
 
+    metadata = (*kind.metadata, *((("x-api-key", api_key),) if api_key else ()))
     method: Any = channel.stream_stream(kind.path, None, None)
-    call = method(sent(), timeout=kind.timeout_s, metadata=kind.metadata)
+    call = method(sent(), timeout=kind.timeout_s, metadata=metadata)
     if kind.leaves:
         sys.stdin.readline()
         call.cancel()
@@ -225,9 +236,10 @@ def make(channel: grpc.Channel, kind: Kind) -> str:
 def main() -> None:
     """Make calls until the input ends."""
     options = [("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
-    with grpc.insecure_channel(sys.argv[1], options=options) as channel:
+    address, api_key = (*sys.argv[1:], "")[:2]
+    with grpc.insecure_channel(address, options=options) as channel:
         while line := sys.stdin.readline():
-            sys.stdout.write(make(channel, KINDS[line.strip()]) + "\n")
+            sys.stdout.write(make(channel, KINDS[line.strip()], api_key) + "\n")
             sys.stdout.flush()
 
 

@@ -9,6 +9,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 from google.protobuf.message import Message
 
 from dispatch import errors
+from server.quota import Quota
 from server.samples import Sample
+from tests.credentials import Keys
 from tests.front_end import LIMIT_S, FrontEnd, front_end
 from tests.fuzz import wire
 from tests.processes import ROOT
@@ -28,9 +31,9 @@ CALL = {"_handle_exceptions", "_schedule_rpc_coro"}
 
 
 @asynccontextmanager
-async def caller(address: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def caller(address: str, *api_key: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.rude_caller", address),
+        *(sys.executable, "-m", "tests.rude_caller", address, *api_key),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -121,7 +124,12 @@ def size_of(each: object) -> int:
     return len(each) if isinstance(each, bytes | bytearray | str) else 0
 
 
-async def make(front: FrontEnd, process: asyncio.subprocess.Process, name: str) -> str:
+async def make(
+    front: FrontEnd,
+    process: asyncio.subprocess.Process,
+    name: str,
+    may_leave: asyncio.Event | None = None,
+) -> str:
     """Let the caller make a call, and the server forget the images; return its code."""
     front.relay.failures[BAD] = errors.ImageUndecodable("the image is cut short")
     assert process.stdout is not None
@@ -130,6 +138,8 @@ async def make(front: FrontEnd, process: asyncio.subprocess.Process, name: str) 
         await front.relay.notice.until(
             lambda: any(each.image.startswith(b"hold") for each in front.relay.submitted)
         )
+        if may_leave is not None:
+            await asyncio.wait_for(may_leave.wait(), LIMIT_S)
         say(process, "leave")
     async with asyncio.timeout(LIMIT_S):
         code = (await process.stdout.readline()).decode().strip()
@@ -140,22 +150,71 @@ async def make(front: FrontEnd, process: asyncio.subprocess.Process, name: str) 
     return code
 
 
+async def left_by(
+    front: FrontEnd,
+    process: asyncio.subprocess.Process,
+    name: str,
+    may_leave: asyncio.Event | None = None,
+) -> set[str]:
+    """Return what a call leaves that the caller makes."""
+    with garbage_kept() as garbage:
+        assert await make(front, process, name, may_leave) == KINDS[name].code, name
+        # gRPC has the last call in hand until the next one comes.
+        assert await make(front, process, SMALL) == "OK"
+    left = left_behind(garbage)
+    garbage.clear()
+    return left | ({"a message that is still alive"} if large_messages() else set())
+
+
 async def test_a_call_leaves_nothing_behind_however_it_ends() -> None:
     left = {}
     async with front_end() as front, caller(front.address) as process:
         front.stats.seen = [Sample(0, 0, {}, {})]
         with set_aside():
-            for name, kind in KINDS.items():
-                with garbage_kept() as garbage:
-                    assert await make(front, process, name) == kind.code, name
-                    # gRPC has the last call in hand until the next one comes.
-                    assert await make(front, process, SMALL) == "OK"
-                if what := left_behind(garbage):
+            for name in KINDS:
+                if what := await left_by(front, process, name):
                     left[name] = what
-                garbage.clear()
-                if large_messages():
-                    left[name] = left.get(name, set()) | {"a message that is still alive"}
     assert not left
+
+
+STREAMS_LEFT = ["stream, left with more", "infer stream, left with more"]
+
+
+@pytest.mark.parametrize("name", STREAMS_LEFT)
+async def test_a_stream_with_a_key_that_is_left_while_it_is_full_leaves_nothing_behind(
+    name: str, tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path / "keys.toml")
+    key = keys.add("unlimited", "predict")
+    # The server goes no further than the first message, which waits for its answer.
+    async with (
+        front_end(api_keys_file=str(keys.path), stream_window=1) as front,
+        caller(front.address, key) as process,
+    ):
+        with set_aside():
+            assert not await left_by(front, process, name)
+
+
+@pytest.mark.parametrize("name", STREAMS_LEFT)
+async def test_a_stream_that_is_left_while_a_message_waits_its_turn_leaves_nothing_behind(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_its_turn = asyncio.Event()
+    take_patiently = Quota.take_patiently
+
+    async def take(quota: Quota) -> None:
+        waits_its_turn.set()
+        await take_patiently(quota)
+
+    monkeypatch.setattr(Quota, "take_patiently", take)
+    keys = Keys(tmp_path / "keys.toml")
+    key = keys.add("slow", "predict", requests_per_s=1 / LIMIT_S)
+    async with (
+        front_end(api_keys_file=str(keys.path)) as front,
+        caller(front.address, key) as process,
+    ):
+        with set_aside():
+            assert not await left_by(front, process, name, waits_its_turn)
 
 
 @pytest.mark.parametrize("ending", ["reset", "closed"])

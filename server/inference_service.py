@@ -163,6 +163,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         deadline = Deadline(self._settings, context)
         ends_on_failure = _asks_for_status(context)
         order = InOrder()
+        failed: list[ImageRecord] = []
 
         async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
             image = ImageRecord()
@@ -177,14 +178,19 @@ class InferenceService(GRPCInferenceServiceServicer):
                     )
                 )
             except Exception:
-                # The call fails as this request did, and not as the last one that was read.
-                call.model = image.model
+                failed.append(image)
                 raise
 
         window = StreamWindow(answer, size=self._settings.stream_window, closing=self._gate.closed)
-        async with aclosing(window.responses(aiter(request_iterator))) as responses:
-            async for response in responses:
-                yield response
+        try:
+            async with aclosing(window.responses(aiter(request_iterator))) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            if failed:
+                # The call fails as that request did, and not as the last one that was read. Until
+                # here more are.
+                call.model = failed[0].model
         if window.was_cut:
             raise Draining("this server is shutting down; send the rest to another one")
 

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from despacho.job.v1.job_pb2 import FrontEndCard, ModelCard
+from dispatch.errors import ImageUndecodable
 from inference import grpc_predict_v2_pb2 as oip
 from prediction.v1 import prediction_pb2 as pb
 from server import error_mapping
@@ -94,3 +95,18 @@ async def test_a_stream_that_ends_with_a_failure_fails_for_the_model_of_that(
     with pytest.raises(grpc.aio.AioRpcError):
         await call.read()
     assert failures(tally) == {MODEL: {"DRAINING": 1}}
+
+
+async def test_a_stream_that_ends_with_a_failure_may_have_been_read_further(
+    front: FrontEnd, tally: Tally
+) -> None:
+    front.relay.failures[b"bad"] = ImageUndecodable("the image is cut short")
+    requests = [asking(b"bad", MODEL), *(10 * [asking(b"good", OTHER)])]
+    # How far is a matter of luck, mostly too far.
+    for _ in range(20):
+        call = stub_of(front).ModelStreamInfer(
+            iter(requests), metadata=(("triton_grpc_error", "true"),), timeout=LIMIT_S
+        )
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+    assert failures(tally) == {MODEL: {"IMAGE_UNDECODABLE": 20}}

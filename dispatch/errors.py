@@ -241,10 +241,10 @@ class Retryable(DespachoError):
 class QueueFull(Retryable):
     """A limit is reached; the subject says which.
 
-    Of calls `model:<name>/jobs`, `model:<name>/bytes`, `server/jobs`, `server/bytes` and
-    `server/receiving` (uploads in progress, and batches); of operations
+    Of calls `model:<name>/jobs`, `model:<name>/bytes` and `server/bytes`; of operations
     `model:<name>/operations`, `model:<name>/operation-bytes` and `caller/operations` (those kept);
-    of both `model:<name>/memory` (Redis is full). `RetryInfo` says 0.05 to 30 s, by how fast the
+    of both `server/jobs`, `server/receiving` (uploads in progress, batches, and submissions) and
+    `model:<name>/memory` (Redis is full). `RetryInfo` says 0.05 to 30 s, by how fast the
     queue drains; 60 s for `caller/operations`.
     """
 

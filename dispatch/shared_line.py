@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +16,7 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 """Of one round trip, where it takes no longer than Redis does."""
 
 MOST_WAITING: Final = 4096
-MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""What may wait to be sent; the bytes include those under way."""
+"""Calls that may wait to be sent. How many bytes they have is for their callers to bound."""
 
 Exchange = Callable[[Sequence[Command], int], Awaitable[list[Any]]]
 """Sends commands with that many bytes of images; returns their replies."""
@@ -53,7 +53,6 @@ class SharedLine:
         self._most_calls = most_calls
         self._most_bytes = most_bytes
         self._waiting: deque[_Call] = deque()
-        self._held_bytes = 0
         self._wanted = asyncio.Event()
 
     async def call(self, *commands: Command, size_bytes: int = 0) -> list[Any]:
@@ -70,18 +69,20 @@ class SharedLine:
         """
         if len(self._waiting) >= MOST_WAITING:
             raise QueueFull("server/jobs", "this server has too many requests to send")
-        if self._held_bytes and self._held_bytes + size_bytes > MOST_WAITING_BYTES:
-            raise QueueFull("server/bytes", "this server holds as many bytes of images as it may")
-        replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(commands, size_bytes, replies))
-        self._held_bytes += size_bytes
+        call = _Call(commands, size_bytes, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
         self._wanted.set()
         try:
-            return await replies
+            return await call.replies
+        except asyncio.CancelledError:
+            # What it has is large, and nobody counts it any more.
+            with suppress(ValueError):  # it was sent already
+                self._waiting.remove(call)
+            raise
         finally:
             # What it raised knows this frame. If this frame knew it, too, the commands
             # would stay until the next collection.
-            del replies
+            del call
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -90,16 +91,13 @@ class SharedLine:
             self._wanted.clear()
             while batch := self._next_batch():
                 await self._send(batch)
-                self._held_bytes -= _size_bytes(batch)
 
     def _next_batch(self) -> list[_Call]:
         batch: list[_Call] = []
         size = 0
         while self._waiting and len(batch) < self._most_calls and size < self._most_bytes:
             call = self._waiting.popleft()
-            if call.replies.done():  # its caller has gone
-                self._held_bytes -= call.size_bytes
-            else:
+            if not call.replies.done():  # its caller may just have gone
                 batch.append(call)
                 size += call.size_bytes
         return batch
@@ -127,7 +125,6 @@ class SharedLine:
         if isinstance(error, BrokerUnavailable | OutcomeUnknown):
             refused = list(self._waiting)
             self._waiting.clear()
-            self._held_bytes -= _size_bytes(refused)
             _fail(refused, BrokerUnavailable("the broker cannot be reached"))
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""How much callers have sent that is not waited for yet: uploads in progress, and batches.
+"""How much callers have sent that is not waited for yet: uploads in progress, batches, submissions.
 
 `pending.py` counts the images that wait for a reply. These are counted apart, so
 that slow uploads never take the room of those.

@@ -139,7 +139,8 @@ class PredictionService(PredictionServiceServicer):
         request_id = validation.to_submission_id(request.request_id)
         is_synced = validation.to_is_synced(request.durability)
         top_k = validation.to_top_k(request.top_k)
-        validation.check_image(request.image, max_bytes=self._settings.max_image_bytes)
+        image = request.image
+        validation.check_image(image, max_bytes=self._settings.max_image_bytes)
         job = job_pb2.Job(
             model=self._fleet.resolve(request.model),
             top_k=top_k,
@@ -147,14 +148,17 @@ class PredictionService(PredictionServiceServicer):
             traceparent=call.traceparent,
         )
         call.model = job.model
-        operation = await self._operations.submit(
-            job,
-            request.image,
-            caller=call.caller,
-            request_id=request_id,
-            is_synced=is_synced,
-            timeout_s=with_margin(deadline.remaining_s()),
-        )
+        with self._receiving.share() as share:
+            # Until Redis has it, which may be seconds: of `synced` ones when the disk has it.
+            share.add(len(image))
+            operation = await self._operations.submit(
+                job,
+                image,
+                caller=call.caller,
+                request_id=request_id,
+                is_synced=is_synced,
+                timeout_s=with_margin(deadline.remaining_s()),
+            )
         call.request_id = request_id or call.request_id
         call.operation = operation.job.id
         call.operation_request_id = operation.job.request_id

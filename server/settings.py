@@ -99,7 +99,8 @@ class ServerSettings(BaseSettings):
 
     max_receiving_bytes: Annotated[int, Field(ge=1)] = 256 * MIB
     """Most bytes of images that this process has received and does not wait for yet: of
-    uploads in progress and of batches, over all calls; apart from `SERVER_MAX_IN_FLIGHT_BYTES`."""
+    uploads in progress, of batches, and of submissions that Redis does not have yet, over all
+    calls; apart from `SERVER_MAX_IN_FLIGHT_BYTES`."""
 
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 4096
     """Most calls in progress on one connection."""

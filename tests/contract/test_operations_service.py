@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -149,6 +150,38 @@ async def test_a_refusal_tells_what_to_do_next(
     assert error.code() is code
     assert reason_of(error) == refusal.reason
     assert set(details_of(error)) == details
+
+
+async def test_submissions_that_this_server_has_no_room_for_are_refused() -> None:
+    async with front_end(max_receiving_bytes=10) as front:
+        submit, begun = front.operations.submit, asyncio.Semaphore(0)
+
+        async def held(*arguments: Any, **options: Any) -> Any:
+            del arguments, options
+            begun.release()
+            await asyncio.Event().wait()
+
+        front.operations.submit = held  # type: ignore[method-assign]
+        calls = [front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S) for _ in range(2)]
+        async with asyncio.timeout(LIMIT_S):
+            await begun.acquire()
+            await begun.acquire()
+        front.operations.submit = submit  # type: ignore[method-assign]
+        error = await failure_of(front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert reason_of(error) == "QUEUE_FULL"
+        details = details_of(error)
+        assert details["QuotaFailure"].violations[0].subject == "server/receiving"
+        assert "RetryInfo" in details
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(LIMIT_S):
+            while not front.operations.submitted:  # until the server has heard of it
+                with suppress(grpc.aio.AioRpcError):
+                    await front.stub.SubmitPrediction(REQUEST)
+        # What was accepted makes room.
+        for _ in range(3):
+            await front.stub.SubmitPrediction(REQUEST, timeout=LIMIT_S)
 
 
 async def test_an_operation_that_ended_well_has_the_labels(front: FrontEnd) -> None:

@@ -10,6 +10,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from deploy.local.configuration import GATEWAY_STOP_S, SERVER_STOP_S, WORKER_STOP_S
+from dispatch.operation_store import SYNCED_BYTES
 from gateway.settings import GatewaySettings
 from server import health
 from server.api_keys import parsed
@@ -33,8 +34,14 @@ SETTINGS: dict[str, type[BaseSettings]] = {
 }
 STOP_S = {"server": SERVER_STOP_S, "worker": WORKER_STOP_S, "gateway": GATEWAY_STOP_S}
 
-BYTES_PER_BYTE_IN_FLIGHT = 2.5
-"""Memory of a front-end for each byte of the images that it waits for; measured: 2.2."""
+FRONT_END_BYTES = 75 << 20
+"""What a front-end takes between images."""
+
+BYTES_PER_BYTE = 2.2
+"""Memory of a front-end for each byte of the images that it holds; measured."""
+
+BYTES_PER_BYTE_SYNCED = 4.0
+"""And while it sends them as `synced` submissions."""
 
 WORKER_BYTES = 750_000_000
 """What a worker with TensorFlow and the bundled model takes between images."""
@@ -153,8 +160,23 @@ def test_a_front_end_has_memory_for_all_that_it_lets_in(monkeypatch: pytest.Monk
     monkeypatch.setenv("SERVER_ADDRESS", "0.0.0.0:50051")
     settings = ServerSettings()
     assert settings.processes == 1
-    in_flight = BYTES_PER_BYTE_IN_FLIGHT * settings.max_in_flight_bytes
-    assert memory_of("server") >= in_flight + settings.max_receiving_bytes
+    assert memory_of("server") >= most_memory(settings)
+
+
+def test_the_most_memory_of_a_front_end_is_that_of_the_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith("| front-end, each process |")]
+    gib = most_memory(ServerSettings()) / (1 << 30)
+    assert row.endswith(f": {gib:.1f} GiB |")
+
+
+def most_memory(settings: ServerSettings) -> float:
+    """Return what a front-end takes that has let in all that it may, bytes."""
+    held = settings.max_in_flight_bytes + settings.max_receiving_bytes
+    # The last of those that are sent together may be of any size.
+    synced = SYNCED_BYTES + settings.max_image_bytes
+    more = (BYTES_PER_BYTE_SYNCED - BYTES_PER_BYTE) * synced
+    return FRONT_END_BYTES + BYTES_PER_BYTE * held + more
 
 
 def test_a_worker_has_memory_for_the_largest_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,43 +164,6 @@ async def test_only_so_many_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await here.call("4") == ["reply to 4"]
 
 
-async def test_only_so_many_bytes_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_line, "MOST_WAITING_BYTES", 100)
-    async with house() as here:
-        await here.hold_the_first()
-        # Alone, one larger than all may be is taken.
-        waiting = here.call("large", size_bytes=101)
-        await settle()
-        with pytest.raises(QueueFull) as caught:
-            await here.call("small", size_bytes=1)
-        assert caught.value.subject == "server/bytes"
-        here.line.is_open.set()
-        await waiting
-        # Its bytes are free again, twice: as for those that wait behind each other.
-        here.line.is_open.clear()
-        held = here.call("held")
-        await here.line.until_trips(3)
-        rest = [here.call("half", size_bytes=50), here.call("half", size_bytes=50)]
-        await settle()
-        here.line.is_open.set()
-        await asyncio.gather(held, *rest)
-
-
-async def test_bytes_under_way_count_until_they_are_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shared_line, "MOST_WAITING_BYTES", 100)
-    async with house() as here:
-        here.line.is_open.clear()
-        sent = here.call("sent", size_bytes=60)
-        await here.line.until_trips(1)
-        with pytest.raises(QueueFull):
-            await here.call("too much", size_bytes=60)
-        here.line.is_open.set()
-        await sent
-        assert await here.call("again", size_bytes=60) == ["reply to again"]
-
-
 @pytest.mark.parametrize("failure", [BrokerUnavailable("away"), OutcomeUnknown("cut")])
 async def test_what_waits_behind_a_broken_round_trip_was_not_done(failure: DespachoError) -> None:
     async with house() as here:
@@ -216,20 +179,6 @@ async def test_what_waits_behind_a_broken_round_trip_was_not_done(failure: Despa
         assert here.line.trips == [["first"]]
         here.line.failure = None
         assert await here.call("again") == ["reply to again"]
-
-
-async def test_refused_bytes_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_line, "MOST_WAITING_BYTES", 100)
-    async with house() as here:
-        first = await here.hold_the_first()
-        behind = here.call("behind", size_bytes=100)
-        await settle()
-        here.line.failure = BrokerUnavailable("away")
-        here.line.is_open.set()
-        await asyncio.gather(first, behind, return_exceptions=True)
-        here.line.failure = None
-        calls = [here.call(str(i), size_bytes=50) for i in range(2)]
-        await asyncio.gather(*calls)
 
 
 async def test_a_round_trip_that_is_refused_by_itself_does_not_refuse_what_waits() -> None:
@@ -289,3 +238,22 @@ async def test_a_round_trip_that_fails_leaves_its_commands_to_nobody() -> None:
             assert Traced.alive() == 0
     finally:
         gc.enable()
+
+
+async def test_what_a_caller_asked_who_has_gone_stays_no_longer_than_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_line, "MOST_WAITING", 1)
+    async with house() as here:
+        first = await here.hold_the_first()
+        leaver = asyncio.create_task(here.shared.call(("SET", "key", Traced(b"x"))))
+        await settle()
+        assert Traced.alive() == 1
+        leaver.cancel()
+        del leaver
+        await settle()
+        assert Traced.alive() == 0
+        in_its_place = here.call("in its place")
+        await settle()
+        here.line.is_open.set()
+        await asyncio.gather(first, in_its_place)

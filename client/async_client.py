@@ -15,7 +15,7 @@ from . import wire
 from .async_admin import Admin
 from .async_connection import Connection, cancelled_alone
 from .async_operations import OperationMethods
-from .async_sender import Sender
+from .async_sender import Sender, ends_this_task
 from .async_status import as_the_server_said
 from .channel import Access
 from .chunks import AsyncChunks, Feed
@@ -338,7 +338,9 @@ class AsyncClient(OperationMethods):
             encoded = await self._connection.load(image)
         except StopAsyncIteration:
             ledger.finish()
-        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+        except BaseException as error:
+            if ends_this_task(error):
+                raise
             if request_id and isinstance(error, DespachoError):
                 ledger.reject(request_id, error)
             else:

@@ -14,6 +14,7 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
 from .api_key import KeyedChannel
+from .async_sender import ends_this_task
 from .async_status import as_the_server_said
 from .errors import Cancelled, Overloaded
 from .images import Image, load
@@ -167,11 +168,10 @@ def cancelled_alone(request_id: str = "") -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if ends_this_task(error):
             raise
         # gRPC says it with the same class when the server, or `close`, cancelled
-        # the call; but nobody wants this task to end.
+        # the call.
         raise Cancelled(
             "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
         ) from error

@@ -6,6 +6,8 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from prediction.v1 import prediction_pb2
 
+from .async_sender import ends_this_task
+
 CHUNK_BYTES: Final = 256 * 1024
 """Largest chunk that is sent, and how much is read from a file at a time."""
 
@@ -35,7 +37,7 @@ class Feed:
 
     def __init__(self, options: prediction_pb2.UploadOptions) -> None:
         self._options = prediction_pb2.PredictUploadRequest(options=options)
-        self.input_error: Exception | None = None
+        self.input_error: BaseException | None = None
         """What the caller's chunks raised."""
 
     def parts(self, chunks: Chunks) -> Iterator[prediction_pb2.PredictUploadRequest]:
@@ -44,7 +46,10 @@ class Feed:
         try:
             for chunk in _read(chunks) if isinstance(chunks, Readable) else chunks:
                 yield from _split(chunk)
-        except Exception as error:  # noqa: BLE001 - the caller's chunks may raise anything
+        except GeneratorExit:
+            # gRPC wants no more of them.
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller's chunks may raise anything
             self.input_error = error
             yield prediction_pb2.PredictUploadRequest()
 
@@ -57,7 +62,9 @@ class Feed:
             async for chunk in _asynchronous(chunks):
                 for part in _split(chunk):
                     yield part
-        except Exception as error:  # noqa: BLE001 - the caller's chunks may raise anything
+        except BaseException as error:
+            if ends_this_task(error):
+                raise
             self.input_error = error
             yield prediction_pb2.PredictUploadRequest()
 
@@ -65,7 +72,7 @@ class Feed:
         """Raise what the caller's chunks raised, if they did.
 
         Raises:
-            Exception: that.
+            BaseException: that.
         """
         if self.input_error is not None:
             raise self.input_error

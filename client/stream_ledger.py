@@ -45,7 +45,7 @@ class StreamLedger(Generic[KeyT]):
         """Whether the current call got all the images it will get."""
         self.is_exhausted = False
         """Whether the caller's images have come to an end."""
-        self.input_error: Exception | None = None
+        self.input_error: BaseException | None = None
         """What the caller's iterator raised instead of an image."""
 
     def take(self, key: KeyT) -> str:
@@ -79,7 +79,7 @@ class StreamLedger(Generic[KeyT]):
         """Whether an answer will come, with which the receiver looks at what was rejected."""
         return bool(self._waiting)
 
-    def finish(self, input_error: Exception | None = None, *, request_id: str = "") -> None:
+    def finish(self, input_error: BaseException | None = None, *, request_id: str = "") -> None:
         """Note that there are no more images, or why there cannot be any.
 
         Args:

@@ -324,7 +324,7 @@ class Client(OperationMethods):
             encoded = load(image, max_bytes=self._connection.max_image_bytes)
         except StopIteration:
             ledger.finish()
-        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+        except BaseException as error:  # noqa: BLE001 - the caller's iterator may raise anything
             if request_id and isinstance(error, DespachoError):
                 ledger.reject(request_id, error)
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -149,6 +150,80 @@ def test_what_is_no_image_ends_a_stream_after_the_answers(client: Client, positi
     assert [next(outcomes).key for _ in range(position)] == [key for key, _ in images[:position]]
     with pytest.raises(TypeError, match="bytes or a"):
         next(outcomes)
+
+
+def exiting_images() -> Iterator[tuple[int, bytes]]:
+    yield 0, b"cat"
+    sys.exit("bad list")
+
+
+def test_an_exit_in_the_images_comes_after_the_answers(client: Client) -> None:
+    outcomes = client.predict_stream(exiting_images(), timeout_s=LIMIT_S)
+    assert next(outcomes).key == 0
+    with pytest.raises(SystemExit, match="bad list"):
+        next(outcomes)
+
+
+async def test_an_exit_in_the_images_comes_after_the_async_answers(
+    async_client: AsyncClient,
+) -> None:
+    outcomes = async_client.predict_stream(exiting_images(), timeout_s=LIMIT_S)
+    assert (await anext(outcomes)).key == 0
+    with pytest.raises(SystemExit, match="bad list"):
+        await anext(outcomes)
+
+
+def exiting_chunks() -> Iterator[bytes]:
+    yield b"half"
+    sys.exit("bad file")
+
+
+def test_an_exit_in_the_chunks_is_raised_and_nothing_is_labelled(
+    server: FakeFrontEnd, client: Client
+) -> None:
+    with pytest.raises(SystemExit, match="bad file"):
+        client.predict_upload(exiting_chunks(), timeout_s=LIMIT_S)
+    assert server.requests == []
+
+
+async def test_an_exit_in_the_chunks_is_raised_by_asyncio_and_nothing_is_labelled(
+    server: FakeFrontEnd, async_client: AsyncClient
+) -> None:
+    with pytest.raises(SystemExit, match="bad file"):
+        await async_client.predict_upload(exiting_chunks(), timeout_s=LIMIT_S)
+    assert server.requests == []
+
+
+async def given_up() -> None:
+    """Wait for something that another one has cancelled."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel("given up")
+    await future
+
+
+async def test_what_was_cancelled_in_the_images_comes_after_the_answers(
+    async_client: AsyncClient,
+) -> None:
+    async def images() -> AsyncIterator[tuple[int, bytes]]:
+        yield 0, b"cat"
+        await given_up()
+
+    outcomes = async_client.predict_stream(images())
+    assert (await anext(outcomes)).key == 0
+    with pytest.raises(asyncio.CancelledError, match="given up"):
+        await anext(outcomes)
+
+
+async def test_what_was_cancelled_in_the_chunks_is_raised_and_nothing_is_labelled(
+    server: FakeFrontEnd, async_client: AsyncClient
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        await given_up()
+
+    with pytest.raises(asyncio.CancelledError, match="given up"):
+        await async_client.predict_upload(chunks())
+    assert server.requests == []
 
 
 def test_an_unreadable_image_is_told_while_the_input_waits_for_that(client: Client) -> None:

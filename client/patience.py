@@ -47,13 +47,14 @@ class Patience:
         now: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._now = now
+        self.now = now
+        """The clock."""
         self._uniform = uniform
         self._ends_at = now() + timeout_s
 
     def left_s(self) -> float:
         """Return the time that is left; 0 when it is over."""
-        return max(0.0, self._ends_at - self._now())
+        return max(0.0, self._ends_at - self.now())
 
     def pause_s(self, refusal: DespachoError) -> float | None:
         """Return how long to rest before the next attempt; None: give up.
@@ -82,22 +83,21 @@ class Vigil:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._share_s = 0.0
-        self._left_before_s = 0.0
-        self._early_count = 0
+        self._asked_at = 0.0
+        self._early_pause_s = FIRST_PAUSE_S
 
     def share_s(self) -> float:
         """Return how long the next call is to wait; 0 when the time is over."""
-        self._left_before_s = self._patience.left_s()
-        self._share_s = min(self._left_before_s, WAIT_SHARE_S)
+        self._asked_at = self._patience.now()
+        self._share_s = min(self._patience.left_s(), WAIT_SHARE_S)
         return self._share_s
 
     def pause_s(self, failure: DespachoError | None = None) -> float:
         """Return how long to rest after a call that did not bring the end."""
-        left_s = self._patience.left_s()
-        if self._left_before_s - left_s > self._share_s / 2:
-            self._early_count = 0
+        if self._patience.now() - self._asked_at > self._share_s / 2:
+            self._early_pause_s = FIRST_PAUSE_S
             return 0.0
         hint_s = failure.retry_after_s or 0.0 if failure is not None else 0.0
-        pause_s = max(hint_s, min(FIRST_PAUSE_S * 2**self._early_count, MAX_PAUSE_S))
-        self._early_count += 1
-        return min(self._patience.spread(pause_s), left_s)
+        pause_s = max(hint_s, self._early_pause_s)
+        self._early_pause_s = min(2 * self._early_pause_s, MAX_PAUSE_S)
+        return min(self._patience.spread(pause_s), self._patience.left_s())

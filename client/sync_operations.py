@@ -89,7 +89,7 @@ class OperationMethods:
         Args:
             name: of the operation.
             timeout_s: longest wait. A server that does not even say how things are
-                may use 5 s more.
+                may use 10 s more.
 
         Raises:
             NotFound: there is none of this name, or no more.

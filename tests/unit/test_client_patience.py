@@ -1,5 +1,6 @@
 """How long the client goes on trying: a clock that stands still unless one rests."""
 
+import math
 import random
 
 import pytest
@@ -71,6 +72,23 @@ def test_a_long_wait_is_divided(clock: RestingClock) -> None:
         clock.rest(share_s)
         assert vigil.pause_s() == 0
     assert shares == [WAIT_SHARE_S, WAIT_SHARE_S, 30]
+
+
+def test_an_endless_wait_is_divided_too(clock: RestingClock) -> None:
+    vigil = Vigil(clock.patience(math.inf))
+    for _ in range(3):
+        assert vigil.share_s() == WAIT_SHARE_S
+        clock.rest(WAIT_SHARE_S)
+        assert vigil.pause_s() == 0
+
+
+def test_a_server_may_be_away_for_long(clock: RestingClock) -> None:
+    vigil = Vigil(clock.patience(86400))
+    for _ in range(2000):
+        vigil.share_s()
+        pause_s = vigil.pause_s(Unavailable("away"))
+        clock.rest(pause_s)
+    assert MAX_PAUSE_S <= pause_s <= MAX_PAUSE_S * SPREAD
 
 
 def test_a_server_that_answers_at_once_is_asked_ever_less_often(clock: RestingClock) -> None:

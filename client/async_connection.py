@@ -56,8 +56,10 @@ class Connection:
     async def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
         self._closed.set()
-        if self._channel is not None:
-            await self._channel.close()
+        # One that the caller gave is closed also if it was never used.
+        opened = self._channel or self._over
+        if opened is not None:
+            await opened.close()
 
     @cached_property
     def predictions(self) -> "prediction_pb2_grpc.PredictionServiceAsyncStub":  # only a type

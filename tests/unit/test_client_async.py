@@ -6,7 +6,9 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from client import (
@@ -111,6 +113,14 @@ async def test_nobody_at_the_address(tmp_path: Path) -> None:
 
 async def test_a_client_that_was_never_used_closes() -> None:
     await AsyncClient().close()
+
+
+async def test_a_client_that_was_never_used_closes_the_channel_it_was_given() -> None:
+    channel = grpc.aio.insecure_channel("127.0.0.1:1")
+    method: Any = channel.unary_unary("/service/Method")
+    await AsyncClient(over=channel).close()
+    with pytest.raises(grpc.aio.UsageError, match="closed"):
+        await method(b"")
 
 
 async def numbered(*images: bytes) -> AsyncIterator[tuple[int, bytes]]:

@@ -54,15 +54,18 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(arguments: Sequence[str]) -> Iterator[tuple[Terminal, subprocess.Popen[bytes]]]:
+def on_terminal(
+    arguments: Sequence[str], kind: str = "xterm-256color"
+) -> Iterator[tuple[Terminal, subprocess.Popen[bytes]]]:
     """Run a program of ours on a terminal while inside; then it gets Ctrl-C.
 
     Args:
         arguments: of the Python interpreter.
+        kind: of the terminal.
     """
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, SIZE)
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment = {**os.environ, "TERM": kind}
     # They would say that the terminal has another size.
     for name in ("COLUMNS", "LINES"):
         environment.pop(name, None)

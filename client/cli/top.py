@@ -51,17 +51,18 @@ def top(
     Queues, workers, throughput, latencies and failures of the last ten seconds, over
     all servers. Needs the scope `admin` where API keys are wanted.
     """
+    output = console()
     with explaining(server, as_json=as_json) as client:
         shown = client.admin.watch_stats(model, period_s=period_s, timeout_s=timeout_s)
         if once:
             # Rates need time between two looks.
             _print(next(each for each in shown if each.window_s > ONCE_S), as_json=as_json)
             shown.close()
-        elif as_json or not sys.stdout.isatty():
+        elif as_json or not sys.stdout.isatty() or output.is_dumb_terminal:
+            # On a dumb terminal nothing can be drawn over; lines can be written.
             for stats in shown:
                 _print(stats, as_json=as_json)
         else:
-            output = console()
             with Live(console=output, screen=True, auto_refresh=False) as live:
                 for stats in shown:
                     live.update(view(stats, server), refresh=True)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from client.cli.top import view
 from client.stats_wire import stats
 from prediction.v1 import admin_pb2 as pb
 from prediction.v1 import admin_pb2_grpc
+from tests.terminal import on_terminal
 
 TIMEOUT_S = 10
 
@@ -70,13 +72,15 @@ class Watched(admin_pb2_grpc.AdminServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[pb.WatchStatsRequest] = []
+        self.looks: float = math.inf
+        """How many there are before the server ends the call."""
 
     def WatchStats(  # noqa: N802 - as in the proto
         self, request: pb.WatchStatsRequest, context: Any
     ) -> Iterator[pb.WatchStatsResponse]:
         self.requests.append(request)
         window_s = 0
-        while context.is_active():
+        while context.is_active() and window_s < self.looks:
             yield seen(window_s)
             window_s += 1
 
@@ -165,6 +169,14 @@ def test_top_cuts_nothing_off_in_a_file(
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["w-1", "7", "ready", "3", "12.5", "4.5", "75%"] in rows
+
+
+def test_top_is_seen_on_a_dumb_terminal(watched: tuple[Watched, str]) -> None:
+    servicer, target = watched
+    servicer.looks = 2
+    with on_terminal(("-m", "client.cli", "top", "-s", target), "dumb") as (terminal, process):
+        assert process.wait(TIMEOUT_S) == 0
+        assert terminal.join().count("2 servers") == 2
 
 
 def test_top_says_why_there_is_nothing() -> None:

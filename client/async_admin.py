@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
-from .async_connection import Connection, cancelled_alone
+from .async_connection import Connection, cancelled_alone, readable
 from .async_status import as_the_server_said
 from .results import DeadLetter, Operation
 from .stats import Stats
@@ -144,6 +144,6 @@ class Admin:
         try:
             with cancelled_alone(), translated(), as_the_server_said(call):
                 async for message in call:
-                    yield stats_wire.stats(message)
+                    yield stats_wire.stats(readable(message))
         finally:
             call.cancel()

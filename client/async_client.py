@@ -13,7 +13,7 @@ from prediction.v1 import prediction_pb2
 
 from . import wire
 from .async_admin import Admin
-from .async_connection import Connection, cancelled_alone
+from .async_connection import Connection, cancelled_alone, readable
 from .async_operations import OperationMethods
 from .async_sender import Sender, ends_this_task
 from .async_status import as_the_server_said
@@ -297,7 +297,7 @@ class AsyncClient(OperationMethods):
         try:
             with cancelled_alone(), translated(), as_the_server_said(call):
                 async for response in call:
-                    yield ledger.outcome(response)
+                    yield ledger.outcome(readable(response))
                     # After each: while answers are expected, the sender relies on it.
                     for rejected in ledger.rejected():
                         yield rejected

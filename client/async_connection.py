@@ -16,7 +16,7 @@ from . import channel
 from .api_key import KeyedChannel
 from .async_sender import ends_this_task
 from .async_status import as_the_server_said
-from .errors import Cancelled, Overloaded
+from .errors import Cancelled, InternalError, Overloaded
 from .images import Image, load
 from .patience import Patience
 from .status import translated
@@ -105,7 +105,7 @@ class Connection:
         with cancelled_alone(request_id):
             call = method(request, timeout=timeout_s)
             with translated(request_id), as_the_server_said(call):
-                return await call
+                return readable(await call, request_id)
 
     async def call_patiently(
         self,
@@ -177,6 +177,21 @@ def cancelled_alone(request_id: str = "") -> Iterator[None]:
         raise Cancelled(
             "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
         ) from error
+
+
+def readable(answer: ResponseT | None, request_id: str = "") -> ResponseT:
+    """Return `answer`, unless it is what gRPC for asyncio makes of bytes that it cannot parse.
+
+    Raises:
+        InternalError: it is.
+    """
+    if answer is None:
+        raise InternalError(
+            "the server's answer cannot be read",
+            code=grpc.StatusCode.INTERNAL,
+            request_id=request_id,
+        )
+    return answer
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.aio.Channel:

@@ -41,6 +41,9 @@ def _read(path: os.PathLike[str], max_bytes: int) -> bytes:
             return file.read(max_bytes + 1)
     except OSError as error:
         raise _invalid("IMAGE_UNREADABLE", error.strerror or str(error)) from error
+    except ValueError as error:
+        # No file can have such a name: there is a NUL in it, or what cannot be encoded.
+        raise _invalid("IMAGE_UNREADABLE", str(error)) from error
 
 
 def _invalid(reason: str, message: str) -> InvalidImage:

@@ -123,7 +123,13 @@ def test_unavailable_without_details_is_unreachable(
 
 @pytest.mark.parametrize(
     ("image", "reason"),
-    [(b"", "IMAGE_EMPTY"), (b"12345", "IMAGE_TOO_LARGE"), (Path("no.jpg"), "IMAGE_UNREADABLE")],
+    [
+        (b"", "IMAGE_EMPTY"),
+        (b"12345", "IMAGE_TOO_LARGE"),
+        (Path("no.jpg"), "IMAGE_UNREADABLE"),
+        (Path("no\0.jpg"), "IMAGE_UNREADABLE"),
+        (Path("no\ud800.jpg"), "IMAGE_UNREADABLE"),
+    ],
 )
 def test_what_cannot_be_sent_is_refused_without_a_call(
     channel: Any, image: bytes | Path, reason: str

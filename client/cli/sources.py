@@ -163,7 +163,11 @@ def _from_folder(folder: str) -> Iterator[Source]:
 
 
 def _from_url(url: str) -> Iterator[Source]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        yield _without_image(url, str(error))
+        return
     if parts.scheme != "file":
         yield _without_image(url, "only file: URLs are read; download it first")
     elif parts.netloc not in {"", "localhost"}:

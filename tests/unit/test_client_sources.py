@@ -91,6 +91,7 @@ def test_what_stands_for_nothing_says_why(folder: Path) -> None:
     assert problem("empty") == "no images in this folder"
     assert "download" in problem("https://example.org/cat.jpg")
     assert "another host" in problem("file://elsewhere/cat.jpg")
+    assert "Invalid" in problem("file://[half/cat.jpg")
 
 
 def test_standard_input_can_be_read_once() -> None:

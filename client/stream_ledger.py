@@ -13,7 +13,7 @@ from .errors import DespachoError, InternalError
 from .results import KeyT, Priority, StreamOutcome
 
 DEFAULT_STREAM_TIMEOUT_S: Final = 300.0
-"""Deadline of one call of a stream, seconds; the longest a server grants."""
+"""Deadline of one call of a stream, seconds; the longest a server grants an image."""
 
 FEEDING_SHARE: Final = 0.4
 """Part of a call's time in which it takes new images. The rest is for answers:

@@ -20,7 +20,8 @@ TOLERANCE: Final = 1e-3
 what is above this has computed something else."""
 
 BF16_TOLERANCE: Final = 0.1
-"""The same for bf16, which has three significant digits, and only for who asks for it."""
+"""The same for bf16, which has three significant digits: for who asks for it, or whose model has it
+or float16."""
 
 
 class Agreement(Frozen):

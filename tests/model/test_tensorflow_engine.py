@@ -184,20 +184,46 @@ def test_model_that_was_exported_as_the_refusal_says_is_served(tmp_path: Path) -
     assert scores == pytest.approx(model(COLOURS / np.float32(255), training=False).numpy())
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16])
 @pytest.mark.parametrize(
     "call",
     [
         lambda means: means - tf.reduce_mean(means, 0) + 0.5,
-        lambda means: tf.nn.dropout(means, 0.1) / 2,
+        lambda means: 0.5 + tf.cast(tf.random.uniform(tf.shape(means)), means.dtype) / 16,
     ],
     ids=["others", "chance"],
 )
 def test_scores_that_depend_on_other_images_or_on_chance_are_refused(
-    tmp_path: Path, call: Callable[[Any], Any]
+    tmp_path: Path, call: Callable[[Any], Any], dtype: Any
 ) -> None:
-    path = saved(tmp_path, lambda x: call(tf.reduce_mean(x, [1, 2])), FLOATS)
+    path = saved(tmp_path, lambda x: call(tf.cast(tf.reduce_mean(x, [1, 2]), dtype)), FLOATS)
     with pytest.raises(ModelError, match=r"depend on the other images .*training=False"):
         in_python(spec_of(path), threads=0)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16])
+def test_a_batch_may_be_summed_up_in_another_order(tmp_path: Path, dtype: Any) -> None:
+    def call(pixels: Any) -> Any:
+        alone = tf.cast(tf.shape(pixels)[0] == 1, dtype)
+        return tf.cast(tf.reduce_mean(pixels, [1, 2]), dtype) * (1 - alone / 64)
+
+    spec = spec_of(saved(tmp_path, call, FLOATS))
+    if dtype == tf.float32:
+        with pytest.raises(ModelError, match="depend on the other images"):
+            in_python(spec, threads=0)
+    else:
+        scores = in_python(spec, threads=0).predict(COLOURS)
+        assert scores == pytest.approx(np.array(EXPECTED), abs=0.01)
+
+
+def test_a_keras_file_is_not_told_to_be_a_keras_file(tmp_path: Path) -> None:
+    inputs = keras.Input((4, 6, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    model = keras.Model(inputs, x - keras.ops.mean(x, axis=0) + 0.5)
+    with pytest.raises(
+        ModelError, match=r"depend on the other images .* \(they differ by [^)]*\)$"
+    ):
+        in_python(spec_of(keras_file(tmp_path, model)), threads=0)
 
 
 def test_any_size_of_batch_runs_the_same_graph(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 import structlog
 
-from worker.agreement import TOLERANCE, photos
+from worker.agreement import BF16_TOLERANCE, TOLERANCE, photos
 from worker.engine import Engine, Float32Array, UInt8Array
-from worker.model_spec import ModelError, ModelSpec
+from worker.model_spec import ModelError, ModelFile, ModelSpec
 
 log = structlog.get_logger()
 
@@ -24,12 +24,12 @@ CHECKED_PHOTOS: Final = 4
 ROUNDING: Final = 1e-3
 """How far beyond 0 to 1 a probability may be, through rounding."""
 
-TRAINING_MODE: Final = (
-    "as a SavedModel that was exported in training mode does; serve the .keras file, or export it"
+_TRAINING_MODE: Final = (
+    ", as a SavedModel that was exported in training mode does; serve the .keras file, or export it"
     " with keras.export.ExportArchive and `lambda x: model(x, training=False)`"
     " (docs/models.md, Training mode)"
 )
-"""What is behind answers that depend on more than the image, and the way out."""
+"""What is behind a SavedModel's answers that depend on more than the image, and the way out."""
 
 LEAST_LOGIT: Final = 1e-5
 """How far below 0 a probability may seem to be, from scores that were rounded."""
@@ -105,7 +105,9 @@ def check_on_photos(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Arra
     warn_of_second_softmax(spec, scores)
 
 
-def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]) -> None:
+def check_repeats(
+    spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array], *, has_16_bit_floats: bool
+) -> None:
     """Refuse a model whose answer to an image depends on other images, or on chance.
 
     Photos alone, together, and alone again: the batch shows what is computed across images, the
@@ -114,6 +116,7 @@ def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]
     Args:
         spec: what the model should be.
         predict: runs it.
+        has_16_bit_floats: whether it computes in them, at least in part.
 
     Raises:
         ModelError: it does, or `check_on_photos` would raise it.
@@ -122,13 +125,26 @@ def check_repeats(spec: ModelSpec, predict: Callable[[UInt8Array], Float32Array]
     alone = _scores_one_by_one(spec, predict, images)
     together = check_scores(spec, predict, images)
     again = _scores_one_by_one(spec, predict, images)
-    difference = max(np.abs(alone - together).max(), np.abs(alone - again).max())
-    if difference > TOLERANCE:
+    # A batch is summed up in another order, and 16 bits show that; the same sums repeat exactly.
+    limit = BF16_TOLERANCE if has_16_bit_floats else TOLERANCE
+    across, later = np.abs(alone - together).max(), np.abs(alone - again).max()
+    if across > limit or later > TOLERANCE:
         raise ModelError(
             f"{spec.name}: scores of an image depend on the other images of its batch, on those"
-            f" before, or on chance (they differ by up to {difference:.2g}), {TRAINING_MODE}"
+            f" before, or on chance (they differ by up to {max(across, later):.2g})"
+            f"{training_mode(spec)}"
         )
     warn_of_second_softmax(spec, alone)
+
+
+def training_mode(spec: ModelSpec) -> str:
+    """Return what to add to an error of answers that depend on more than the image.
+
+    Nothing for a Keras model, which is run as in inference: what it does, it does there, too.
+    """
+    origin = spec.origin
+    is_saved_model = isinstance(origin, ModelFile) and origin.path.suffix != ".keras"
+    return _TRAINING_MODE if is_saved_model else ""
 
 
 def warn_of_second_softmax(spec: ModelSpec, scores: Float32Array) -> None:

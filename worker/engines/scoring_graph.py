@@ -1,13 +1,13 @@
 """One TensorFlow graph from bytes to probabilities: what runs, and what is converted."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
 import structlog
 
-from worker.engines.checks import TRAINING_MODE, no_scaling, summary
+from worker.engines.checks import no_scaling, summary, training_mode
 from worker.engines.model_file import Network
 from worker.engines.runtime import convert_variables_to_constants_v2, tf
 from worker.model_spec import ModelError, ModelSpec
@@ -55,7 +55,7 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
         raise ModelError(f"{spec.name}: does not take images: {summary(error)}") from error
     if _writes(graph):
         # Each answer would change those after it, however little.
-        raise ModelError(f"{spec.name}: writes to its variables while it runs, {TRAINING_MODE}")
+        raise ModelError(f"{spec.name}: writes to its variables while it runs{training_mode(spec)}")
     return graph
 
 
@@ -64,14 +64,23 @@ def _writes(graph: Any) -> bool:
 
     To count is no change: what training adds to are no whole numbers, and chance is assigned anew.
     """
-    definition = graph.graph.as_graph_def()
-    nodes = chain(definition.node, *(function.node_def for function in definition.library.function))
-    return any(ASSIGNMENT.fullmatch(node.op) and not _counts(node) for node in nodes)
+    return any(ASSIGNMENT.fullmatch(node.op) and not _counts(node) for node in _nodes(graph))
 
 
 def _counts(node: Any) -> bool:
     is_whole = bool(tf.as_dtype(node.attr["dtype"].type).is_integer)
     return node.op == "AssignAddVariableOp" and is_whole
+
+
+def has_16_bit_floats(graph: Any) -> bool:
+    """Return whether something in the graph is float16 or bfloat16."""
+    short = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
+    return any(kind.type in short for node in _nodes(graph) for kind in node.attr.values())
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    definition = graph.graph.as_graph_def()
+    return chain(definition.node, *(function.node_def for function in definition.library.function))
 
 
 def frozen(graph: Any) -> Any:

@@ -11,7 +11,7 @@ from worker.engines.checks import (
 )
 from worker.engines.model_file import Network
 from worker.engines.runtime import tf
-from worker.engines.scoring_graph import runnable, scoring_graph
+from worker.engines.scoring_graph import has_16_bit_floats, runnable, scoring_graph
 from worker.model_spec import ModelSpec
 
 
@@ -31,9 +31,10 @@ class TensorflowEngine:
         check_input(spec, network.input_shape)
         # A function without variables of its own still needs the model's objects to live.
         self._owner = network.owner
-        self._run = runnable(scoring_graph(spec, network))
+        graph = scoring_graph(spec, network)
+        self._run = runnable(graph)
         check_output(spec, self.predict)
-        check_repeats(spec, self.predict)
+        check_repeats(spec, self.predict, has_16_bit_floats=has_16_bit_floats(graph))
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run an empty batch of each size: kernels choose their algorithms by it."""

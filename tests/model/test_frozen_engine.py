@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from worker.engines import conversion, loading, tensorflow_library
 from worker.engines.conversion import FILES, WHY_NOT, Converted, converted
-from worker.engines.convert import convert
+from worker.engines.convert import convert, is_passing
 from worker.engines.frozen_engine import FrozenEngine
+from worker.engines.installed import version_of
 from worker.engines.loading import in_python
 from worker.engines.quiet_import import LOG_LEVEL
 from worker.engines.runtime import keras, tf
@@ -158,6 +159,16 @@ def test_a_lack_of_memory_or_disk_is_not_kept(
     with pytest.raises(type(error)):
         convert(spec_of(folder / "model.keras"), "tensorflow", tmp_path)
     assert not (tmp_path / WHY_NOT).exists()
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_a_full_disk_is_not_the_fault_of_openvino(folder: Path, tmp_path: Path, name: str) -> None:
+    if version_of("openvino") is None:
+        pytest.skip("openvino is not installed: requirements-engines.txt")
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"{tmp_path}/model\.xml cannot be written: ") as raised:
+        convert(spec_of(folder / "model.keras"), "openvino", tmp_path)
+    assert is_passing(raised.value)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -112,8 +112,12 @@ def _write_openvino(graph: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=graph)
         model = ov.Core().read_model(folder)
-        # It would halve the digits of the weights otherwise.
-        ov.save_model(model, path, compress_to_fp16=False)
+        try:
+            # It would halve the digits of the weights otherwise.
+            ov.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            # What it raises if the disk is full, too. The model itself has been understood.
+            raise OSError(f"{path} cannot be written: {summary(error)}") from error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ SILENT_S: Final = 10.0
 """A caller who sends or takes nothing for so long is cut off: as long as Prometheus waits."""
 
 MOST: Final = 8
-"""Connections at a time; those above are closed. A Prometheus needs one."""
+"""Connections at a time; one more cuts off the oldest. A Prometheus needs one."""
+
+MOST_THREADS: Final = 2 * MOST
+"""With those of connections that were cut off, but still make a page; above that the newest is
+closed."""
 
 PAUSE_S: Final = 0.1
 """Before the next try when no connection can be accepted, as files are used up."""
@@ -66,7 +70,9 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, host: str, port: int) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
-        self._open: set[Any] = set()
+        self._open: dict[Any, None] = {}
+        """In the order in which they came."""
+
         super().__init__((str(address[0]), port), _Handler)
 
     def get_request(self) -> tuple[Any, Any]:
@@ -78,12 +84,17 @@ class _Server(ThreadingMixIn, WSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        if len(self._open) > MOST:
+        self._open[request] = None
+        # Silence begins anew with each byte, so some slow callers would keep all the places.
+        for oldest in list(self._open)[:-MOST]:
+            # Its thread closes it, which may be doing so now.
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        if len(self._open) > MOST_THREADS:
             self.shutdown_request(request)
         else:
             super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self._open.pop(request, None)
         super().shutdown_request(request)

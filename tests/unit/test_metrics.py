@@ -3,6 +3,7 @@
 import re
 import socket
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
@@ -64,15 +67,45 @@ def test_who_says_nothing_is_cut_off(
     assert capfd.readouterr().err == ""
 
 
-def test_there_are_no_more_connections_at_a_time_than_can_be_borne(
-    port: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("said", [b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nHost:"])
+def test_whoever_keeps_connections_keeps_nobody_else_away(
+    port: int, said: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(metrics_server._Handler, "timeout", 60)
     with ExitStack() as stack:
-        silent = [stack.enter_context(connected(port)) for _ in range(metrics_server.MOST)]
+        callers = [stack.enter_context(connected(port)) for _ in range(metrics_server.MOST)]
+        for caller in callers:
+            caller.sendall(said)
+        assert page_of(f"http://127.0.0.1:{port}/metrics")
+        assert callers[0].recv(1) == b""
+        callers[1].settimeout(0)
+        with pytest.raises(BlockingIOError):
+            callers[1].recv(1)
+    assert capfd.readouterr().err == ""
+
+
+class SlowCollector(Collector):
+    """Figures that are not to be had until somebody says so."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        assert self.go_on.wait(10)
+        yield GaugeMetricFamily("slow", "", 1)
+
+
+def test_no_more_pages_are_made_at_a_time_than_can_be_borne() -> None:
+    slow, registry = SlowCollector(), CollectorRegistry()
+    registry.register(slow)
+    with ExitStack() as stack:
+        port = stack.enter_context(metrics_server.listening("127.0.0.1", 0, registry))
+        stack.callback(slow.go_on.set)
+        for _ in range(metrics_server.MOST_THREADS):
+            stack.enter_context(connected(port)).sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         with connected(port) as one_more:
             assert one_more.recv(1) == b""
-        silent.pop().close()
+        slow.go_on.set()
         until(lambda: is_served(port))
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedIOBase
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -52,8 +53,29 @@ def listening(host: str, port: int, registry: CollectorRegistry) -> Iterator[int
             thread.join()
 
 
+class _Writer(BufferedIOBase):
+    """Sends what is written; a caller who takes nothing is one who has gone.
+
+    wsgiref passes over those who have gone, and writes a traceback to stderr of a timeout.
+    """
+
+    def __init__(self, caller: socket.socket) -> None:
+        self._caller = caller
+
+    def write(self, data: Any) -> int:
+        try:
+            self._caller.sendall(data)
+        except TimeoutError as error:
+            raise ConnectionAbortedError from error
+        return len(data)
+
+
 class _Handler(WSGIRequestHandler):
     timeout = SILENT_S
+
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = _Writer(self.connection)
 
     def handle(self) -> None:
         # Callers who are too slow or have gone are nothing to tell of.

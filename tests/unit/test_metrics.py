@@ -84,6 +84,28 @@ def test_whoever_keeps_connections_keeps_nobody_else_away(
     assert capfd.readouterr().err == ""
 
 
+class LongCollector(Collector):
+    """More figures than fit into the buffers of a connection."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("long", "much to say " * 2_000_000, 1)
+
+
+def test_who_takes_nothing_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
+    registry = CollectorRegistry()
+    registry.register(LongCollector())
+    with metrics_server.listening("127.0.0.1", 0, registry) as port:
+        before = set(threading.enumerate())
+        with connected(port) as caller:
+            caller.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert caller.recv(1)
+            until(lambda: set(threading.enumerate()) <= before)
+    assert capfd.readouterr().err == ""
+
+
 class SlowCollector(Collector):
     """Figures that are not to be had until somebody says so."""
 

@@ -48,8 +48,8 @@ def is_taken(address: str) -> bool:
     try:
         with socket.create_connection((parts[0].strip("[]"), parts[1]), CONNECT_S):
             return True
-    except OSError:
-        # Nobody there; or a name that only the server can complain about.
+    except (OSError, UnicodeError):
+        # Nobody there; or a name that only the server can complain about, or that cannot be one.
         return False
 
 

@@ -17,6 +17,11 @@ def host_and_port(address: str) -> str:
     is_port = port.isascii() and port.isdigit() and int(port) <= HIGHEST_PORT
     if not (host and is_port):
         raise ValueError(f"must be host:port, the port a number from 0 to {HIGHEST_PORT}")
+    try:
+        # What a look-up begins with. It raises no OSError.
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"must be host:port, and {host} cannot be a host") from None
     return address
 
 

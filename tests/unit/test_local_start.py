@@ -36,6 +36,10 @@ def test_a_port_with_a_listener_is_taken() -> None:
     assert not address.is_taken(f"127.0.0.1:{port}")
 
 
+def test_what_cannot_be_a_name_is_left_to_the_server() -> None:
+    address.require_free("no..host:50051")
+
+
 @pytest.mark.parametrize(
     ("listens", "connects"),
     [

@@ -174,12 +174,17 @@ def test_without_a_place_for_the_figures_of_several_processes_there_is_a_reason(
         pass
 
 
-@pytest.mark.parametrize("address", ["", "127.0.0.1:0", "0.0.0.0:9100", "[::1]:9100"])
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1:0", "0.0.0.0:9100", "[::1]:9100", "bücher.example.:9100"]
+)
 def test_an_address_is_a_host_and_a_port(address: str) -> None:
     assert ADDRESS.validate_python(address) == address
 
 
-@pytest.mark.parametrize("address", ["9100", ":9100", "localhost", "localhost:http", "[::1]:65536"])
+@pytest.mark.parametrize(
+    "address",
+    ["9100", ":9100", "localhost", "localhost:http", "[::1]:65536", "no..host:9100", ".host:9100"],
+)
 def test_anything_else_is_no_address(address: str) -> None:
     with pytest.raises(ValidationError):
         ADDRESS.validate_python(address)

@@ -12,6 +12,7 @@ import threading
 import structlog
 from pydantic import ValidationError
 
+from gateway import open_files
 from gateway.app import create_app
 from gateway.front_end import connected
 from gateway.held_bytes import HeldBytes
@@ -50,6 +51,7 @@ def main() -> int:
         return complain(explained(error))
     logs.configure("gateway", level=settings.log_level, log_format=settings.log_format)
     warn_of_unread(GatewaySettings)
+    open_files.raise_limit()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -14,16 +14,20 @@ from typing import Any, Final
 import structlog
 from cheroot import wsgi
 
+from gateway import open_files
 from gateway.chunked_body import ChunkedBody
 from gateway.connection import ENVIRON_KEY, SocketConnection
 from gateway.every_address import listening
 from gateway.http_connection import Connection
+from gateway.open_connections import OpenConnections
 from gateway.settings import MIB, GatewaySettings
 
 log = structlog.get_logger(__name__)
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_IDLE_CONNECTIONS: Final = 1000
+"""At most, and never more than half of the files: others want to connect, too."""
+
 BACKLOG: Final = 128
 PIECE_BYTES: Final = 64 * 1024
 
@@ -58,7 +62,7 @@ class HttpServer:
         )
         self._server.gateway = _Gateway
         self._server.max_request_header_size = MAX_HEADER_BYTES
-        self._server.keep_alive_conn_limit = MAX_IDLE_CONNECTIONS
+        self._server.keep_alive_conn_limit = min(MAX_IDLE_CONNECTIONS, open_files.limit() // 2)
         self._thread = threading.Thread(target=self._server.serve, name="http")
 
     def start(self) -> str:
@@ -82,6 +86,13 @@ class _Server(wsgi.Server):
     """cheroot's, with its complaints in our log."""
 
     ConnectionClass = Connection
+
+    def prepare(self) -> None:
+        """Listen, and begin to look after connections."""
+        super().prepare()
+        # cheroot asks nobody whose it takes. There is none in it yet.
+        self._connections.close()  # type: ignore[has-type] # not in its stubs
+        self._connections = OpenConnections(self)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: FBT001, FBT002 - as cheroot calls it
         """Log what went wrong below the application."""

@@ -20,6 +20,7 @@ from gateway.connection import ENVIRON_KEY, SocketConnection
 from gateway.every_address import listening
 from gateway.http_connection import Connection
 from gateway.open_connections import OpenConnections
+from gateway.request_threads import RequestThreads
 from gateway.settings import MIB, GatewaySettings
 
 log = structlog.get_logger(__name__)
@@ -53,12 +54,13 @@ class HttpServer:
         self._server = _Server(
             settings.host_and_port,
             application,
-            numthreads=settings.threads,
-            max=settings.threads,
             request_queue_size=BACKLOG,
             timeout=settings.client_timeout_s,  # type: ignore[arg-type] # a socket's: any number
             shutdown_timeout=settings.drain_s,  # type: ignore[arg-type]
             server_name="despacho",
+        )
+        self._server.requests = RequestThreads(
+            self._server, min=settings.threads, max=settings.threads
         )
         self._server.gateway = _Gateway
         self._server.max_request_header_size = MAX_HEADER_BYTES

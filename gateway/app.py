@@ -20,7 +20,7 @@ from gateway import (
     request_metrics,
 )
 from gateway.caller import caller_of, request_id_of
-from gateway.connection import CallerGone, connection_of
+from gateway.connection import CallerGone, connection_of, look
 from gateway.held_bytes import HeldBytes
 from gateway.settings import GatewaySettings
 from gateway.stats import blueprint as stats_blueprint
@@ -71,7 +71,8 @@ def create_app(
     def meet() -> None:
         # Without an endpoint there is nothing to be asked, and the answer is 404 or 405.
         if request.endpoint and not request.endpoint.startswith(OPEN_ENDPOINTS):
-            g.caller = caller_of(request.headers, g.request_id, settings)
+            look(g.connection)
+            g.caller = caller_of(request.headers, g.request_id, settings, g.connection.arrived_s)
             g.connection.listen_until(g.caller.ends_s)
 
     @app.errorhandler(CallerGone)

@@ -84,16 +84,29 @@ def traceparent_of(headers: Headers) -> str:
     return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""
 
 
-def caller_of(headers: Headers, request_id: str, settings: GatewaySettings) -> Caller:
-    """Return the caller of a request that begins now.
+def caller_of(
+    headers: Headers, request_id: str, settings: GatewaySettings, arrived_s: float
+) -> Caller:
+    """Return the caller of a request.
+
+    Args:
+        headers: of the request.
+        request_id: its id.
+        settings: limits.
+        arrived_s: when it began to arrive, seconds of the monotonic clock.
 
     Raises:
-        Refused: the headers say what cannot be.
+        Refused: the headers say what cannot be, or the request waited too long for a thread.
     """
     metadata = [*_key_of(headers, settings), ("x-request-id", request_id)]
     if traceparent := traceparent_of(headers):
         metadata.append((trace_context.KEY, traceparent))
-    return Caller(request_id, time.monotonic() + _timeout_s(headers, settings), tuple(metadata))
+    caller = Caller(request_id, arrived_s + _timeout_s(headers, settings), tuple(metadata))
+    if not caller.left_s:
+        raise Refused(
+            504, "the time was over before the gateway came to it", reason="EXPIRED_IN_QUEUE"
+        )
+    return caller
 
 
 def _key_of(headers: Headers, settings: GatewaySettings) -> list[tuple[str, str]]:

@@ -16,6 +16,8 @@ ENVIRON_KEY: Final = "despacho.connection"
 LOOK_EVERY_S: Final = 0.25
 """How often a request that waits looks whether its caller is still there."""
 
+_NOTHING_WILL_COME: Final = getattr(select, "POLLRDHUP", 0)
+"""What Linux says of a caller who has closed, also while some of what came is not read yet."""
 
 STOPPING_RETRY_S: Final = 1.0
 """When to come back to another gateway, or to the next one at this address, seconds."""
@@ -27,6 +29,10 @@ class CallerGone(Exception):
 
 class Connection(Protocol):
     """The connection of one request."""
+
+    @property
+    def arrived_s(self) -> float:
+        """When the request began to arrive, seconds of the monotonic clock."""
 
     @property
     def is_cut(self) -> bool:
@@ -42,8 +48,9 @@ class Connection(Protocol):
 class SocketConnection:
     """One that is looked at through its socket."""
 
-    def __init__(self, sock: PacedSocket) -> None:
+    def __init__(self, sock: PacedSocket, arrived_s: float) -> None:
         self._socket = sock
+        self.arrived_s = arrived_s
 
     @property
     def is_cut(self) -> bool:
@@ -55,7 +62,7 @@ class SocketConnection:
         self._socket.ends_s = ends_s
 
     def is_gone(self) -> bool:
-        """Say whether the caller has closed it; one that sends the next request has not.
+        """Say whether the caller has closed it; one who sends the next request has not.
 
         One that closed only its sending half looks the same: the rest would show when the
         answer is written, and until then somebody would compute for nobody.
@@ -63,8 +70,11 @@ class SocketConnection:
         try:
             # Looked at first: a socket that has a timeout waits for it, whatever the flags.
             poll = select.poll()
-            poll.register(self._socket.fileno(), select.POLLIN)
-            return bool(poll.poll(0)) and not self._socket.recv(1, socket.MSG_PEEK)
+            poll.register(self._socket.fileno(), select.POLLIN | _NOTHING_WILL_COME)
+            if not (found := poll.poll(0)):
+                return False
+            [(_, events)] = found
+            return bool(events & _NOTHING_WILL_COME) or not self._socket.recv(1, socket.MSG_PEEK)
         except (OSError, ValueError):
             return True
 
@@ -73,6 +83,9 @@ class UnknownConnection:
     """One that cannot be looked at, as under another server than ours."""
 
     is_cut = False
+
+    def __init__(self) -> None:
+        self.arrived_s = time.monotonic()
 
     def is_gone(self) -> bool:
         """Say no."""
@@ -95,12 +108,13 @@ def answer(call: Call[ResponseT], connection: Connection) -> ResponseT:
         Refused: the gateway stops.
         DespachoError: one of its subclasses.
     """
-    while not call.wait(0 if connection.is_cut else LOOK_EVERY_S):
+    while not call.wait(0):
         try:
-            _look(connection)
+            look(connection)
         except (CallerGone, Refused):
             call.cancel()
             raise
+        call.wait(LOOK_EVERY_S)
     return call.result()
 
 
@@ -113,11 +127,17 @@ def rest(pause_s: float, connection: Connection) -> None:
     """
     ends_s = time.monotonic() + pause_s
     while (left_s := ends_s - time.monotonic()) > 0:
-        _look(connection)
+        look(connection)
         time.sleep(min(left_s, LOOK_EVERY_S))
 
 
-def _look(connection: Connection) -> None:
+def look(connection: Connection) -> None:
+    """Look whether there is any use in an answer.
+
+    Raises:
+        CallerGone: the caller has.
+        Refused: the gateway stops.
+    """
     # Looked at first: where reading was cut off, the caller seems to have gone.
     is_gone = connection.is_gone()
     if connection.is_cut:

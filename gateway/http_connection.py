@@ -171,6 +171,8 @@ class Connection(HTTPConnection):
     def __init__(self, server: Any, sock: socket.socket, makefile: Any = MakeFile) -> None:
         super().__init__(server, sock, makefile)
         self.paced = PacedSocket(sock)
+        self.arrived_s = math.nan
+        """When its request began to arrive, seconds of the monotonic clock."""
         self.rfile = makefile(self.paced, "rb", self.rbufsize)
         self.socket = self.paced
 

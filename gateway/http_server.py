@@ -96,6 +96,11 @@ class _Server(wsgi.Server):
         self._connections.close()  # type: ignore[has-type] # not in its stubs
         self._connections = OpenConnections(self)
 
+    def process_conn(self, conn: Connection) -> None:
+        """Give a connection that has a request to a thread, as soon as one is free."""
+        conn.arrived_s = time.monotonic()
+        super().process_conn(conn)
+
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: FBT001, FBT002 - as cheroot calls it
         """Log what went wrong below the application."""
         log.log(level, "http server", message=msg, exc_info=traceback)
@@ -125,7 +130,7 @@ class _Gateway(wsgi.Gateway_10):
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
         # The head is complete. Whoever reads the body knows how long it may take.
         request.conn.paced.ends_s = math.inf
-        environ[ENVIRON_KEY] = SocketConnection(request.conn.paced)
+        environ[ENVIRON_KEY] = SocketConnection(request.conn.paced, request.conn.arrived_s)
         return environ
 
     def start_response(

@@ -31,17 +31,19 @@ class OpenConnections(ConnectionManager):
         self._is_full = False
         self._warned_s = -math.inf
 
-    def _from_server_socket(self, server_socket: Any) -> Any:
-        """Accept a connection; None: not now."""
+    def _from_server_socket(self, server_socket: Any) -> None:
+        """Accept a connection; it gets a thread when it has something to say."""
         try:
-            return super()._from_server_socket(server_socket)  # type: ignore[misc] # not in its stubs
+            connection = super()._from_server_socket(server_socket)  # type: ignore[misc] # not in its stubs
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-        self._is_full = True
-        # Whoever waits to be accepted is still there when it is looked again.
-        time.sleep(PAUSE_S)
-        return None
+            self._is_full = True
+            # Whoever waits to be accepted is still there when it is looked again.
+            time.sleep(PAUSE_S)
+        else:
+            if connection is not None:
+                self.put(connection)
 
     def _expire(self, threshold: float) -> None:
         """Close idle connections; cheroot asks for it about twice a second.

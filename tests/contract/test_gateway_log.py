@@ -1,5 +1,7 @@
 """What the gateway writes of each request."""
 
+import time
+
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from werkzeug.datastructures import Headers
@@ -29,9 +31,8 @@ def test_the_line_of_a_request_has_the_ids_that_the_other_services_write() -> No
 
 
 def test_a_gateway_that_is_traced_itself_passes_on_its_own_span() -> None:
-    headers = Headers({"traceparent": TRACEPARENT})
-    settings = GatewaySettings()
-    assert dict(caller_of(headers, "id", settings).metadata)["traceparent"] == TRACEPARENT
+    request = Headers({"traceparent": TRACEPARENT}), "id", GatewaySettings(), time.monotonic()
+    assert dict(caller_of(*request).metadata)["traceparent"] == TRACEPARENT
     with TracerProvider().get_tracer("gateway").start_as_current_span("request") as span:
-        passed_on = dict(caller_of(headers, "id", settings).metadata)["traceparent"]
+        passed_on = dict(caller_of(*request).metadata)["traceparent"]
     assert f"{span.get_span_context().span_id:016x}" in passed_on

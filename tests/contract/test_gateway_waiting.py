@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.http_server import BACKLOG
 from gateway.request_threads import RequestThreads
 from tests.gateway import LIMIT_S, Web, gateway
 from tests.holding_front_end import HoldingFrontEnd
@@ -108,6 +109,15 @@ def test_who_says_nothing_takes_no_thread(web: Web, arrive: Callable[[], Caller]
     for _ in range(THREADS):
         arrive()
     assert web.call("GET", "/healthz").status == 200
+
+
+def test_who_only_connects_does_so_while_all_threads_are_taken(
+    busy: list[Caller], arrive: Callable[[], Caller]
+) -> None:
+    del busy
+    # As the liveness probe does; so many that they are accepted, not only put in line.
+    for _ in range(2 * BACKLOG):
+        arrive().leave()
 
 
 def test_who_left_before_there_was_a_thread_is_not_served(

@@ -138,6 +138,15 @@ def test_the_server_is_probed_where_it_tells_its_health() -> None:
     assert asked["readinessProbe"]["service"] == health.READINESS
 
 
+def test_a_gateway_is_not_killed_because_all_its_threads_are_taken() -> None:
+    gateway = container_of("gateway")
+    # Who asks for a page waits for a thread.
+    assert "httpGet" not in gateway["livenessProbe"]
+    assert gateway["livenessProbe"]["tcpSocket"] == {"port": "http"}
+    assert gateway["startupProbe"]["httpGet"] == {"port": "http", "path": "/healthz"}
+    assert gateway["readinessProbe"]["httpGet"] == {"port": "http", "path": "/readyz"}
+
+
 def test_a_worker_is_probed_at_the_file_that_it_makes() -> None:
     worker = container_of("worker")
     path = environment_of("worker")["WORKER_READY_FILE"]

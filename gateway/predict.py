@@ -1,6 +1,6 @@
 """`POST /v1/models/{model}:predict`: label images while they arrive."""
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, g, request
 from google.protobuf.message import Message
@@ -10,9 +10,13 @@ from gateway import body, intake, problems
 from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
 from gateway.parameters import PREDICT, Parameters
+from gateway.problems import Refused
 from gateway.sending import Sending
 from gateway.settings import GatewaySettings
 from prediction.v1 import prediction_pb2 as pb
+
+MOST_BYTES: Final = 2**63 - 1
+"""What the front-end can be told; its own limit is far below."""
 
 
 def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) -> Blueprint:
@@ -25,12 +29,19 @@ def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) ->
         if body.is_multipart(request):
             return _many(options, settings, upstream, held)
         # Then the front-end refuses what is too large before it arrives.
-        options.total_bytes = body.size_of(request) or 0
+        options.total_bytes = _announced_bytes()
         sink = Sending(upstream, options, g.caller, held.hold())
         pieces = body.whole(request, max_bytes=settings.max_body_bytes)
         return respond(to_json(intake.one(pieces, sink, g.connection)))
 
     return routes
+
+
+def _announced_bytes() -> int:
+    size_bytes = body.size_of(request) or 0
+    if size_bytes > MOST_BYTES:
+        raise Refused(413, "no image has so many bytes", reason="IMAGE_TOO_LARGE", field="image")
+    return size_bytes
 
 
 def _options(model: str) -> pb.UploadOptions:

@@ -94,6 +94,15 @@ def test_a_header_with_an_underscore_stands_for_no_other(web: Web, server: FakeF
     server.requests.clear()
 
 
+def test_a_size_that_does_not_go_into_a_message_is_too_large(
+    web: Web, server: FakeFrontEnd
+) -> None:
+    answer = answer_to(web, f"{POST}Content-Length: {2**63}\r\n\r\ncat")
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"IMAGE_TOO_LARGE" in answer
+    assert not server.requests
+
+
 def test_a_body_that_comes_slowly_is_given_up_at_the_deadline(
     web: Web, server: FakeFrontEnd
 ) -> None:

@@ -38,9 +38,13 @@ class Listeners:
         Raises:
             BlockingIOError: there is none.
         """
-        for key, _ in self._ready.select(0):
-            listener: socket.socket = key.data
-            return listener.accept()
+        ready = {key.data for key, _ in self._ready.select(0)}
+        for listener in self._sockets:
+            if listener in ready:
+                # Behind the others now: one where callers never end must not keep them waiting.
+                self._sockets.remove(listener)
+                self._sockets.append(listener)
+                return listener.accept()
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def listen(self, backlog: int) -> None:
@@ -56,7 +60,7 @@ class Listeners:
         return self._ready.fileno()
 
     def getsockname(self) -> Any:
-        """Return the first address."""
+        """Return one of the addresses; before any connection the first."""
         return self._sockets[0].getsockname()
 
     def close(self) -> None:

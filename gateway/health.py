@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, g
 
 from client.messages import Messages, Terms
+from gateway.connection import look
 from gateway.json_mapping import respond
 from gateway.problems import Refused
 
@@ -24,6 +25,8 @@ def blueprint(upstream: Messages) -> Blueprint:
 
     @routes.get("/readyz")
     def ready() -> Response:
+        # A probe is given up sooner than all others, and the next one comes while it waits.
+        look(g.connection)
         status = upstream.health("readiness", Terms(CHECK_S)).result()
         if status != "SERVING":
             raise Refused(

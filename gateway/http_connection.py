@@ -10,7 +10,6 @@ import re
 import socket
 import time
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -149,9 +148,7 @@ class Request(HTTPRequest):
             "X-Content-Type-Options: nosniff",
             "Connection: close",
         )
-        # Who connects and says nothing, as browsers do to be quicker later, is worth no line.
-        write = log.debug if number == HTTPStatus.REQUEST_TIMEOUT else log.info
-        write(
+        log.info(
             "request refused before it was read",
             status=number,
             detail=problem.detail,

@@ -3,10 +3,12 @@
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
+from deploy.address import free_port
+from gateway.every_address import Listeners
 from gateway.http_server import CannotListen
 from tests.fake_front_end import FakeFrontEnd
 from tests.gateway import Web, gateway
@@ -59,10 +61,10 @@ def test_all_addresses_of_a_name_answer(server_address: str) -> None:
 
 
 def test_a_name_is_taken_if_one_of_its_addresses_is(server_address: str) -> None:
-    with socket.create_server((SECOND, 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server((SECOND, port)):
         begin = listening(server_address, "127.0.0.1", SECOND, port=port)
-        with pytest.raises(CannotListen, match="already in use"):
+        with pytest.raises(CannotListen, match=f"in use.*{SECOND}"):
             begin.__enter__()
     with listening(server_address, "127.0.0.1", SECOND, port=port) as web:
         assert status_at("127.0.0.1", port_of(web)) == 200
@@ -73,3 +75,15 @@ def test_an_address_that_the_machine_does_not_have_is_passed_over(server_address
         assert status_at("127.0.0.1", port_of(web)) == 200
     with pytest.raises(CannotListen, match=NOT_OURS):
         listening(server_address, NOT_OURS).__enter__()
+
+
+def test_many_callers_of_one_address_do_not_keep_those_of_another_waiting() -> None:
+    with ExitStack() as stack:
+        listeners = stack.enter_context(closing(Listeners()))
+        for address in ("127.0.0.1", SECOND):
+            listener = socket.create_server((address, 0))
+            listeners.add(listener)
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(listener.getsockname()))
+        taken = [stack.enter_context(listeners.accept()[0]) for _ in range(4)]
+        assert [each.getsockname()[0] for each in taken] == ["127.0.0.1", SECOND] * 2

@@ -1,5 +1,6 @@
 """What the gateway writes of each request."""
 
+import socket
 import time
 
 import structlog
@@ -9,7 +10,7 @@ from werkzeug.datastructures import Headers
 from gateway.caller import caller_of
 from gateway.settings import GatewaySettings
 from tests.fake_front_end import FakeFrontEnd
-from tests.gateway import gateway
+from tests.gateway import LIMIT_S, gateway
 
 TRACE_ID = "4b" * 16
 TRACEPARENT = f"00-{TRACE_ID}-{'7a' * 8}-01"
@@ -36,3 +37,16 @@ def test_a_gateway_that_is_traced_itself_passes_on_its_own_span() -> None:
     with TracerProvider().get_tracer("gateway").start_as_current_span("request") as span:
         passed_on = dict(caller_of(*request).metadata)["traceparent"]
     assert f"{span.get_span_context().span_id:016x}" in passed_on
+
+
+def test_a_head_that_does_not_end_leaves_a_line_and_silence_leaves_none() -> None:
+    with FakeFrontEnd() as server, gateway(server.target, client_timeout_s=0.3) as web:
+        host, port = web.address.rsplit(":", 1)
+        with structlog.testing.capture_logs() as lines:
+            for text in (b"", b"GET / HT"):
+                with socket.create_connection((host, int(port)), LIMIT_S) as caller:
+                    caller.sendall(text)
+                    while caller.recv(4096):
+                        pass
+    [line] = lines
+    assert (line["status"], line["log_level"]) == (408, "info")

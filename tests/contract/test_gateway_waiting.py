@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from client.messages import Messages
 from gateway.http_server import BACKLOG
+from gateway.open_connections import OpenConnections
 from gateway.request_threads import RequestThreads
 from tests.gateway import LIMIT_S, Web, gateway
 from tests.holding_front_end import HoldingFrontEnd
@@ -65,6 +67,9 @@ class Caller:
     def send(self, image: bytes, *headers: str) -> None:
         lines = f"POST {PREDICT} HTTP/1.1", "Host: localhost", f"Content-Length: {len(image)}"
         self._socket.sendall("\r\n".join((*lines, *headers, "", "")).encode() + image)
+
+    def probe(self) -> None:
+        self._socket.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     def answer(self) -> HTTPResponse:
         response = HTTPResponse(self._socket)
@@ -137,6 +142,35 @@ def test_who_left_before_there_was_a_thread_is_not_served(
     assert Counter(each.image for each in server.requests) == {b"busy": THREADS, b"there": 1}
 
 
+def test_a_probe_that_was_given_up_is_not_run(
+    server: HoldingFrontEnd,
+    busy: list[Caller],
+    accepted: Accepted,
+    arrive: Callable[[], Caller],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, health = [], Messages.health
+
+    def noted(self: Messages, *args: Any) -> Any:
+        asked.append(args)
+        return health(self, *args)
+
+    monkeypatch.setattr(Messages, "health", noted)
+    gone = [arrive() for _ in range(CALLERS)]
+    for caller in gone:
+        caller.probe()
+    accepted.wait_for(CALLERS)
+    for caller in gone:
+        caller.leave()
+    there = arrive()
+    there.probe()
+    accepted.wait_for(1)
+    server.may_answer.set()
+    there.answer()
+    assert [caller.answer().status for caller in busy] == [200] * THREADS
+    assert len(asked) == 1
+
+
 def test_whose_time_was_over_before_there_was_a_thread_is_not_served(
     server: HoldingFrontEnd, busy: list[Caller], accepted: Accepted, arrive: Callable[[], Caller]
 ) -> None:
@@ -165,3 +199,23 @@ def test_when_the_gateway_stops_all_are_told_so_at_once(
         for caller in callers:
             answer = caller.answer()
             assert (answer.status, json.load(answer)["reason"]) == (503, "DRAINING")
+
+
+def test_who_has_sent_a_request_when_the_gateway_stops_is_answered(
+    server: HoldingFrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = OpenConnections.stop
+    server.may_answer.set()
+    with ExitStack() as stack:
+        with gateway(server.target, **SETTINGS) as web:
+            caller = Caller(web)
+            stack.callback(caller.leave)
+            # One after the other is accepted.
+            assert web.call("GET", "/healthz").status == 200
+
+            def stop_too_soon(self: OpenConnections) -> None:
+                stop(self)
+                caller.send(b"cat")
+
+            monkeypatch.setattr(OpenConnections, "stop", stop_too_soon)
+        assert caller.answer().status == 200

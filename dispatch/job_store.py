@@ -66,6 +66,14 @@ class Cancel:
     late_ms: int
     """How long an enqueue of the job that is still under way must be refused."""
 
+    since: float = field(default_factory=time.monotonic)
+    """When it was asked for, seconds of the monotonic clock."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether Redis has forgotten where the job is: there is nothing to find any more."""
+        return time.monotonic() > self.since + self.late_ms / 1000
+
     @classmethod
     def of(cls, submission: Submission, outcome: Outcome) -> "Cancel":
         """Return what retires `submission`, without holding on to its image."""

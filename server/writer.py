@@ -39,13 +39,14 @@ class Writer:
         self._pending = pending
         self._waiting: deque[Operation] = deque()
         self._unsettled: deque[Operation] = deque()
-        self._refused: list[Cancel] = []
+        self._refused: deque[Cancel] = deque()
         self._complaints: list[str] = []
         self._wanted = asyncio.Event()
         self._wanted.set()  # begin by connecting
         link.on_change(self._note_link)
         self._is_idle = asyncio.Event()
         self._refusal: asyncio.TimerHandle | None = None
+        self._repeat: asyncio.TimerHandle | None = None
 
     def enqueue(self, submission: Submission) -> None:
         """Send a job soon; a refusal reaches its waiter.
@@ -163,23 +164,30 @@ class Writer:
         else:
             REDIS_ROUND_TRIP.observe(time.monotonic() - began_s, "write")
             for operation, refusal in zip(operations, refusals, strict=True):
-                if refusal is None:
-                    continue
                 if isinstance(operation, Cancel):
-                    self._repeat_soon(operation)
+                    self._note_cancel(operation, is_refused=refusal is not None)
                 # One that is sent again is looked for, and sent again, until its deadline.
-                elif not operation.is_again:
+                elif refusal is not None and not operation.is_again:
                     self._refuse(operation.submission, refusal)
 
-    def _repeat_soon(self, cancel: Cancel) -> None:
+    def _note_cancel(self, cancel: Cancel, *, is_refused: bool) -> None:
+        if not is_refused:
+            self._waiting.extend(self._refused)
+            self._refused.clear()
+            return
         # Forgotten, its job would be computed for nobody once Redis takes writes again.
-        if not self._refused:
-            asyncio.get_running_loop().call_later(RETRY_PAUSE_S, self._repeat_refused)
         self._refused.append(cancel)
+        if self._repeat is None:
+            loop = asyncio.get_running_loop()
+            self._repeat = loop.call_later(RETRY_PAUSE_S, self._repeat_refused)
 
     def _repeat_refused(self) -> None:
-        self._waiting.extend(self._refused)
-        self._refused.clear()
+        self._repeat = None
+        self._refused = deque(cancel for cancel in self._refused if not cancel.is_over)
+        if self._refused:
+            # One tells whether Redis takes writes again. All of them, which may be thousands,
+            # would hold up those who are to hear that it does not.
+            self._waiting.append(self._refused.popleft())
         self._wanted.set()
 
     def _lose(self, error: DespachoError, count: int) -> None:

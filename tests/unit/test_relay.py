@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from despacho.job.v1.job_pb2 import Answer, Failure, Job, ModelCard, Reply
-from dispatch import errors
+from dispatch import errors, keys
 from dispatch.job_store import Cancel, Enqueue, Operation
 from dispatch.jobs import Outcome, Priority
 from dispatch.link import Link
@@ -358,6 +358,37 @@ async def test_a_cancel_that_redis_refuses_is_sent_until_it_does_not() -> None:
         await house.writer.settle(5)
         assert len(house.store.sent) == sent + 1
         assert all(isinstance(each, Cancel) for each in house.store.sent[1:])
+
+
+async def test_cancels_that_redis_refuses_hold_up_nobody() -> None:
+    async with House() as house:
+        calls = [asyncio.create_task(house.predict()) for _ in range(100)]
+        await house.store.until_sent(100)
+        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
+        for call in calls:
+            call.cancel()
+        await house.store.until_sent(200)
+        sent, sends = len(house.store.sent), house.store.sends
+        await house.store.until_sent(sent + 3)
+        assert house.store.sends == sends + 3  # one at a time
+        house.store.cancel_refusal = None
+        sent = len(house.store.sent)
+        await house.writer.settle(5)
+        cancelled = [each.job_id for each in house.store.sent[sent:] if isinstance(each, Cancel)]
+        assert len(cancelled) == len(set(cancelled)) == 100
+
+
+async def test_a_cancel_that_redis_refuses_is_forgotten_with_its_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "JOB_GRACE_MS", 300)
+    async with House() as house:
+        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
+        with pytest.raises(errors.ExpiredInQueue):
+            await house.predict(timeout_s=0.05)
+        async with asyncio.timeout(5):
+            await house.writer.settle(60)
+        assert len(house.store.sent) > 1
 
 
 class Traced(bytes):

@@ -121,6 +121,10 @@ class LocalStack:
             print(f"  started again: {', '.join(names)}")
         # One at least, also after `make scale WORKERS=0`: there is a prediction to wait for.
         workers = workers or running.workers or 1
+        if names and workers > running.workers:
+            # Those that a front-end finds only after its start would pass for the new ones.
+            target = address.for_client(running.server_address)
+            prediction.wait_for_workers(target, {}, running.workers, self._check)
         if workers != running.workers:
             running = self._scaled(running, workers)
         return running

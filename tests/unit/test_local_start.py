@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import xmlrpc.client
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,24 @@ def test_what_has_ended_is_started_before_more_workers_are_waited_for(
         running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
         assert stack._revived(running, 2).workers == 2
     assert states == {"server": "STARTING", "worker-1": "RUNNING", "worker-2": "STARTING"}
+
+
+def test_workers_that_come_back_are_not_taken_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It takes a moment until the front-end says anything, and the new worker never gets ready.
+    looks: Iterator[dict[str, int]] = iter([{}])
+    monkeypatch.setattr(prediction, "live_workers", lambda _: next(looks, {"m": 1}))
+    monkeypatch.setattr(prediction, "PAUSE_S", 0.01)
+    monkeypatch.setattr(
+        prediction, "wait_for_workers", partial(prediction.wait_for_workers, limit_s=0.1)
+    )
+    made = State(tmp_path)
+    stack = LocalStack(made)
+    stack._supervisor = Waiting({"server": "FATAL", "worker-1": "RUNNING"}, added="worker-2")
+    running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
+    with made.locked(), pytest.raises(StackError, match="0 of 1 workers"):
+        stack._revived(running, 2)
 
 
 def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:

@@ -207,8 +207,8 @@ class Client(OperationMethods):
             top_k: as in `predict`.
             priority: as in `predict`.
             include_scores: as in `predict`.
-            timeout_s: deadline of each call; servers grant at most 300 s. `images`
-                may pause for somewhat less than 60 % of it.
+            timeout_s: deadline of each call; a server gives each image 300 s of it at
+                most. `images` may pause for somewhat less than 60 % of it.
 
         Raises:
             DespachoError: the call as a whole failed.

@@ -176,8 +176,9 @@ class PredictionServiceServicer:
         same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
         large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
         the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
-        many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
-        reached, and `FAILED_PRECONDITION` when the broker cannot give the
+        many operations wait or are kept, or this server is receiving too many bytes
+        at once (`SERVER_MAX_RECEIVING_BYTES`), `UNAVAILABLE` when the broker cannot
+        be reached, and `FAILED_PRECONDITION` when the broker cannot give the
         durability. A bad image is found by the worker and fails the operation.
 
         The standard of long-running operations decides on the response:

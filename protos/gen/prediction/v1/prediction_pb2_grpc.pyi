@@ -119,8 +119,9 @@ class PredictionServiceStub:
     same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
     large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
     the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
-    many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
-    reached, and `FAILED_PRECONDITION` when the broker cannot give the
+    many operations wait or are kept, or this server is receiving too many bytes
+    at once (`SERVER_MAX_RECEIVING_BYTES`), `UNAVAILABLE` when the broker cannot
+    be reached, and `FAILED_PRECONDITION` when the broker cannot give the
     durability. A bad image is found by the worker and fails the operation.
 
     The standard of long-running operations decides on the response:
@@ -224,8 +225,9 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
     large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
     the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
-    many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
-    reached, and `FAILED_PRECONDITION` when the broker cannot give the
+    many operations wait or are kept, or this server is receiving too many bytes
+    at once (`SERVER_MAX_RECEIVING_BYTES`), `UNAVAILABLE` when the broker cannot
+    be reached, and `FAILED_PRECONDITION` when the broker cannot give the
     durability. A bad image is found by the worker and fails the operation.
 
     The standard of long-running operations decides on the response:
@@ -356,8 +358,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         same operation. Fails with `INVALID_ARGUMENT` when the image is empty or too
         large, `NOT_FOUND` when no such model was ever served, `ALREADY_EXISTS` when
         the `request_id` was used for something else, `RESOURCE_EXHAUSTED` when too
-        many operations wait or are kept, `UNAVAILABLE` when the broker cannot be
-        reached, and `FAILED_PRECONDITION` when the broker cannot give the
+        many operations wait or are kept, or this server is receiving too many bytes
+        at once (`SERVER_MAX_RECEIVING_BYTES`), `UNAVAILABLE` when the broker cannot
+        be reached, and `FAILED_PRECONDITION` when the broker cannot give the
         durability. A bad image is found by the worker and fails the operation.
 
         The standard of long-running operations decides on the response:

@@ -59,6 +59,8 @@ def translated(request_id: str = "") -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
+        # It is the call itself: the frames in its traceback hold it, and the request with it.
+        error.__traceback__ = None
         raise from_rpc_error(error, request_id=request_id) from error
 
 

@@ -1,10 +1,13 @@
 """The synchronous client over a real connection: retries, backpressure, cancelling."""
 
+import gc
 import itertools
 import math
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -49,6 +52,27 @@ def test_a_call_may_last_for_ever(client: Client, timeout_s: float) -> None:
     assert client.predict_upload([b"cat"], timeout_s=timeout_s).labels[0].label == "cat"
     (outcome,) = client.predict_stream([("k", b"cat")], timeout_s=timeout_s)
     assert outcome.unwrap().labels[0].label == "cat"
+
+
+def test_the_image_of_a_failed_call_is_kept_no_longer_than_the_error(client: Client) -> None:
+    calls: list[weakref.ref[BaseException]] = []
+
+    def fail() -> None:
+        try:
+            client.predict(b"bad")
+        except InvalidImage as error:
+            # The call itself: it and the frames that hold the request held each other.
+            calls.append(weakref.ref(cast("BaseException", error.__cause__)))
+
+    gc.disable()  # collections are seldom, and images large
+    try:
+        fail()
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        assert [call() for call in calls] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_retries_end(server: FakeFrontEnd, client: Client) -> None:

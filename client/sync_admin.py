@@ -1,14 +1,13 @@
 """What an operator may see and do: `Client.admin`."""
 
 from collections.abc import Generator, Iterable
+from contextlib import closing
 
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
-from .interrupts import responses
 from .results import DeadLetter, Operation
 from .stats import Stats
-from .status import translated
 from .sync_connection import Connection
 from .wire import DEFAULT_TIMEOUT_S
 
@@ -132,11 +131,8 @@ class Admin:
                 reach Redis.
         """
         request = stats_wire.watch_request(model, period_s)
-        with self._connection.beginning():
-            call = self._connection.admin.WatchStats(request, timeout=timeout_s)
-        try:
-            with translated():
-                for message in responses(call):
-                    yield stats_wire.stats(message)
-        finally:
-            call.cancel()
+        messages = self._connection.stream(
+            self._connection.admin.WatchStats, request, timeout_s=timeout_s
+        )
+        with closing(messages):
+            yield from map(stats_wire.stats, messages)

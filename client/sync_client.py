@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,9 +16,7 @@ from .channel import Access
 from .chunks import Chunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image, load
-from .interrupts import responses
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
-from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
 from .sync_admin import Admin
 from .sync_connection import Connection
@@ -279,20 +278,18 @@ class Client(OperationMethods):
         """Send over one call until it is fed, and yield all of its answers."""
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
-        with self._connection.beginning():
-            call = self._connection.predictions.PredictStream(
-                self._requests(first, pairs, ledger, fed_at), timeout=timeout_s
-            )
-        try:
-            with translated():
-                for response in responses(call):
-                    yield ledger.outcome(response)
-                    # After each: while answers are expected, the sender relies on it.
-                    yield from ledger.rejected()
+        responses = self._connection.stream(
+            self._connection.predictions.PredictStream,
+            self._requests(first, pairs, ledger, fed_at),
+            timeout_s=timeout_s,
+        )
+        with closing(responses):
+            for response in responses:
+                yield ledger.outcome(response)
+                # After each: while answers are expected, the sender relies on it.
+                yield from ledger.rejected()
             yield from ledger.rejected()
             ledger.check_complete()
-        finally:
-            call.cancel()
 
     def _requests(
         self,

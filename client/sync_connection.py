@@ -1,9 +1,10 @@
 """What all methods of the synchronous client share: the channel, and how a call is made."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar, cast
+import queue
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
@@ -14,12 +15,15 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 from . import channel
 from .api_key import KeyedChannel
 from .errors import Cancelled, Overloaded
-from .interrupts import put_off
+from .interrupts import Cancellation, Shelter
 from .patience import Patience
 from .status import translated
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+
+_END: Final = object()
+"""Comes after the last answer of a stream."""
 
 
 class Connection:
@@ -47,7 +51,11 @@ class Connection:
         metadata = access.metadata(None if over else target)
         self._channel = over or _open(target, access, max_image_bytes)
         self._channel = cast("grpc.Channel", KeyedChannel(self._channel, metadata))
-        self._closed = threading.Event()
+        self._is_closed = False
+        self._closing = queue.SimpleQueue[None]()
+        """Wakes who rests."""
+
+        self._shelter = Shelter()
         self.predictions = prediction_pb2_grpc.PredictionServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsStub(self._channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(self._channel)
@@ -55,8 +63,10 @@ class Connection:
 
     def close(self) -> None:
         """Cancel calls in progress and disconnect. Harmless when repeated."""
-        self._closed.set()
-        self._channel.close()
+        self._is_closed = True
+        self._closing.put(None)
+        self._shelter.run(self._channel.close)
+        self._shelter.close()
 
     def call(
         self,
@@ -71,21 +81,30 @@ class Connection:
         Raises:
             DespachoError: one of its subclasses.
         """
-        with translated(request_id):
-            with self.beginning():
-                call = method.future(request, timeout=timeout_s)
-            try:
-                with put_off(call.cancel):
-                    return call.result()
-            except grpc.FutureCancelledError as error:
-                # Not an `RpcError`: by the server, or by `close` in another thread.
-                raise Cancelled(
-                    "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
-                ) from error
-            except BaseException:
-                # Such as Ctrl-C: let no worker compute what nobody waits for.
-                call.cancel()
-                raise
+        self._check_open()
+        cancellation = Cancellation()
+
+        def answer() -> ResponseT:
+            with translated(request_id):
+                call = self._begun(partial(method.future, request, timeout=timeout_s))
+                cancellation.watch(call)
+                try:
+                    return cast(ResponseT, call.result())
+                except grpc.FutureCancelledError as error:
+                    # Not an `RpcError`: by the server, or by `close` in another thread.
+                    raise Cancelled(
+                        "the call was cancelled",
+                        code=grpc.StatusCode.CANCELLED,
+                        request_id=request_id,
+                    ) from error
+                except BaseException:
+                    # Whatever ends this thread: let no worker compute what nobody waits for.
+                    call.cancel()
+                    raise
+                finally:
+                    cancellation.forget()
+
+        return self._shelter.run(answer, cancellation)
 
     def call_patiently(
         self,
@@ -112,24 +131,51 @@ class Connection:
                     raise
             self.rest(pause_s)
 
-    @contextmanager
-    def beginning(self) -> Iterator[None]:
-        """Begin a call inside: on a client that is open, and with Ctrl-C put off.
+    def stream(
+        self,
+        method: Callable[..., Any],
+        request: object,
+        *,
+        timeout_s: float | None,
+    ) -> Generator[Any, None, None]:
+        """Make a call, and yield its answers one by one; closing this cancels it.
 
         Raises:
-            Cancelled: `close` was called.
+            DespachoError: one of its subclasses.
         """
         self._check_open()
+        cancellation = Cancellation()
+
+        def begin() -> None:
+            with translated():
+                cancellation.watch(self._begun(partial(method, request, timeout=timeout_s)))
+
+        def answer() -> Any:
+            with translated():
+                return next(cancellation.call, _END)
+
+        def end() -> None:
+            cancellation()
+            cancellation.forget()
+
         try:
-            with put_off():
-                yield
+            self._shelter.run(begin, cancellation)
+            while (response := self._shelter.run(answer, cancellation)) is not _END:
+                yield response
+        finally:
+            self._shelter.run(end)
+
+    def _begun(self, begin: Callable[[], Any]) -> Any:
+        try:
+            return begin()
         except ValueError:
             # So says gRPC when the channel is closed, in another thread and just now.
             self._check_open()
             raise
 
     def _check_open(self) -> None:
-        if self._closed.is_set():
+        """Raise `Cancelled` if `close` was called."""
+        if self._is_closed:
             raise channel.closed()
 
     def rest(self, pause_s: float) -> None:
@@ -138,8 +184,11 @@ class Connection:
         Raises:
             Cancelled: `close` was called in another thread.
         """
-        if self._closed.wait(pause_s):
-            raise channel.closed()
+        # Unlike an `Event`, it has no lock that an interrupt could leave taken.
+        with suppress(queue.Empty):
+            self._closing.get(timeout=pause_s)
+            self._closing.put(None)  # for others who rest
+        self._check_open()
 
 
 def _open(target: str, access: channel.Access, max_image_bytes: int) -> grpc.Channel:

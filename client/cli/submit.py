@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from ..errors import DespachoError
+from ..interrupts import Shelter
 from ..results import Operation
 from ..sync_client import Client
 from ..wire import DEFAULT_TIMEOUT_S
@@ -95,6 +96,8 @@ class SubmitCommand:
     ) -> Iterator[tuple[Source, Callable[[], Operation]]]:
         """Yield what returns the operations, in the order of the images; few are ahead of it."""
         calls: deque[tuple[Source, Callable[[], Operation]]] = deque()
+        # Interrupted in this thread, the pool could keep a lock, and never end.
+        shelter = Shelter()
         for source in sources:
             if source.is_stdin:
                 # In this thread, where Ctrl-C ends the wait for it; first those before it.
@@ -102,7 +105,8 @@ class SubmitCommand:
                 calls.clear()
                 yield source, partial(self._submit, client, source)
                 continue
-            calls.append((source, pool.submit(self._submit, client, source).result))
+            call = shelter.run(partial(pool.submit, self._submit, client, source))
+            calls.append((source, partial(shelter.run, call.result)))
             if len(calls) == CALLS_AT_A_TIME:
                 yield calls.popleft()
         yield from calls

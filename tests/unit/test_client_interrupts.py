@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from client import Cancelled, Client, DespachoError
+from client.cli.app import app
 from client.interrupts import Shelter
 from tests.fake_front_end import LIMIT_S, Refusal
 from tests.fake_operations import FakeOperations
@@ -264,6 +266,19 @@ def test_the_main_thread_does_not_even_let_go_of_a_call(server: FakeOperations, 
     with Client(server.target) as client, watched() as entered:
         USES[name](client, server)
     assert entered == []
+
+
+def test_there_is_nothing_to_interrupt_while_images_are_submitted(
+    server: FakeOperations, tmp_path: Path
+) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"cat")
+    with watched() as entered:
+        result = CliRunner().invoke(app, ["submit", "-q", "-s", server.target, str(tmp_path)])
+    assert len(result.stdout.split()) == 20
+    # The channel is made, and let go of, where nothing runs on it.
+    waits = [each for each in entered if "Condition" in each and "__del__" not in each]
+    assert waits == []
 
 
 def endless_calls(client: Client) -> None:

@@ -2,115 +2,16 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
 
-from despacho.job.v1.job_pb2 import Answer, Failure, Job, ModelCard, Reply
-from dispatch import errors, keys
-from dispatch.job_store import Cancel, Enqueue, Operation
+from despacho.job.v1.job_pb2 import Failure, Job, Reply
+from dispatch import errors
+from dispatch.job_store import Cancel, Enqueue
 from dispatch.jobs import Outcome, Priority
-from dispatch.link import Link
 from server.fleet import ModelView
-from server.pending import PendingReplies
-from server.relay import Relay
-from server.writer import Writer
-
-
-class FakeStore:
-    """A broker in memory: keeps what was sent, and can be away or silent."""
-
-    def __init__(self) -> None:
-        self.sent: list[Operation] = []
-        self.sends = 0
-        self.failure: errors.DespachoError | None = None
-        self.refusal: errors.DespachoError | None = None
-        self.cancel_refusal: errors.DespachoError | None = None
-        self.on_enqueue: Callable[[Job], object] = lambda _job: None
-        self.grew = asyncio.Event()
-        self.is_open = asyncio.Event()
-        self.is_open.set()
-
-    async def complaints(self) -> list[str]:
-        if self.failure is not None:
-            raise self.failure
-        return []
-
-    async def send(self, operations: Sequence[Operation]) -> list[errors.DespachoError | None]:
-        await self.is_open.wait()
-        if self.failure is not None:
-            raise self.failure
-        self.sent += operations
-        self.sends += 1
-        self.grew.set()
-        for operation in operations:
-            if isinstance(operation, Enqueue):
-                self.on_enqueue(operation.submission.job)
-        return [
-            self.refusal if isinstance(each, Enqueue) else self.cancel_refusal
-            for each in operations
-        ]
-
-    async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.sent) < count:
-                self.grew.clear()
-                await self.grew.wait()
-
-
-class FakeFleet:
-    """One model, always there."""
-
-    drain_per_s = 10.0
-    names = ("m",)
-
-    def models(self) -> list[ModelView]:
-        return [self.get(name) for name in self.names]
-
-    def get(self, name: str) -> ModelView:
-        card = ModelCard(name=name)
-        rate = self.drain_per_s
-        return ModelView(card, 1, 0, ("1",), queue_depth=100, queued_operations=0, drain_per_s=rate)
-
-    def check_can_answer(self, name: str) -> None:
-        assert name
-
-
-class House:
-    """A relay with its writer running on a fake broker."""
-
-    def __init__(self) -> None:
-        self.store = FakeStore()
-        self.link = Link()
-        self.pending = PendingReplies(max_jobs=100, max_bytes=1000)
-        self.writer = Writer(self.store, self.link, self.pending)  # type: ignore[arg-type]
-        self.relay = Relay(FakeFleet(), self.pending, self.writer, "server-1")  # type: ignore[arg-type]
-
-    async def __aenter__(self) -> "House":  # noqa: PYI034 - a test's own class
-        self.task = asyncio.create_task(self.writer.run())
-        await self.until_link(is_up=True)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-    async def until_link(self, *, is_up: bool) -> None:
-        changed = asyncio.Event()
-        self.link.on_change(changed.set)
-        async with asyncio.timeout(5):
-            while self.link.is_up != is_up:
-                changed.clear()
-                await changed.wait()
-
-    async def predict(self, *, timeout_s: float = 30) -> Reply:
-        return await self.relay.predict(
-            Job(model="m"), b"image", priority=Priority.NORMAL, timeout_s=timeout_s
-        )
-
-    def answer(self, job: Job) -> None:
-        self.pending.deliver(Reply(job_id=job.id, answer=Answer(batch_size=1)))
+from tests.relay_house import FakeFleet, House
 
 
 async def test_a_reply_that_beats_enqueue_is_not_lost() -> None:
@@ -307,17 +208,6 @@ async def test_jobs_that_wait_are_refused_as_soon_as_the_broker_is_lost() -> Non
         first.cancel()
 
 
-async def test_the_last_cancels_are_sent_before_the_end() -> None:
-    async with House() as house:
-        call = asyncio.create_task(house.predict())
-        await house.store.until_sent(1)
-        house.relay.give_up()
-        with pytest.raises(errors.Draining):
-            await call
-        await house.writer.settle(5)
-        assert isinstance(house.store.sent[-1], Cancel)
-
-
 async def test_a_full_queue_does_not_fail_a_job_that_is_sent_again() -> None:
     async with House() as house:
         call = asyncio.create_task(house.predict())
@@ -329,66 +219,6 @@ async def test_a_full_queue_does_not_fail_a_job_that_is_sent_again() -> None:
         await house.store.until_sent(2)
         house.answer(enqueue.submission.job)
         assert (await call).answer.batch_size == 1
-
-
-async def test_a_cancel_outlives_a_broken_connection() -> None:
-    async with House() as house:
-        call = asyncio.create_task(house.predict())
-        await house.store.until_sent(1)
-        house.store.failure = errors.OutcomeUnknown("cut")
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-        await house.until_link(is_up=False)
-        house.store.failure = None
-        await house.store.until_sent(2)
-        assert isinstance(house.store.sent[1], Cancel)
-
-
-async def test_a_cancel_that_redis_refuses_is_sent_until_it_does_not() -> None:
-    async with House() as house:
-        call = asyncio.create_task(house.predict())
-        await house.store.until_sent(1)
-        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-        await house.store.until_sent(3)
-        assert house.link.is_up  # what only reads goes on
-        house.store.cancel_refusal = None
-        sent = len(house.store.sent)
-        await house.writer.settle(5)
-        assert len(house.store.sent) == sent + 1
-        assert all(isinstance(each, Cancel) for each in house.store.sent[1:])
-
-
-async def test_cancels_that_redis_refuses_hold_up_nobody() -> None:
-    async with House() as house:
-        calls = [asyncio.create_task(house.predict()) for _ in range(100)]
-        await house.store.until_sent(100)
-        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
-        for call in calls:
-            call.cancel()
-        await house.store.until_sent(200)
-        sent, sends = len(house.store.sent), house.store.sends
-        await house.store.until_sent(sent + 3)
-        assert house.store.sends == sends + 3  # one at a time
-        house.store.cancel_refusal = None
-        sent = len(house.store.sent)
-        await house.writer.settle(5)
-        cancelled = [each.job_id for each in house.store.sent[sent:] if isinstance(each, Cancel)]
-        assert len(cancelled) == len(set(cancelled)) == 100
-
-
-async def test_a_cancel_that_redis_refuses_is_forgotten_with_its_job(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(keys, "JOB_GRACE_MS", 300)
-    async with House() as house:
-        house.store.cancel_refusal = errors.BrokerUnavailable("no writes")
-        with pytest.raises(errors.ExpiredInQueue):
-            await house.predict(timeout_s=0.05)
-        async with asyncio.timeout(5):
-            await house.writer.settle(60)
-        assert len(house.store.sent) > 1
 
 
 class Traced(bytes):

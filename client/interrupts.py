@@ -3,7 +3,8 @@
 Python runs these handlers in the main thread, between any two steps. gRPC is not made for that:
 it would keep a lock, or wait for an event of a call that was noted but not begun, and then neither
 the next call nor closing the channel ever ends. So another thread does what the main one asks of
-gRPC, and the main one waits for it in a queue that is written in C: nothing in there is half done.
+gRPC, and the main one waits for it in a queue that is written in C: nothing in there is half done
+(docs/adr/0032-no-grpc-in-the-main-thread.md).
 """
 
 import _thread

@@ -16,7 +16,7 @@ from . import channel
 from .api_key import KeyedChannel
 from .async_sender import ends_this_task
 from .async_status import as_the_server_said
-from .errors import Cancelled, InternalError, Overloaded
+from .errors import Cancelled, InternalError, Retryable, Unreachable
 from .images import Image, load
 from .patience import Patience
 from .status import translated
@@ -50,6 +50,7 @@ class Connection:
         self._over = over
         self._closed = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
+        self._was_reached = False
         self.patience: Callable[[float], Patience] = Patience
         """Makes the bookkeeping of one call's time."""
 
@@ -105,7 +106,9 @@ class Connection:
         with cancelled_alone(request_id):
             call = method(request, timeout=timeout_s)
             with translated(request_id), as_the_server_said(call):
-                return readable(await call, request_id)
+                response = readable(await call, request_id)
+        self._was_reached = True
+        return response
 
     async def call_patiently(
         self,
@@ -115,7 +118,7 @@ class Connection:
         timeout_s: float,
         request_id: str,
     ) -> ResponseT:
-        """Make a call, again and again while the server is overloaded and there is time.
+        """Make a call, again and again while the server is away or overloaded and there is time.
 
         Raises:
             DespachoError: one of its subclasses.
@@ -126,8 +129,9 @@ class Connection:
                 return await self.call(
                     method, request, timeout_s=patience.left_s(), request_id=request_id
                 )
-            except Overloaded as refusal:
-                pause_s = patience.pause_s(refusal)
+            except Retryable as refusal:
+                self._was_reached |= not isinstance(refusal, Unreachable)
+                pause_s = patience.pause_s(refusal, was_reached=self._was_reached)
                 if pause_s is None:
                     raise
             await self.rest(pause_s)

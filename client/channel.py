@@ -30,6 +30,10 @@ RETRIED: Final[tuple[dict[str, str], ...]] = (
 )
 """Methods that may be called twice."""
 
+RECONNECT_S: Final = (0.2, 5.0)
+"""First and longest pause between attempts to connect, while calls wait for it. gRPC's own grow
+to two minutes: so much later a client would find a server that is back."""
+
 KEEPALIVE_INTERVAL_S: Final = 30.0
 """How often a silent connection with calls on it is tested."""
 
@@ -109,6 +113,8 @@ def options(target: str, *, max_image_bytes: int, access: Access) -> list[tuple[
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", round(RECONNECT_S[0] * 1000)),
+        ("grpc.max_reconnect_backoff_ms", round(RECONNECT_S[1] * 1000)),
         ("grpc.keepalive_time_ms", round(KEEPALIVE_INTERVAL_S * 1000)),
         ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
         # The one that gRPC really waits for, a minute unless it is told.

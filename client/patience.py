@@ -1,9 +1,10 @@
 """How long to go on trying, and how long to rest between attempts; no I/O.
 
-gRPC itself tries again what failed with UNAVAILABLE. Where the server is
-overloaded it would wait exactly as long as the server says, and so would all the
-other clients that were refused: they would come back as a herd, and be refused
-again. So these waits are ours, and random.
+gRPC itself tries again what failed with UNAVAILABLE, five times at most and often
+for less than a second: too short for a server that is restarted. Where the server
+is overloaded it would wait exactly as long as the server says, and so would all
+the other clients that were refused: they would come back as a herd, and be
+refused again. So these waits are ours, and random.
 """
 
 import random
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .errors import DespachoError, Overloaded
+from .errors import DespachoError, Overloaded, Unavailable, Unreachable
 
 SPREAD: Final = 1.5
 """Longest wait for each second that the server asks for. Never shorter than asked
@@ -29,6 +30,7 @@ ANSWER_S: Final = 5.0
 
 FIRST_PAUSE_S: Final = 0.25
 MAX_PAUSE_S: Final = 5.0
+"""First and longest rest while the server is away, before it is spread."""
 
 
 class Patience:
@@ -51,20 +53,33 @@ class Patience:
         """The clock."""
         self._uniform = uniform
         self._ends_at = now() + timeout_s
+        self._away_pause_s = FIRST_PAUSE_S
 
     def left_s(self) -> float:
         """Return the time that is left; 0 when it is over."""
         return max(0.0, self._ends_at - self.now())
 
-    def pause_s(self, refusal: DespachoError) -> float | None:
+    def pause_s(self, refusal: DespachoError, *, was_reached: bool) -> float | None:
         """Return how long to rest before the next attempt; None: give up.
 
-        Only overload is waited out, only as the server asks for, and only if
-        there is time left afterwards: then the caller still learns the reason.
+        Overload is waited out only as the server asks for, and nothing without time
+        left afterwards: then the caller still learns the reason.
+
+        Args:
+            refusal: why the last attempt failed.
+            was_reached: whether the server has ever answered. One that has not may
+                have another address, and whoever made a mistake is told soon.
         """
-        if not isinstance(refusal, Overloaded) or refusal.retry_after_s is None:
-            return None
-        pause_s = self.spread(max(refusal.retry_after_s, MIN_PAUSE_S))
+        hint_s = refusal.retry_after_s
+        match refusal:
+            case Overloaded() if hint_s is not None:
+                pause_s = max(hint_s, MIN_PAUSE_S)
+            case Unavailable() if was_reached or not isinstance(refusal, Unreachable):
+                pause_s = max(hint_s or 0.0, self._away_pause_s)
+                self._away_pause_s = min(2 * self._away_pause_s, MAX_PAUSE_S)
+            case _:
+                return None
+        pause_s = self.spread(pause_s)
         return pause_s if pause_s < self.left_s() else None
 
     def spread(self, pause_s: float) -> float:

@@ -14,7 +14,7 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
 from .api_key import KeyedChannel
-from .errors import Cancelled, Overloaded
+from .errors import Cancelled, Retryable, Unreachable
 from .interrupts import Cancellation, Shelter
 from .patience import Patience
 from .status import translated
@@ -44,6 +44,7 @@ class Connection:
         over: grpc.Channel | None,
     ) -> None:
         self.max_image_bytes = max_image_bytes
+        self._was_reached = False
         self.patience: Callable[[float], Patience] = Patience
         """Makes the bookkeeping of one call's time."""
 
@@ -104,7 +105,9 @@ class Connection:
                 finally:
                     cancellation.forget()
 
-        return self._shelter.run(answer, cancellation)
+        response = self._shelter.run(answer, cancellation)
+        self._was_reached = True
+        return response
 
     def call_patiently(
         self,
@@ -114,7 +117,7 @@ class Connection:
         timeout_s: float,
         request_id: str,
     ) -> ResponseT:
-        """Make a call, again and again while the server is overloaded and there is time.
+        """Make a call, again and again while the server is away or overloaded and there is time.
 
         Raises:
             DespachoError: one of its subclasses.
@@ -125,8 +128,9 @@ class Connection:
                 return self.call(
                     method, request, timeout_s=patience.left_s(), request_id=request_id
                 )
-            except Overloaded as refusal:
-                pause_s = patience.pause_s(refusal)
+            except Retryable as refusal:
+                self._was_reached |= not isinstance(refusal, Unreachable)
+                pause_s = patience.pause_s(refusal, was_reached=self._was_reached)
                 if pause_s is None:
                     raise
             self.rest(pause_s)

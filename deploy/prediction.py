@@ -46,7 +46,7 @@ def wait_for_prediction(
     while True:
         check()
         try:
-            # A new client each time: an old one would wait ever longer to reconnect.
+            # A new client each time: an old one rests for seconds before it connects again.
             with access.client(address) as client:
                 return client.predict(Path(SAMPLE), timeout_s=ATTEMPT_S)
         except (Retryable, DeadlineExceeded, NotFound) as error:

@@ -4,11 +4,15 @@ Everything is real: a Valkey, a front-end process, a worker process. Only the mo
 """
 
 import asyncio
+import math
 import signal
+import threading
 
 import grpc
 import pytest
 
+from client import AsyncClient, Client, PredictionResult, Unreachable
+from client.patience import Patience
 from dispatch import keys
 from tests.stack import (
     RESUME,
@@ -16,6 +20,7 @@ from tests.stack import (
     Stack,
     colour_of,
     colours,
+    image_of,
     reason_of,
     request_for,
 )
@@ -70,3 +75,53 @@ async def test_a_killed_front_end_leaves_nothing_behind(stack: Stack) -> None:
     worker.send(RESUME)
     await stack.until(lambda: stack.entries() == 0, 10)
     assert stack.totals() == {"accepted": 5, "orphaned": 5}
+
+
+class Rests:
+    """What a client notes before it tries again by itself, after gRPC has given up."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def patience(self, timeout_s: float) -> Patience:
+        return Patience(timeout_s, uniform=self._uniform)
+
+    def _uniform(self, least: float, _: float) -> float:
+        self.begun.set()
+        return least
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_client_waits_for_a_front_end_that_is_started_again(
+    stack: Stack, kind: type[Client | AsyncClient]
+) -> None:
+    server = stack.start_server()
+    stack.start_worker()
+    await stack.until_ready()
+    rests = Rests()
+    client = kind(stack.address)
+    client._connection.patience = rests.patience
+
+    async def predict() -> PredictionResult:
+        if isinstance(client, AsyncClient):
+            return await client.predict(image_of((7, 8, 9)), timeout_s=60)
+        return await asyncio.to_thread(client.predict, image_of((7, 8, 9)), timeout_s=60)
+
+    first = await predict()
+    server.kill()
+    answer = asyncio.create_task(predict())
+    assert await asyncio.to_thread(rests.begun.wait, 30)
+    stack.start_server(address=stack.address)
+    assert (await answer).labels == first.labels
+    await stack.until(lambda: stack.entries() == 0, 10)
+    if isinstance(client, AsyncClient):
+        await client.close()
+    else:
+        client.close()
+
+
+def test_an_address_where_nobody_ever_answered_is_not_waited_for(stack: Stack) -> None:
+    server = stack.start_server()
+    server.kill()
+    with Client(stack.address) as client, pytest.raises(Unreachable):
+        client.predict(image_of((7, 8, 9)), timeout_s=math.inf)

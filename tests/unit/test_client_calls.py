@@ -20,6 +20,7 @@ from client import (
     Unavailable,
     Unreachable,
 )
+from tests.every_way import impatient
 from tests.fake_front_end import LIMIT_S, FakeFrontEnd
 
 LARGE = b"large " + bytes(1024 * 1024)
@@ -75,12 +76,28 @@ def test_the_image_of_a_failed_call_is_kept_no_longer_than_the_error(client: Cli
         gc.enable()
 
 
+def test_retries_of_grpc_are_followed_by_those_of_the_client(
+    server: FakeFrontEnd, client: Client
+) -> None:
+    server.refusals_left = 5
+    assert client.predict(b"cat").labels[0].label == "cat"
+    assert server.attempt_count == 6
+
+
 def test_retries_end(server: FakeFrontEnd, client: Client) -> None:
     server.refusals_left = 99
+    client._connection.patience = impatient
     with pytest.raises(Unavailable) as caught:
         client.predict(b"cat")
     assert not isinstance(caught.value, Unreachable)
     assert (caught.value.reason, caught.value.retry_after_s) == ("NO_WORKER", 0.01)
+    assert server.attempt_count == 5
+
+
+def test_other_calls_are_retried_by_grpc_alone(server: FakeFrontEnd, client: Client) -> None:
+    server.refusals_left = 99
+    with pytest.raises(Unavailable):
+        list(client.predict_stream([("k", b"cat")]))
     assert server.attempt_count == 5
 
 

@@ -195,7 +195,11 @@ class RespAddress:
         if isinstance(target, UnixDomainSocketConnection):
             _, connection = await loop.create_unix_connection(RespConnection, target.path)
         else:
-            tls = target.ssl_context.get() if isinstance(target, SSLConnection) else None
+            tls = None
+            if isinstance(target, SSLConnection):
+                # redis-py keeps what it has read of the files, and certificates are replaced there.
+                target.ssl_context.context = None
+                tls = target.ssl_context.get()
             _, connection = await loop.create_connection(
                 RespConnection, target.host, target.port, ssl=tls
             )

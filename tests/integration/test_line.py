@@ -131,15 +131,26 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
         assert await line.call(PING) == [b"PONG"]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-async def test_tls_is_used_and_checked(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Make a certificate, in place of the one before; return its file, and what serves it."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     files = ["-keyout", str(key), "-out", str(certificate)]
-    await asyncio.to_thread(subprocess.run, [*make, *name, *files], check=True, capture_output=True)
+    subprocess.run([*make, *name, *files], check=True, capture_output=True)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
+    return certificate, tls
+
+
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="needs openssl to make a certificate"
+)
+
+
+@needs_openssl
+async def test_tls_is_used_and_checked(tmp_path: Path) -> None:
+    certificate, tls = await asyncio.to_thread(self_signed, tmp_path)
     async with server_that(always(b"+PONG\r\n"), tls) as port:
         url = f"rediss://localhost:{port}"
         async with line_to(f"{url}?ssl_ca_certs={certificate}") as line:
@@ -147,6 +158,21 @@ async def test_tls_is_used_and_checked(tmp_path: Path) -> None:
         async with line_to(url) as line:
             with pytest.raises(BrokerUnavailable):
                 await line.call(PING)
+
+
+@needs_openssl
+async def test_certificates_may_be_replaced_in_their_files(tmp_path: Path) -> None:
+    certificate, tls = await asyncio.to_thread(self_signed, tmp_path)
+    async with (
+        server_that(always(b"+PONG\r\n"), tls) as port,
+        line_to(f"rediss://localhost:{port}?ssl_ca_certs={certificate}") as line,
+    ):
+        assert await line.call(PING) == [b"PONG"]
+        await asyncio.to_thread(self_signed, tmp_path)
+        tls.load_cert_chain(certificate, tmp_path / "key.pem")  # of the next connection
+        assert line._connection is not None
+        await line._connection.close()
+        assert await line.call(PING) == [b"PONG"]
 
 
 async def test_nobody_there_means_nothing_was_done() -> None:

@@ -17,6 +17,7 @@ class GatewaySettings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         env_prefix="GATEWAY_",
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         # A key is nobody's business.
         hide_input_in_errors=True,

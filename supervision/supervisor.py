@@ -39,6 +39,9 @@ SILENCE_LIMIT_S: Final = 30.0
 """A process that has begun to beat and is silent for so long is stuck: those who have come to it
 get no answers, and the system may go on to send it others."""
 
+MAX_WAIT_S: Final = 3600.0
+"""Longest wait for news at a time; the system takes no more than 24 days."""
+
 LOOK_S: Final = 1.0
 """How often it is noted who was silent since the last time."""
 
@@ -165,7 +168,7 @@ class Supervisor:
         if self._exit_code is None:
             due += self._due.values()
             due += [self._look_at for child in self._beating()]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return min(max(0.0, min(due) - time.monotonic()), MAX_WAIT_S) if due else None
 
     def _start(self, number: int) -> None:
         try:

@@ -17,6 +17,7 @@ class WorkerSettings(BaseSettings):
         frozen=True,
         env_prefix="WORKER_",
         populate_by_name=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
 

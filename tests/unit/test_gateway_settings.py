@@ -1,5 +1,7 @@
 """Which settings a gateway starts with."""
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
@@ -29,6 +31,7 @@ def test_an_address_of_this_machine_needs_none(address: str) -> None:
         {"server_ca_file": "ca.pem"},
         {"server_tls": True, "server_cert_file": "mine.pem"},
         {"threads": 16, "max_stats_listeners": 16},
+        {"client_timeout_s": math.inf},
         {"max_image_bytes": 2000, "max_held_bytes": 1999},
         {"api_key": "two words"},
         {"address": "8080"},

@@ -137,6 +137,20 @@ def test_a_process_that_is_never_ready_is_killed_and_replaced(tmp_path: Path) ->
     assert replaced["pause_s"] > 0
 
 
+def test_limits_may_be_longer_than_the_system_waits_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "tried").touch()
+    century_s = 3e9
+    with parent(
+        HANGS_ONCE,
+        str(tmp_path / "tried"),
+        start_timeout_s=century_s,
+        stop_timeout_s=century_s,
+    ) as one:
+        assert one.is_ready.wait(LIMIT_S)
+        one.supervisor.stop()
+        assert one.ended() == 0
+
+
 def test_slow_starts_do_not_make_the_parent_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     # They may all wait for something that is not there yet.
     monkeypatch.setattr("supervision.supervisor.FIRST_PAUSE_S", 0.01)

@@ -150,14 +150,18 @@ class Feed:
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
+            was_heard = False
             try:
                 self._call = call = self._watch(self._request_id)
                 if self._stopping.is_set():
                     call.cancel()
                 for message in call:
+                    was_heard = True
                     self._publish("stats", json.dumps(to_json(message)))
             except Retryable as error:
-                self._publish_problem(problems.of_error(error))
+                # Each front-end closes its connections at times, and another one may be there.
+                if not was_heard:
+                    self._publish_problem(problems.of_error(error))
                 self._stopping.wait(PAUSE_S)
             except Cancelled:
                 self._stopping.wait(PAUSE_S)

@@ -1,7 +1,9 @@
 """`despacho top`: what the whole system does, live."""
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from typing import Final
 
@@ -12,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import stats_wire
+from ..errors import Unavailable
 from ..stats import Latency, ModelStats, Queue, Stats, Worker
+from ..sync_client import Client
 from .exits import printable
 from .options import EPILOG, connection_options
 from .printers import console, print_json, print_table, rfc3339
@@ -22,6 +26,11 @@ MIB: Final = 1024 * 1024
 
 ONCE_S: Final = 1.5
 """Over how long the rates are counted at least that are shown once, seconds."""
+
+AGAIN_S: Final = 1.0
+"""How long to wait before a server is asked again that went away."""
+
+AWAY: Final = Text("The server is away; it is asked again and again.", style="red")
 
 
 @click.command(epilog=EPILOG)
@@ -53,19 +62,50 @@ def top(
     """
     output = console()
     with explaining(server, as_json=as_json) as client:
-        shown = client.admin.watch_stats(model, period_s=period_s, timeout_s=timeout_s)
+        looks = _looks(client, model, period_s, timeout_s)
         if once:
             # Rates need time between two looks.
-            _print(next(each for each in shown if each.window_s > ONCE_S), as_json=as_json)
-            shown.close()
+            _print(next(each for each in looks if each and each.window_s > ONCE_S), as_json=as_json)
+            looks.close()
         elif as_json or not sys.stdout.isatty() or output.is_dumb_terminal:
             # On a dumb terminal nothing can be drawn over; lines can be written.
-            for stats in shown:
-                _print(stats, as_json=as_json)
+            for seen in filter(None, looks):
+                _print(seen, as_json=as_json)
         else:
             with Live(console=output, screen=True, auto_refresh=False) as live:
+                picture: RenderableType = ""
+                for stats in looks:
+                    if stats:
+                        picture = view(stats, server)
+                    live.update(picture if stats else Group(picture, "", AWAY), refresh=True)
+
+
+def _looks(
+    client: Client, model: str, period_s: float, timeout_s: float | None
+) -> Generator[Stats | None, None, None]:
+    """Yield what is seen; None: the server, which was there before, is away.
+
+    A front-end ends each connection after an hour, and may be started again meanwhile.
+    """
+    ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+    was_seen = False
+    while True:
+        left_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        is_seen = False
+        try:
+            with closing(
+                client.admin.watch_stats(model, period_s=period_s, timeout_s=left_s)
+            ) as shown:
                 for stats in shown:
-                    live.update(view(stats, server), refresh=True)
+                    was_seen = is_seen = True
+                    yield stats
+            return
+        except Unavailable:
+            if not was_seen:
+                raise
+        if not is_seen:
+            yield None
+        time.sleep(AGAIN_S)
 
 
 def _print(stats: Stats, *, as_json: bool) -> None:

@@ -50,3 +50,20 @@ async def test_a_killed_worker_is_gone_from_the_terminal_in_time(stack: Stack) -
     assert process.returncode == 130
     # The terminal is as it was: the cursor is there again, the other screen is left.
     assert terminal.join().rstrip().endswith("\x1b[?25h\x1b[?1049l")
+
+
+async def test_a_front_end_that_is_started_again_is_watched_again(stack: Stack) -> None:
+    server = stack.start_server()
+    stack.start_worker()
+    await stack.until_ready()
+    arguments = ("-m", "client.cli", "top", "--server", stack.address)
+    with on_terminal(arguments) as (terminal, process):
+        await stack.until(lambda: "ready" in terminal.screen, LIMIT_S)
+        server.kill()
+        await stack.until(lambda: "server is away" in terminal.screen, LIMIT_S)
+        # What was seen last is seen still.
+        assert "ready" in terminal.screen
+        stack.start_server(address=stack.address)
+        await stack.until(lambda: "server is away" not in terminal.screen, LIMIT_S)
+        await stack.until(lambda: "ready" in terminal.screen, LIMIT_S)
+    assert process.returncode == 130

@@ -9,7 +9,9 @@ import jsonschema_rs
 import pytest
 import structlog
 
+from client.errors import Unavailable
 from client.messages import Messages
+from gateway import stats_hub
 from gateway.openapi_parts import PROBLEM_SCHEMA
 from gateway.stats_hub import StatsHub
 from prediction.v1 import admin_pb2
@@ -97,3 +99,34 @@ def test_who_comes_while_the_gateway_stops_is_not_kept(
         while not feed.has_ended:
             number, event = feed.next(number, LIMIT_S / 10)
             assert event or feed.has_ended
+
+
+class Ageing:
+    """A front-end that ends each of its first calls, of which the third brings nothing."""
+
+    def __init__(self) -> None:
+        self.call_count = 0
+
+    def watch_stats(self, period_s: float, metadata: Any) -> Any:
+        del period_s, metadata
+        self.call_count += 1
+        return Watched() if self.call_count > 3 else self._ended(self.call_count)
+
+    def _ended(self, number: int) -> Iterator[admin_pb2.WatchStatsResponse]:
+        if number < 3:
+            yield admin_pb2.WatchStatsResponse(servers=number)
+        raise Unavailable("max connection age")
+
+
+def test_a_connection_that_ended_is_no_problem_unless_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stats_hub, "PAUSE_S", 0.1)
+    hub = StatsHub(cast("Messages", Ageing()), max_listeners=1)
+    names: list[str] = []
+    with hub.listening(KEY) as feed:
+        number = 0
+        while len(names) < 4:
+            number, event = feed.next(number, LIMIT_S)
+            names.append(event.split("\n")[0])
+    assert names == ["event: stats", "event: stats", "event: problem", "event: stats"]

@@ -60,7 +60,7 @@ def installed() -> Path:
     return program
 
 
-def asked(program: Path, pins: Path = PINS) -> dict[str, Any]:
+def asked(program: Path) -> dict[str, Any]:
     """Return the report of pip-audit.
 
     Raises:
@@ -70,7 +70,7 @@ def asked(program: Path, pins: Path = PINS) -> dict[str, Any]:
         output = Path(folder) / "report.json"
         done = run(
             [
-                *(str(program), "--requirement", str(pins), "--no-deps", "--disable-pip"),
+                *(str(program), "--requirement", str(PINS), "--no-deps", "--disable-pip"),
                 *("--format", "json", "--output", str(output), "--progress-spinner", "off"),
             ]
         )

@@ -16,25 +16,24 @@ PAUSE_S: Final = 0.2
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def wait_for_gateway(address: str, check: Callable[[], None], *, limit_s: float = START_S) -> None:
+def wait_for_gateway(address: str, check: Callable[[], None]) -> None:
     """Wait until the gateway reaches a front-end that can take images.
 
     Args:
         address: of the gateway.
         check: raises StackError once there is no point in waiting longer.
-        limit_s: longest wait.
 
     Raises:
         StackError: it does not in time.
     """
-    give_up_at = time.monotonic() + limit_s
+    give_up_at = time.monotonic() + START_S
     while True:
         check()
         reason = _trouble(address)
         if reason is None:
             return
         if time.monotonic() > give_up_at:
-            raise StackError(f"the gateway is not ready within {limit_s:.0f} s: {reason}")
+            raise StackError(f"the gateway is not ready within {START_S:.0f} s: {reason}")
         time.sleep(PAUSE_S)
 
 

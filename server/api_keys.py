@@ -17,9 +17,7 @@ import asyncio
 import hashlib
 import re
 import secrets
-import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Final, Self
@@ -120,15 +118,13 @@ class ApiKeys:
 
     Args:
         path: the file.
-        now: monotonic clock, seconds.
 
     Raises:
         BadKeysFile: the file cannot be used. Later, a bad file changes nothing.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._now = now
         self._files = WatchedFiles([path])
         self._quotas: dict[str, Quota] = {}
         self._files.have_changed()
@@ -160,7 +156,7 @@ class ApiKeys:
         """Return what the owner of a key has used."""
         quota = self._quotas.get(key.name)
         if quota is None:
-            quota = self._quotas[key.name] = Quota(key.name, key.limits, self._now)
+            quota = self._quotas[key.name] = Quota(key.name, key.limits)
         quota.limits = key.limits
         return quota
 

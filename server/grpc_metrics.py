@@ -4,7 +4,7 @@ Counted on the way of every call, so in plain numbers, which are read when the p
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from google.longrunning import operations_pb2
@@ -59,15 +59,11 @@ class _Method:
 class CallCounts:
     """Calls by method. Counted by one thread, read by any."""
 
-    def __init__(self, files: Iterable[FileDescriptor] = FILES) -> None:
-        """Begin at zero.
-
-        Args:
-            files: the services of which there are methods.
-        """
+    def __init__(self) -> None:
+        """Begin at zero."""
         self._methods = {
             f"/{service.full_name}/{method.name}": _Method(_labels(method))
-            for file in files
+            for file in FILES
             for service in file.services_by_name.values()
             for method in service.methods
         }

@@ -34,13 +34,13 @@ def dead_letter_name(model: str, letter_id: str) -> str:
     return f"models/{model}/deadLetters/{letter_id}"
 
 
-def parse_operation(name: str, *, field: str = "name") -> tuple[str, str]:
+def parse_operation(name: str) -> tuple[str, str]:
     """Return model, which may be `ANY`, and id.
 
     Raises:
         InvalidArgument: it is not the name of an operation.
     """
-    return _parse_child(_OPERATION, name, "operations", field)
+    return _parse_child(_OPERATION, name, "operations", "name")
 
 
 def parse_dead_letter(name: str, *, field: str = "name") -> tuple[str, str]:
@@ -52,7 +52,7 @@ def parse_dead_letter(name: str, *, field: str = "name") -> tuple[str, str]:
     return _parse_child(_DEAD_LETTER, name, "deadLetters", field)
 
 
-def parse_model(name: str, *, field: str = "name") -> str:
+def parse_model(name: str) -> str:
     """Return the model of `models/{model}`.
 
     Raises:
@@ -60,7 +60,7 @@ def parse_model(name: str, *, field: str = "name") -> str:
     """
     match = _MODEL.fullmatch(name)
     if match is None:
-        raise InvalidArgument(field, f"{field} must be models/{{model}}")
+        raise InvalidArgument("name", "name must be models/{model}")
     return match["model"]
 
 

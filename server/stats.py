@@ -14,7 +14,7 @@ from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from dispatch.stats_store import ModelStats
 from server.redis_clock import RedisClock
 from server.samples import Sample
-from server.tally import TALLY, Tally
+from server.tally import TALLY
 from telemetry.metrics_catalogue import REDIS_BROKEN, REDIS_ROUND_TRIP
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,6 @@ class Stats:
         models: Callable[[], Iterable[str]],
         server_id: str,
         *,
-        tally: Tally = TALLY,
         clock: RedisClock | None = None,
     ) -> None:
         """Do nothing yet; `run` does.
@@ -75,12 +74,10 @@ class Stats:
             store: where to tell and to look.
             models: returns the names of those to look at.
             server_id: name of this front-end.
-            tally: what it did.
             clock: told the time of Redis; None: nobody wants to know.
         """
         self._store = store
         self._models = models
-        self._tally = tally
         self._clock = clock or RedisClock()
         self._card = FrontEndCard(server=server_id)
         self._samples: deque[Sample] = deque()
@@ -143,7 +140,7 @@ class Stats:
 
     async def _announce(self) -> None:
         while True:
-            self._tally.write_to(self._card, self._models())
+            TALLY.write_to(self._card, self._models())
             sent_s = time.monotonic()
             try:
                 redis_us = await self._store.announce(self._card)

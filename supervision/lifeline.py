@@ -7,7 +7,7 @@ death of the other at once, however it came about, since the system then closes 
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
@@ -29,9 +29,9 @@ class Lifeline:
         self._on_lost: Callable[[], None] | None = None
 
     @classmethod
-    def inherited(cls, environment: Mapping[str, str] = os.environ) -> Self | None:
+    def inherited(cls) -> Self | None:
         """Return the end that the parent left to this process; None if there is no such parent."""
-        number = environment.get(VARIABLE, "")
+        number = os.environ.get(VARIABLE, "")
         if not number.isdecimal():
             return None
         end = socket.socket(fileno=int(number))

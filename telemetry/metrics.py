@@ -65,14 +65,14 @@ def begin_at_zero(model: str, stages: Sequence[Stage], *, infers: bool) -> None:
         WASTED.begin(model, waste)
 
 
-def count_avoided(model: str, stage: Stage, cause: Unwanted, count: int = 1) -> None:
-    """Count images that were not inferred."""
-    AVOIDED.add(model, stage, cause, count=count)
+def count_avoided(model: str, stage: Stage, cause: Unwanted) -> None:
+    """Count an image that was not inferred."""
+    AVOIDED.add(model, stage, cause)
 
 
-def count_wasted(model: str, cause: Waste, count: int = 1) -> None:
-    """Count images that were inferred for nobody."""
-    WASTED.add(model, cause, count=count)
+def count_wasted(model: str, cause: Waste) -> None:
+    """Count an image that was inferred for nobody."""
+    WASTED.add(model, cause)
 
 
 @contextmanager

@@ -11,15 +11,9 @@ from despacho.job.v1.job_pb2 import DeadLetter
 from dispatch import keys, scripts
 from dispatch.errors import DeadLetterNotFound, ModelInUse
 from dispatch.letters import Letter, LetterPage, is_letter_id
-from dispatch.line import Line, checked
+from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
 from dispatch.scripts import Command
 from dispatch.shared_line import SharedLine
-
-REPLY_TIMEOUT_S: Final = 0.9
-"""A broker that is silent for this long is away: callers hear within 1 s."""
-
-SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
-"""A link to the broker that is slower than this counts as broken."""
 
 STEP_BYTES: Final = 8 * 1024 * 1024
 """Images that one script reads, but for the last one: nobody else is served meanwhile."""
@@ -169,8 +163,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         return was_listed or bool(deleted)
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
-        return await self._line.call(*commands, timeout_s=timeout_s)
+        return await self._line.call(*commands, timeout_s=timeout_of(size_bytes))
 
 
 def _forget_command(model: str, workers: Sequence[str]) -> Command:

@@ -14,16 +14,10 @@ from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
 from dispatch import broker_check, keys, scripts
 from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import OnSpared, Outcome, Priority, Submission
-from dispatch.line import Line, checked
+from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
 from dispatch.reply_stream import ReplyStream
 from dispatch.resp_errors import WritesRefused
 from dispatch.scripts import Argument, Command
-
-REPLY_TIMEOUT_S = 0.9
-"""A broker that is silent for this long is away: callers hear within 1 s."""
-
-SLOWEST_BYTES_PER_S = 8 * 1024 * 1024
-"""A link to the broker that is slower than this counts as broken."""
 
 BATCH_JOBS = 64
 BATCH_BYTES = 1024 * 1024
@@ -208,7 +202,7 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
         )
         replies = await self._writes.call(
             *(self._command(batch, now) for batch in batches),
-            timeout_s=REPLY_TIMEOUT_S + sent_bytes / SLOWEST_BYTES_PER_S,
+            timeout_s=timeout_of(sent_bytes),
         )
         refusals: dict[Operation, DespachoError] = {}
         for batch, reply in zip(batches, replies, strict=True):

@@ -18,6 +18,12 @@ from dispatch.scripts import Command, in_full
 CONNECT_TIMEOUT_S: Final = 0.9
 """A broker that does not accept a connection by then is away: callers hear within 1 s."""
 
+REPLY_TIMEOUT_S: Final = 0.9
+"""A broker that is silent for this long is away: callers hear within 1 s."""
+
+SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
+"""A link to the broker that is slower than this counts as broken."""
+
 _FOR_THE_NEXT: Final = (
     exceptions.ReadOnlyError,
     exceptions.BusyLoadingError,
@@ -114,6 +120,11 @@ class Line:
         """Close the connection."""
         if self._connection is not None:
             await self._connection.close()
+
+
+def timeout_of(size_bytes: int) -> float:
+    """Return how long the replies to commands with so many bytes of images may take, seconds."""
+    return REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
 
 
 def checked(reply: Any) -> Any:

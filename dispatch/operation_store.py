@@ -13,7 +13,7 @@ from despacho.job.v1.job_pb2 import Job
 from dispatch import errors, keys, scripts
 from dispatch.disk import Disk
 from dispatch.jobs import OnSpared, Outcome, Priority
-from dispatch.line import Line, checked
+from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
 from dispatch.operation_commands import end_operation, look_at, submit_operation
 from dispatch.operations import (
     NewOperation,
@@ -24,12 +24,6 @@ from dispatch.operations import (
 )
 from dispatch.scripts import Command
 from dispatch.shared_line import SharedLine
-
-REPLY_TIMEOUT_S: Final = 0.9
-"""A broker that is silent for this long is away: callers hear within 1 s."""
-
-SLOWEST_BYTES_PER_S: Final = 8 * 1024 * 1024
-"""A link to the broker that is slower than this counts as broken."""
 
 OVERDUE_S: Final = 5.0
 """An operation this long after its deadline has no worker that would end it."""
@@ -347,12 +341,10 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         return int(code)
 
     async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
-        return await self._line.call(*commands, timeout_s=timeout_s)
+        return await self._line.call(*commands, timeout_s=timeout_of(size_bytes))
 
     async def _exchange_synced(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        timeout_s = REPLY_TIMEOUT_S + size_bytes / SLOWEST_BYTES_PER_S
-        return await self._disk.write(commands, timeout_s=timeout_s)
+        return await self._disk.write(commands, timeout_s=timeout_of(size_bytes))
 
 
 def _entries(found: Any) -> list[tuple[str, int]]:

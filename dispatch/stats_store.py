@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from redis.exceptions import ResponseError
@@ -12,9 +12,7 @@ from redis.exceptions import ResponseError
 from despacho.job.v1.job_pb2 import FrontEndCard, WorkerCard
 from dispatch import keys, scripts
 from dispatch.jobs import Priority
-from dispatch.line import Line, checked
-
-REPLY_TIMEOUT_S: Final = 0.9
+from dispatch.line import REPLY_TIMEOUT_S, Line, checked
 
 Card = TypeVar("Card", FrontEndCard, WorkerCard)
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from despacho.job.v1.job_pb2 import ModelCard
 from dispatch import keys
 from dispatch.errors import (
     BrokerUnavailable,
@@ -20,32 +19,13 @@ from dispatch.errors import (
 )
 from dispatch.job_store import JobStore, ModelLook
 from dispatch.link import Link
+from server.ports import ModelView
 
 log = structlog.get_logger()
 
 REFRESH_S: Final = 0.5
 DRAIN_HALF_LIFE_S: Final = 5.0
 """How fast the measured rate forgets."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """What is known of one model."""
-
-    card: ModelCard
-    ready_workers: int
-    loading_workers: int
-    live_versions: tuple[str, ...]
-    """Versions that ready workers serve, sorted."""
-
-    queue_depth: int
-    """Jobs waiting or in work, over all front-ends."""
-
-    queued_operations: int
-    """Operations waiting or in work, over all front-ends."""
-
-    drain_per_s: float | None
-    """Jobs that end per second, over the last seconds; None when none did."""
 
 
 @dataclass(slots=True)

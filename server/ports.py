@@ -6,6 +6,7 @@ anything that knows Redis.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from despacho.job.v1 import job_pb2
@@ -138,43 +139,30 @@ class Stats(Protocol):
         ...
 
 
-class ModelView(Protocol):
+@dataclass(frozen=True, slots=True)
+class ModelView:
     """One model as the fleet sees it now."""
 
-    @property
-    def card(self) -> job_pb2.ModelCard:
-        """That of the worker that became ready last, as long as it lives; then of another one."""
-        ...
+    card: job_pb2.ModelCard
+    """That of the worker that became ready last, as long as it lives; then of another one."""
 
-    @property
-    def ready_workers(self) -> int:
-        """Workers that take jobs."""
-        ...
+    ready_workers: int
+    """Workers that take jobs."""
 
-    @property
-    def loading_workers(self) -> int:
-        """Workers that do not take jobs yet."""
-        ...
+    loading_workers: int
+    """Workers that do not take jobs yet."""
 
-    @property
-    def live_versions(self) -> tuple[str, ...]:
-        """Versions that ready workers serve, sorted."""
-        ...
+    live_versions: tuple[str, ...]
+    """Versions that ready workers serve, sorted."""
 
-    @property
-    def queue_depth(self) -> int:
-        """Calls accepted and not yet answered, over all servers."""
-        ...
+    queue_depth: int
+    """Calls accepted and not yet answered, over all servers."""
 
-    @property
-    def queued_operations(self) -> int:
-        """Operations accepted and not yet ended, over all servers."""
-        ...
+    queued_operations: int
+    """Operations accepted and not yet ended, over all servers."""
 
-    @property
-    def drain_per_s(self) -> float | None:
-        """Jobs retired per second; None if there is no measurement."""
-        ...
+    drain_per_s: float | None
+    """Jobs that end per second, over the last seconds; None when none did."""
 
 
 class Fleet(Protocol):

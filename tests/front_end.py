@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,6 +18,7 @@ from dispatch.operations import NewOperation, Operation, OperationKey, Operation
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server.admin import Admin
 from server.grpc_server import grpc_server
+from server.ports import ModelView
 from server.settings import ServerSettings
 from tests.fake_stats import FakeStats
 
@@ -121,25 +122,27 @@ class FakeRelay:
         return self._all_released or image in self._released
 
 
-@dataclass(frozen=True)
-class FakeView:
-    card: job_pb2.ModelCard = field(
-        default_factory=lambda: job_pb2.ModelCard(
-            name=MODEL,
-            version="1.0",
-            engine="tensorflow",
-            labels=["dog", "cat"],
-            input_width=224,
-            input_height=224,
-            max_batch_size=16,
-        )
+CARD = job_pb2.ModelCard(
+    name=MODEL,
+    version="1.0",
+    engine="tensorflow",
+    labels=["dog", "cat"],
+    input_width=224,
+    input_height=224,
+    max_batch_size=16,
+)
+
+
+def view_of(card: job_pb2.ModelCard, *, ready_workers: int = 1) -> ModelView:
+    return ModelView(
+        card=card,
+        ready_workers=ready_workers,
+        loading_workers=0,
+        live_versions=("1.0",),
+        queue_depth=30,
+        queued_operations=7,
+        drain_per_s=20.0,
     )
-    ready_workers: int = 1
-    loading_workers: int = 0
-    live_versions: tuple[str, ...] = ("1.0",)
-    queue_depth: int = 30
-    queued_operations: int = 7
-    drain_per_s: float | None = 20.0
 
 
 class FakeFleet:
@@ -147,7 +150,7 @@ class FakeFleet:
 
     def __init__(self) -> None:
         self.is_current = True
-        self.views = {MODEL: FakeView()}
+        self.views = {MODEL: view_of(CARD)}
         self.notice = Notice()
 
     def resolve(self, name: str) -> str:
@@ -157,15 +160,15 @@ class FakeFleet:
             raise errors.InvalidArgument("model", "there are several models")
         return self.get(name).card.name
 
-    def models(self) -> list[FakeView]:
+    def models(self) -> list[ModelView]:
         return [self.views[name] for name in sorted(self.views)]
 
-    def listed(self) -> list[FakeView]:
+    def listed(self) -> list[ModelView]:
         if not self.is_current:
             raise errors.BrokerUnavailable("the broker cannot be reached")
         return self.models()
 
-    def get(self, name: str) -> FakeView:
+    def get(self, name: str) -> ModelView:
         if name not in self.views:
             raise errors.ModelNotFound(name)
         return self.views[name]

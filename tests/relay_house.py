@@ -8,8 +8,8 @@ from dispatch import errors
 from dispatch.job_store import Enqueue, Operation
 from dispatch.jobs import Priority
 from dispatch.link import Link
-from server.fleet import ModelView
 from server.pending import PendingReplies
+from server.ports import ModelView
 from server.relay import Relay
 from server.writer import Writer
 

@@ -11,7 +11,7 @@ from inference import grpc_predict_v2_pb2 as oip
 from prediction.v1 import prediction_pb2 as pb
 from server import error_mapping
 from server.tally import Tally
-from tests.front_end import LIMIT_S, MODEL, FakeView, FrontEnd, front_end
+from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end, view_of
 from tests.inference_requests import raw, stub_of
 
 OTHER = "other"
@@ -20,7 +20,7 @@ OTHER = "other"
 @pytest.fixture
 async def front() -> AsyncIterator[FrontEnd]:
     async with front_end() as running:
-        running.fleet.views[OTHER] = FakeView(ModelCard(name=OTHER, version="1.0"))
+        running.fleet.views[OTHER] = view_of(ModelCard(name=OTHER, version="1.0"))
         yield running
 
 

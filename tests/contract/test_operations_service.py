@@ -17,7 +17,7 @@ from dispatch import errors
 from dispatch.operations import OperationKey
 from prediction.v1 import prediction_pb2 as pb
 from server.call_record import ANONYMOUS
-from tests.front_end import LIMIT_S, MODEL, FakeView, FrontEnd, front_end
+from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end, view_of
 from tests.stack import details_of, details_of_status, reason_of
 
 REQUEST = pb.SubmitPredictionRequest(model=MODEL, image=b"image", top_k=3)
@@ -274,7 +274,7 @@ async def test_waiting_returns_what_there_is_when_its_time_is_over(front: FrontE
 
 
 async def test_a_list_has_pages_over_all_models(front: FrontEnd) -> None:
-    front.fleet.views["b"] = FakeView(card=job_pb2.ModelCard(name="b"))
+    front.fleet.views["b"] = view_of(job_pb2.ModelCard(name="b"))
     names = []
     for model in (MODEL, "b", MODEL, "b", MODEL):
         request = pb.SubmitPredictionRequest(model=model, image=b"image")
@@ -295,7 +295,7 @@ async def test_a_list_has_pages_over_all_models(front: FrontEnd) -> None:
 async def test_a_page_over_all_models_is_small_enough_for_callers(front: FrontEnd) -> None:
     names = []
     for model in "abc":
-        front.fleet.views[model] = FakeView(card=job_pb2.ModelCard(name=model))
+        front.fleet.views[model] = view_of(job_pb2.ModelCard(name=model))
         request = pb.SubmitPredictionRequest(model=model, image=b"image")
         names.append((await front.stub.SubmitPrediction(request, timeout=LIMIT_S)).name)
     large = job_pb2.Reply(answer=job_pb2.Answer(model_version="1" * 1_500_000))
@@ -312,7 +312,7 @@ async def test_a_page_over_all_models_is_small_enough_for_callers(front: FrontEn
 
 
 async def test_an_operation_needs_no_model_in_its_name(front: FrontEnd) -> None:
-    front.fleet.views["b"] = FakeView(card=job_pb2.ModelCard(name="b"))
+    front.fleet.views["b"] = view_of(job_pb2.ModelCard(name="b"))
     request = pb.SubmitPredictionRequest(model="b", image=b"image")
     submitted = await front.stub.SubmitPrediction(request, timeout=LIMIT_S)
     stub, name = operations(front), f"models/-/operations/{submitted.name.rpartition('/')[2]}"

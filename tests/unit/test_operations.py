@@ -20,7 +20,7 @@ from dispatch.link import Link
 from dispatch.operations import NewOperation, Operation, OperationKey, Progress
 from server import surely
 from server.operations import KEPT_RETRY_S, Operations
-from tests.front_end import FakeFleet, FakeView
+from tests.front_end import FakeFleet, view_of
 
 KEY = OperationKey("m", "1", "me")
 REQUEST_ID = "c0ffee"
@@ -101,7 +101,7 @@ class House:
         self.link = Link()
         self.link.restored()
         self.fleet = FakeFleet()
-        self.fleet.views = {name: FakeView(ModelCard(name=name)) for name in ("m", "n")}
+        self.fleet.views = {name: view_of(ModelCard(name=name)) for name in ("m", "n")}
         self.operations = Operations(
             self.store,  # type: ignore[arg-type]
             self.link,
@@ -194,7 +194,7 @@ async def test_a_submission_waits_for_a_redis_that_came_back_empty(house: House)
 
 async def test_a_model_that_was_forgotten_is_not_waited_for(house: House) -> None:
     house.store.failures = [ModelNotFound("m")]
-    house.fleet.views["m"] = FakeView(ModelCard(name="m"), ready_workers=0)
+    house.fleet.views["m"] = view_of(ModelCard(name="m"), ready_workers=0)
     with pytest.raises(ModelNotFound):
         await house.submit("m")
     house.store.failures = [ModelNotFound("gone")]

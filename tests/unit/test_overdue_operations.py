@@ -11,7 +11,7 @@ from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from server import overdue_operations
 from server.overdue_operations import OverdueOperations
-from tests.front_end import FakeFleet, FakeView
+from tests.front_end import FakeFleet, view_of
 
 LIMIT_S = 5
 MODELS = ["a", "b", "c"]
@@ -42,7 +42,7 @@ class FakeStore:
 @asynccontextmanager
 async def sweeping(store: FakeStore) -> AsyncIterator[None]:
     fleet = FakeFleet()
-    fleet.views = {name: FakeView(ModelCard(name=name)) for name in MODELS}
+    fleet.views = {name: view_of(ModelCard(name=name)) for name in MODELS}
     sweeps = OverdueOperations(store, fleet)  # type: ignore[arg-type]
     task = asyncio.create_task(sweeps.run())
     yield

@@ -10,7 +10,7 @@ from despacho.job.v1.job_pb2 import Failure, Job, Reply
 from dispatch import errors
 from dispatch.job_store import Cancel, Enqueue
 from dispatch.jobs import Outcome, Priority
-from server.fleet import ModelView
+from server.ports import ModelView
 from tests.relay_house import FakeFleet, House
 
 

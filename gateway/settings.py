@@ -1,12 +1,11 @@
 """Every knob of the gateway."""
 
-import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from telemetry.addresses import HostPort, OptionalHostPort
+from telemetry.addresses import HostPort, OptionalHostPort, is_of_this_machine
 
 MIB = 1024 * 1024
 
@@ -120,7 +119,7 @@ class GatewaySettings(BaseSettings):
         # A page of somebody else has no key, so it does not matter what it calls us.
         if self.require_key or "*" in names:
             return None
-        return names if names or _is_private(self.host_and_port[0]) else None
+        return names if names or is_of_this_machine(self.host_and_port[0]) else None
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
@@ -134,7 +133,7 @@ class GatewaySettings(BaseSettings):
         if self.max_held_bytes < self.max_image_bytes:
             raise ValueError("GATEWAY_MAX_HELD_BYTES must have room for GATEWAY_MAX_IMAGE_BYTES")
         is_decided = self.require_key or self.allow_anonymous
-        if not is_decided and not _is_private(self.host_and_port[0]):
+        if not is_decided and not is_of_this_machine(self.host_and_port[0]):
             # The front-end may trust whoever is on this machine, and that is the gateway.
             raise ValueError(
                 f"others may reach {self.address}, and anybody could call: set"
@@ -142,12 +141,3 @@ class GatewaySettings(BaseSettings):
                 " GATEWAY_ALLOW_ANONYMOUS=true"
             )
         return self
-
-
-def _is_private(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, which may stand for anything

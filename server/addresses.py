@@ -1,9 +1,8 @@
 """Where a server can listen, and which addresses only processes of this machine can reach."""
 
-import ipaddress
 from typing import Final
 
-from telemetry.addresses import host_and_port
+from telemetry.addresses import host_and_port, is_of_this_machine
 
 UNIX: Final = ("unix:", "unix-abstract:")
 """Begin addresses that have no port: a socket in the file system, or one with only a name."""
@@ -20,14 +19,4 @@ def listening(address: str) -> str:
 
 def is_private(address: str) -> bool:
     """Say whether other machines cannot reach what listens at an address of gRPC."""
-    if address.startswith(UNIX):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        return False  # a name, which may stand for anything
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
+    return address.startswith(UNIX) or is_of_this_machine(address.rpartition(":")[0].strip("[]"))

@@ -1,5 +1,6 @@
 """Addresses at which a service listens, as its settings say them."""
 
+import ipaddress
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
@@ -32,6 +33,18 @@ def host_and_port_or_nothing(address: str) -> str:
         ValueError: it is neither.
     """
     return address and host_and_port(address)
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Say whether other machines cannot reach what listens at this host."""
+    if host == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False  # a name, which may stand for anything
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
 
 
 HostPort = Annotated[str, AfterValidator(host_and_port)]

@@ -20,7 +20,9 @@ def test_an_address_that_others_reach_needs_a_decision(address: str) -> None:
     assert GatewaySettings(address=address, require_key=True).allow_anonymous is False
 
 
-@pytest.mark.parametrize("address", ["localhost:0", "127.0.0.2:80", "[::1]:80"])
+@pytest.mark.parametrize(
+    "address", ["localhost:0", "127.0.0.2:80", "[::1]:80", "[::ffff:127.0.0.1]:80"]
+)
 def test_an_address_of_this_machine_needs_none(address: str) -> None:
     assert GatewaySettings(address=address)
 

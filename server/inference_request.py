@@ -95,7 +95,7 @@ def to_wanted(request: pb.ModelInferRequest, *, max_image_bytes: int) -> Wanted:
     Raises:
         InvalidArgument, ImageEmpty, ImageTooLarge: it breaks a rule; the message says which.
     """
-    check_id(request.id)
+    validation.check_request_id(request.id, field="id")
     return Wanted(
         images=to_images(request, max_image_bytes=max_image_bytes),
         is_raw=bool(request.raw_input_contents),
@@ -103,19 +103,6 @@ def to_wanted(request: pb.ModelInferRequest, *, max_image_bytes: int) -> Wanted:
         priority=to_priority(request.parameters),
         timeout_s=to_timeout_s(request.parameters),
     )
-
-
-def check_id(request_id: str) -> None:
-    """Accept what `Predict` accepts as a `request_id`.
-
-    Raises:
-        InvalidArgument: it is something else. An empty one is accepted.
-    """
-    if request_id and not validation.is_request_id(request_id):
-        raise InvalidArgument(
-            "id",
-            f"id must be at most {validation.MAX_REQUEST_ID_CHARS} printable ASCII characters",
-        )
 
 
 def to_images(request: pb.ModelInferRequest, *, max_image_bytes: int) -> list[bytes]:

@@ -125,16 +125,19 @@ def to_is_synced(value: pb.Durability.ValueType) -> bool:
     return DURABILITIES[value]
 
 
-def check_request_id(request_id: str) -> None:
+def check_request_id(request_id: str, *, field: str = "request_id") -> None:
     """Accept short printable ASCII, because it is echoed in metadata and in logs.
+
+    Args:
+        request_id: as the caller wrote it.
+        field: what the caller calls it.
 
     Raises:
         InvalidArgument: it is something else. An empty one is accepted.
     """
     if request_id and not is_request_id(request_id):
         raise errors.InvalidArgument(
-            "request_id",
-            f"request_id must be at most {MAX_REQUEST_ID_CHARS} printable ASCII characters",
+            field, f"{field} must be at most {MAX_REQUEST_ID_CHARS} printable ASCII characters"
         )
 
 

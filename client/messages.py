@@ -15,12 +15,11 @@ from google.longrunning import (  # type: ignore[import-untyped, unused-ignore]
     operations_pb2,
     operations_pb2_grpc,
 )
-from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from prediction.v1 import admin_pb2, admin_pb2_grpc, prediction_pb2, prediction_pb2_grpc
 
-from . import channel
+from . import channel, operation_wire, stats_wire
 from .api_key import Metadata
 from .errors import Cancelled
 from .images import MAX_IMAGE_BYTES
@@ -209,9 +208,7 @@ class Messages:
 
     def wait_operation(self, name: str, wait_s: float, terms: Terms) -> Call[Any]:
         """Wait until an operation has ended, for at most `wait_s`; answers it as it is then."""
-        limit = Duration()
-        limit.FromMilliseconds(max(1, round(wait_s * 1000)))
-        request = operations_pb2.WaitOperationRequest(name=name, timeout=limit)
+        request = operation_wire.wait_request(name, wait_s)
         return _begin(self._line.operations.WaitOperation, request, terms)
 
     def delete_operation(self, name: str, terms: Terms) -> Call[None]:
@@ -237,8 +234,7 @@ class Messages:
             period_s: how often, seconds.
             metadata: as in `Terms`.
         """
-        request = admin_pb2.WatchStatsRequest()
-        request.period.FromMilliseconds(round(period_s * 1000))
+        request = stats_wire.watch_request("", period_s)
         return StatsCall(self._line.admin.WatchStats(request, metadata=tuple(metadata)))
 
     def health(self, service: str, terms: Terms) -> Call[str]:

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from datetime import UTC
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from prediction.v1 import admin_pb2
 
 from .stats import Latency, ModelStats, Queue, Stats, Worker
+from .wire import seconds_of
 
 DEFAULT_PERIOD_S: Final = 1.0
 """How often the server shows statistics, seconds."""
@@ -25,7 +24,7 @@ def stats(message: admin_pb2.WatchStatsResponse) -> Stats:
     """Return what a message shows."""
     return Stats(
         time=message.time.ToDatetime(UTC),
-        window_s=_seconds(message.window),
+        window_s=seconds_of(message.window),
         models=tuple(map(_model, message.models)),
         failures=_failures(message.failures),
         servers=message.servers,
@@ -36,7 +35,7 @@ def _model(message: admin_pb2.ModelStats) -> ModelStats:
     return ModelStats(
         model=message.model,
         queues=tuple(
-            Queue(queue.name, queue.waiting, queue.claimed, _seconds(queue.oldest_age))
+            Queue(queue.name, queue.waiting, queue.claimed, seconds_of(queue.oldest_age))
             for queue in message.queues
         ),
         queued_bytes=message.queued_bytes,
@@ -62,13 +61,9 @@ def _latency(message: admin_pb2.LatencyStats) -> Latency:
     if not message.images:
         return Latency(0, None, None, None)
     return Latency(
-        message.images, _seconds(message.p50), _seconds(message.p90), _seconds(message.p99)
+        message.images, seconds_of(message.p50), seconds_of(message.p90), seconds_of(message.p99)
     )
 
 
 def _failures(counts: Iterable[admin_pb2.FailureCount]) -> dict[str, int]:
     return {each.reason: each.count for each in counts}
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9

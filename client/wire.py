@@ -92,10 +92,10 @@ def prediction_result(response: prediction_pb2.PredictResponse) -> PredictionRes
         model=response.model,
         model_version=response.model_version,
         timing=Timing(
-            queue_s=_seconds(timing.queue),
-            decode_s=_seconds(timing.decode),
-            inference_s=_seconds(timing.inference),
-            total_s=_seconds(timing.total),
+            queue_s=seconds_of(timing.queue),
+            decode_s=seconds_of(timing.decode),
+            inference_s=seconds_of(timing.inference),
+            total_s=seconds_of(timing.total),
             batch_size=timing.batch_size,
             attempt=timing.attempt,
         ),
@@ -118,7 +118,7 @@ def model(message: prediction_pb2.Model) -> Model:
         state=_STATE.get(message.state, ModelState.UNKNOWN),
         live_workers=message.live_workers,
         queue_depth=message.queue_depth,
-        estimated_wait_s=_seconds(message.estimated_wait)
+        estimated_wait_s=seconds_of(message.estimated_wait)
         if message.HasField("estimated_wait")
         else None,
         live_versions=tuple(message.live_versions),
@@ -132,5 +132,6 @@ def health(response: health_pb2.HealthCheckResponse) -> Health:
     return _HEALTH.get(response.status, Health.UNKNOWN)
 
 
-def _seconds(duration: Duration) -> float:
+def seconds_of(duration: Duration) -> float:
+    """Read a duration, seconds."""
     return duration.seconds + duration.nanos / 1e9

@@ -341,11 +341,7 @@ class AsyncClient(OperationMethods):
         except BaseException as error:
             if ends_this_task(error):
                 raise
-            if request_id and isinstance(error, DespachoError):
-                ledger.reject(request_id, error)
-            else:
-                # Raised later, after the answers; in the task of gRPC's it would only be logged.
-                ledger.finish(error, request_id=request_id)
+            ledger.fail(request_id, error)
         else:
             return ledger.request(request_id, encoded)
         return None

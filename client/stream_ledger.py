@@ -68,26 +68,30 @@ class StreamLedger(Generic[KeyT]):
             )
         )
 
-    def reject(self, request_id: str, error: DespachoError) -> None:
-        """Keep the outcome of an image that is not worth sending."""
-        with self._moving:
-            key = self._waiting.pop(request_id)
-            self._rejected.append(StreamOutcome(key, error=error))
-
     @property
     def expects_answers(self) -> bool:
         """Whether an answer will come, with which the receiver looks at what was rejected."""
         return bool(self._waiting)
 
-    def finish(self, input_error: BaseException | None = None, *, request_id: str = "") -> None:
-        """Note that there are no more images, or why there cannot be any.
+    def finish(self) -> None:
+        """Note that there are no more images."""
+        self.is_exhausted = True
+
+    def fail(self, request_id: str, error: BaseException) -> None:
+        """Note what was raised in the place of an image.
 
         Args:
-            input_error: what was raised.
-            request_id: of what was taken and is no image; empty: nothing was.
+            request_id: of what was taken; empty: nothing was.
+            error: one of the client's own is the outcome of that image; any other ends the input.
         """
+        if request_id and isinstance(error, DespachoError):
+            with self._moving:
+                key = self._waiting.pop(request_id)
+                self._rejected.append(StreamOutcome(key, error=error))
+            return
+        # Raised later, after the answers; where gRPC takes the images it would only be logged.
         self._waiting.pop(request_id, None)
-        self.input_error = input_error
+        self.input_error = error
         self.is_exhausted = True
 
     def outcome(self, response: prediction_pb2.PredictStreamResponse) -> StreamOutcome[KeyT]:

@@ -322,11 +322,7 @@ class Client(OperationMethods):
         except StopIteration:
             ledger.finish()
         except BaseException as error:  # noqa: BLE001 - the caller's iterator may raise anything
-            if request_id and isinstance(error, DespachoError):
-                ledger.reject(request_id, error)
-            else:
-                # Raised later, after the answers; in the thread of gRPC's it would only be logged.
-                ledger.finish(error, request_id=request_id)
+            ledger.fail(request_id, error)
         else:
             return ledger.request(request_id, encoded)
         return None

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, Iterable
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
-from .async_connection import Connection, cancelled_alone, readable
+from .async_connection import Connection, readable
 from .async_status import as_the_server_said
+from .cancellation import cancelled_alone
 from .results import DeadLetter, Operation
 from .stats import Stats
 from .status import translated

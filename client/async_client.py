@@ -13,10 +13,11 @@ from prediction.v1 import prediction_pb2
 
 from . import wire
 from .async_admin import Admin
-from .async_connection import Connection, cancelled_alone, readable
+from .async_connection import Connection, readable
 from .async_operations import OperationMethods
-from .async_sender import Sender, ends_this_task
+from .async_sender import Sender
 from .async_status import as_the_server_said
+from .cancellation import cancelled_alone, ends_this_task
 from .channel import Access
 from .chunks import AsyncChunks, Feed
 from .errors import DespachoError

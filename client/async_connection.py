@@ -1,8 +1,8 @@
 """What all methods of the asyncio client share: the channel, and how a call is made."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -13,11 +13,11 @@ from grpc_health.v1 import health_pb2_grpc
 from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
-from .api_key import KeyedChannel
-from .async_sender import ends_this_task
 from .async_status import as_the_server_said
-from .errors import Cancelled, InternalError, Retryable, Unreachable
+from .cancellation import cancelled_alone
+from .errors import InternalError, Retryable, Unreachable
 from .images import Image, load
+from .keyed_channel import KeyedChannel
 from .patience import Patience
 from .status import translated
 
@@ -166,21 +166,6 @@ class Connection:
             made = self._over or _open(self._target, self._access, self._max_image_bytes)
             self._channel = cast("grpc.aio.Channel", KeyedChannel(made, self._metadata))
         return self._channel
-
-
-@contextmanager
-def cancelled_alone(request_id: str = "") -> Iterator[None]:
-    """Raise `Cancelled` inside where a call was cancelled, and not the task that makes it."""
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if ends_this_task(error):
-            raise
-        # gRPC says it with the same class when the server, or `close`, cancelled
-        # the call.
-        raise Cancelled(
-            "the call was cancelled", code=grpc.StatusCode.CANCELLED, request_id=request_id
-        ) from error
 
 
 def readable(answer: ResponseT | None, request_id: str = "") -> ResponseT:

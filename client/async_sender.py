@@ -28,15 +28,3 @@ class Sender:
         """Read no more; harmless when it has ended."""
         if self._task is not None:
             self._task.cancel()
-
-
-def ends_this_task(error: BaseException) -> bool:
-    """Tell whether `error` is raised to end the task that is running.
-
-    What it waits for may also raise `CancelledError`: then that was cancelled, and
-    nobody wants this task to end.
-    """
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
-    return isinstance(error, GeneratorExit)

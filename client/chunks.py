@@ -6,7 +6,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from prediction.v1 import prediction_pb2
 
-from .async_sender import ends_this_task
+from .cancellation import ends_this_task
 
 CHUNK_BYTES: Final = 256 * 1024
 """Largest chunk that is sent, and how much is read from a file at a time."""

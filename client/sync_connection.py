@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2_grpc
 from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
-from .api_key import KeyedChannel
 from .errors import Cancelled, Retryable, Unreachable
 from .interrupts import Cancellation, Shelter
+from .keyed_channel import KeyedChannel
 from .patience import Patience
 from .status import translated
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import grpc
 
-from client.api_key import KeyedChannel
+from client.keyed_channel import KeyedChannel
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1 import prediction_pb2_grpc
 from tests.credentials import Authority, Identity, Keys, bearer, channel_credentials

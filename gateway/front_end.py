@@ -11,8 +11,7 @@ from typing import Final, Self
 import structlog
 
 from client.messages import Messages, secure
-from gateway.operations import WAIT_SLACK_S
-from gateway.parameters import MAX_WAIT_S
+from gateway.parameters import MAX_WAIT_S, WAIT_SLACK_S
 from gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,14 @@ from gateway.connection import answer
 from gateway.held_bytes import HeldBytes
 from gateway.json_mapping import respond, to_json
 from gateway.key_check import KeyCheck
-from gateway.parameters import ANY_MODEL, OPERATION, SUBMIT, Parameters, operation_name
+from gateway.parameters import (
+    ANY_MODEL,
+    OPERATION,
+    SUBMIT,
+    WAIT_SLACK_S,
+    Parameters,
+    operation_name,
+)
 from gateway.predict import respond_many
 from gateway.settings import GatewaySettings
 from gateway.submitting import Submitting
@@ -20,9 +27,6 @@ from prediction.v1 import prediction_pb2 as pb
 
 SHORTEST_WAIT_S: Final = 0.01
 """Whoever waits less only looks, seconds."""
-
-WAIT_SLACK_S: Final = 5.0
-"""How much longer than asked a front-end may take to say how an operation is, seconds."""
 
 
 def blueprint(settings: GatewaySettings, upstream: Messages, held: HeldBytes) -> Blueprint:

@@ -22,6 +22,10 @@ ANY_MODEL: Final = "-"
 
 MAX_TOP_K: Final = 1000
 MAX_WAIT_S: Final = 300
+
+WAIT_SLACK_S: Final = 5.0
+"""How much longer than asked a front-end may take to say how an operation is, seconds."""
+
 MAX_NUMBER_CHARS: Final = 400
 
 _WHOLE: Final = re.compile(r"\d{1,6}", re.ASCII)

@@ -11,7 +11,7 @@ from google.longrunning.operations_pb2_grpc import (  # type: ignore[import-unty
     add_OperationsServicer_to_server,
 )
 
-from gateway.operations import WAIT_SLACK_S
+from gateway.parameters import WAIT_SLACK_S
 from tests.gateway import gateway
 
 

@@ -14,7 +14,7 @@ from server.samples import Sample
 from server.status import INTERNAL_REASON
 from server.tally import NO_MODEL, TALLY, Tally
 from telemetry import metrics_catalogue as catalogue
-from telemetry.metrics_instruments import Labels, Source, Values
+from telemetry.metrics_instruments import Gauge, Labels, Source, Values
 
 STALE_S: Final = 5.0
 """An older look at the queues is not shown: better nothing than what was once true."""
@@ -44,19 +44,18 @@ def shown(pending: PendingReplies, stats: Watch, link: Link) -> Iterator[None]:
     for purpose in ("write", "announce", "replies"):
         catalogue.REDIS_BROKEN.begin(purpose)
     looks = Looks(stats)
-    sources: dict[str, Source] = {
-        catalogue.IN_FLIGHT_JOBS.name: lambda: [((), (len(pending),))],
-        catalogue.IN_FLIGHT_BYTES.name: lambda: [((), (pending.size_bytes,))],
-        catalogue.REDIS_UP.name: lambda: [((), (int(link.is_up),))],
-        catalogue.QUEUE_JOBS.name: looks.jobs,
-        catalogue.QUEUE_OLDEST.name: looks.oldest,
-        catalogue.QUEUE_BYTES.name: looks.size,
-        catalogue.WORKERS.name: looks.workers,
+    sources: dict[Gauge, Source] = {
+        catalogue.IN_FLIGHT_JOBS: lambda: [((), (len(pending),))],
+        catalogue.IN_FLIGHT_BYTES: lambda: [((), (pending.size_bytes,))],
+        catalogue.REDIS_UP: lambda: [((), (int(link.is_up),))],
+        catalogue.QUEUE_JOBS: looks.jobs,
+        catalogue.QUEUE_OLDEST: looks.oldest,
+        catalogue.QUEUE_BYTES: looks.size,
+        catalogue.WORKERS: looks.workers,
     }
     with ExitStack() as stack:
-        for instrument in catalogue.SERVER:
-            if source := sources.pop(instrument.name, None):
-                stack.enter_context(instrument.reading(source))
+        for gauge, source in sources.items():
+            stack.enter_context(gauge.reading(source))
         yield
 
 

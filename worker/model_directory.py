@@ -10,19 +10,8 @@ from worker.decode import decode
 from worker.engine import Engine, UInt8Array
 from worker.engines.null import NullEngine, checked
 from worker.keras_applications import PREFIX, keras_application
-from worker.model_spec import DEFAULT_CACHE, InputRule, ModelError, ModelSpec, PixelRule
+from worker.model_spec import DEFAULT_CACHE, ModelError, ModelSpec
 from worker.model_toml import PATH_ERRORS, path_fault, read_model_directory
-
-__all__ = [
-    "InputRule",
-    "ModelError",
-    "ModelSpec",
-    "PixelRule",
-    "decoder",
-    "load_engine",
-    "open_model",
-    "read_model_directory",
-]
 
 
 def open_model(source: str, cache_dir: Path) -> ModelSpec:

@@ -20,8 +20,8 @@ from tests.stack import Stack, details_of, reason_of
 from worker.agreement import photos
 from worker.decode import decode
 from worker.engines.installed import version_of
-from worker.model_directory import ModelError, load_engine, open_model
-from worker.model_spec import InputRule, ModelFile, ModelSpec
+from worker.model_directory import load_engine, open_model
+from worker.model_spec import InputRule, ModelError, ModelFile, ModelSpec
 from worker.prepared_folder import locked
 from worker.tune import store
 from worker.tune.auto import candidates_of, chosen, tuned

@@ -19,8 +19,8 @@ from worker.bundled.prepare import prepared
 from worker.decode import decode
 from worker.engine import Engine
 from worker.engines.runtime import tf
-from worker.model_directory import ModelError, ModelSpec, load_engine, open_model
-from worker.model_spec import NotNow
+from worker.model_directory import load_engine, open_model
+from worker.model_spec import ModelError, ModelSpec, NotNow
 from worker.model_toml import read_model_directory
 from worker.prepared_folder import is_intact
 

@@ -20,8 +20,8 @@ from worker.engines.loading import in_python
 from worker.engines.quiet_import import LOG_LEVEL
 from worker.engines.runtime import keras, tf
 from worker.engines.tensorflow_library import GraphSession
-from worker.model_directory import ModelError, ModelSpec, load_engine
-from worker.model_spec import InputRule, ModelChanged, ModelFile, PixelRule
+from worker.model_directory import load_engine
+from worker.model_spec import InputRule, ModelChanged, ModelError, ModelFile, ModelSpec, PixelRule
 
 pytestmark = [
     pytest.mark.model,

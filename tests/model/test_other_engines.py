@@ -18,8 +18,8 @@ from worker.engines import all_cores, conversion, loading
 from worker.engines.conversion import Target
 from worker.engines.installed import version_of
 from worker.engines.runtime import keras, tf
-from worker.model_directory import ModelError, ModelSpec, load_engine
-from worker.model_spec import InputRule, ModelFile, PixelRule
+from worker.model_directory import load_engine
+from worker.model_spec import InputRule, ModelError, ModelFile, ModelSpec, PixelRule
 from worker.prepared_folder import MANIFEST, is_intact
 from worker.tune.choice import choose
 from worker.tune.table import Candidate, Mode, Row, Table

@@ -61,7 +61,8 @@ os.write(2, b"after\\n")
 def test_application_is_downloaded_to_the_cache_or_says_why_not(tmp_path: Path) -> None:
     program = f"""
 import pathlib
-from worker.model_directory import ModelError, load_engine, open_model
+from worker.model_directory import load_engine, open_model
+from worker.model_spec import ModelError
 cache = pathlib.Path({str(tmp_path)!r})
 try:
     load_engine(open_model("keras-applications:MobileNetV2", cache), threads=0, cache_dir=cache)

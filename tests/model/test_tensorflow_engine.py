@@ -10,8 +10,8 @@ from worker.engines.loading import in_python
 from worker.engines.runtime import keras, tf
 from worker.engines.tensorflow_engine import TensorflowEngine
 from worker.keras_applications import INPUT_SIZES
-from worker.model_directory import ModelError, ModelSpec, load_engine, open_model
-from worker.model_spec import InputRule, ModelFile, PixelRule
+from worker.model_directory import load_engine, open_model
+from worker.model_spec import InputRule, ModelError, ModelFile, ModelSpec, PixelRule
 
 pytestmark = pytest.mark.model
 

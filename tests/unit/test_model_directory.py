@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from worker.model_directory import ModelError, ModelSpec, open_model
-from worker.model_spec import InputRule, KerasApplication, ModelFile, PixelRule
+from worker.model_directory import open_model
+from worker.model_spec import (
+    InputRule,
+    KerasApplication,
+    ModelError,
+    ModelFile,
+    ModelSpec,
+    PixelRule,
+)
 
 MINIMAL = """
 name = "colours"

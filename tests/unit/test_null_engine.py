@@ -7,7 +7,8 @@ import pytest
 
 from dispatch.errors import ImageEmpty, ImageUndecodable
 from worker.engines.null import NullEngine, checked, class_of, sealed
-from worker.model_directory import ModelError, decoder, load_engine, open_model
+from worker.model_directory import decoder, load_engine, open_model
+from worker.model_spec import ModelError
 
 TOML = """
 name = "null"

@@ -11,7 +11,7 @@ from ..wire import DEFAULT_TIMEOUT_S
 from .exits import printable
 from .names import names as expanded
 from .options import EPILOG, connection_options, model_option, names_argument
-from .printers import local_time, operation_fields, print_json, print_table, rfc3339
+from .printers import local_time, operation_fields, print_json, print_table, rfc3339, rows_of
 from .session import each, explaining
 
 
@@ -83,10 +83,7 @@ def show(
         "top k": str(letter.top_k),
         "image": f"{len(letter.image)} bytes",
     }
-    table = Table.grid(padding=(0, 2))
-    for heading, value in rows.items():
-        table.add_row(Text(heading, style="bold"), Text(printable(value)))
-    print_table(table)
+    print_table(rows_of(rows))
 
 
 @dead_letters.command(epilog=EPILOG)

@@ -1,7 +1,7 @@
 """`despacho models`, `despacho health` and `despacho forget-model`."""
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.table import Table
@@ -11,7 +11,7 @@ from ..results import Health, Model
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import ExitCode, printable
 from .options import EPILOG, connection_options
-from .printers import print_json, print_table
+from .printers import print_json, print_table, rows_of
 from .session import explaining
 
 SHOWN_CLASSES: Final = 5
@@ -69,7 +69,7 @@ def forget_model(*, name: str, as_json: bool, server: str, timeout_s: float | No
 def _print_models(models: tuple[Model, ...], *, as_json: bool) -> None:
     if as_json:
         for model in models:
-            print_json(_fields(model))
+            print_json(asdict(model))
         return
     if not models:
         click.echo("No model was ever served here: start a worker.")
@@ -92,9 +92,8 @@ def _print_models(models: tuple[Model, ...], *, as_json: bool) -> None:
 
 def _print_model(model: Model, *, as_json: bool) -> None:
     if as_json:
-        print_json(_fields(model))
+        print_json(asdict(model))
         return
-    table = Table.grid(padding=(0, 2))
     rows = {
         "model": model.name,
         "version": model.version,
@@ -109,13 +108,7 @@ def _print_model(model: Model, *, as_json: bool) -> None:
         "batch": f"up to {model.max_batch_size} images",
         "classes": _classes(model),
     }
-    for heading, value in rows.items():
-        table.add_row(Text(heading, style="bold"), Text(printable(value)))
-    print_table(table)
-
-
-def _fields(model: Model) -> dict[str, Any]:
-    return asdict(model)
+    print_table(rows_of(rows))
 
 
 def _classes(model: Model) -> str:

@@ -11,7 +11,7 @@ from ..wire import DEFAULT_TIMEOUT_S
 from .exits import printable
 from .names import names as expanded
 from .options import EPILOG, connection_options, model_option, names_argument
-from .printers import local_time, operation_fields, print_json, print_table
+from .printers import local_time, operation_fields, print_json, print_table, rows_of
 from .session import each, explaining
 
 
@@ -122,9 +122,7 @@ def _print_one(operation: Operation, *, as_json: bool) -> None:
         "expires": local_time(operation.expires_at),
         "request": operation.request_id,
     }
-    table = Table.grid(padding=(0, 2))
-    for heading, value in rows.items():
-        table.add_row(Text(heading, style="bold"), Text(printable(value)))
+    table = rows_of(rows)
     for label in operation.result.labels if operation.result else ():
         table.add_row(f"{label.score:6.1%}", Text(printable(label.label)))
     print_table(table)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from ..errors import DespachoError
@@ -138,6 +139,14 @@ def print_table(table: RenderableType) -> None:
     unlimited = output.options.update_width(UNLIMITED_WIDTH)
     output.width = max(output.width, output.measure(table, options=unlimited).maximum)
     output.print(table)
+
+
+def rows_of(facts: Mapping[str, str]) -> Table:
+    """Return what is known of one thing, one fact to a row."""
+    table = Table.grid(padding=(0, 2))
+    for heading, value in facts.items():
+        table.add_row(Text(heading, style="bold"), Text(printable(value)))
+    return table
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dispatch.errors import ImageTooLarge, ImageUndecodable
+from tests.fuzz.bombs import segment
+from tests.fuzz.images import chunk, encoded
 from worker.bare_image import MAX_FULL_SCANS, MAX_PARTS, UPRIGHT, bare, orientation_of
 from worker.decode import MAX_RUN_LENGTH_PIXELS, decode
 from worker.model_spec import InputRule
 
 MAX_PIXELS = 1_000_000
 RULE = InputRule(width=8, height=8, resize="stretch")
-
-
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format_, **options)
-    return stream.getvalue()
 
 
 def noise(side: int = 40) -> Image.Image:
@@ -38,15 +33,6 @@ def exif_of(orientation: int, order: str = "<", kind: str = "H") -> bytes:
     head = b"II*\x00" if order == "<" else b"MM\x00*"
     entry = struct.pack(f"{order}HHL", 0x0112, code, 1) + value
     return head + struct.pack(f"{order}LH", 8, 1) + entry + bytes(4)
-
-
-def segment(marker: int, content: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    crc = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + crc
 
 
 def bare_data(data: bytes) -> bytes:

@@ -11,20 +11,12 @@ from tritonclient.utils import InferenceServerException
 
 from tests.compat.clients import cells, triton_sync
 from tests.compat.clients.cells import BLUISH, COLOURS, GREENISH, MODEL, REDDISH, Target
-
-LIMIT_S = 30
+from tests.compat.clients.triton_calls import LIMIT_S, image_input
 
 
 def client_of(target: Target) -> Any:
     """Return a client as its documentation makes one."""
     return triton.InferenceServerClient(target.address)
-
-
-def image_input(*images: bytes) -> Any:
-    """Return the input with some images."""
-    tensor = triton.InferInput("image", [len(images)], "BYTES")
-    tensor.set_data_from_numpy(np.array(images, dtype=np.object_))
-    return tensor
 
 
 async def failure_of(call: Awaitable[Any]) -> tuple[str, str]:

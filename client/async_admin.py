@@ -1,16 +1,14 @@
 """What an operator may see and do: `AsyncClient.admin`."""
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 from prediction.v1 import admin_pb2
 
 from . import operation_wire, stats_wire
-from .async_connection import Connection, readable
-from .async_status import as_the_server_said
-from .cancellation import cancelled_alone
+from .async_connection import Connection
 from .results import DeadLetter, Operation
 from .stats import Stats
-from .status import translated
 from .wire import DEFAULT_TIMEOUT_S
 
 
@@ -140,11 +138,9 @@ class Admin:
                 reach Redis.
         """
         request = stats_wire.watch_request(model, period_s)
-        self._connection.check_open()
-        call = self._connection.admin.WatchStats(request, timeout=timeout_s)
-        try:
-            with cancelled_alone(), translated(), as_the_server_said(call):
-                async for message in call:
-                    yield stats_wire.stats(readable(message))
-        finally:
-            call.cancel()
+        messages = self._connection.stream(
+            self._connection.admin.WatchStats, request, timeout_s=timeout_s
+        )
+        async with aclosing(messages):
+            async for message in messages:
+                yield stats_wire.stats(message)

@@ -13,17 +13,15 @@ from prediction.v1 import prediction_pb2
 
 from . import wire
 from .async_admin import Admin
-from .async_connection import Connection, readable
+from .async_connection import Connection
 from .async_operations import OperationMethods
 from .async_sender import Sender
-from .async_status import as_the_server_said
-from .cancellation import cancelled_alone, ends_this_task
+from .cancellation import ends_this_task
 from .channel import Access
 from .chunks import AsyncChunks, Feed
 from .errors import DespachoError
 from .images import MAX_IMAGE_BYTES, Image
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
-from .status import translated
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
 from .wire import DEFAULT_TIMEOUT_S, DEFAULT_TOP_K
 
@@ -291,22 +289,22 @@ class AsyncClient(OperationMethods):
         ledger.is_fed = False
         fed_at = time.monotonic() + timeout_s * FEEDING_SHARE
         sender = Sender()
-        self._connection.check_open()
-        call = self._connection.predictions.PredictStream(
-            sender.sending(self._requests(first, pairs, ledger, fed_at)), timeout=timeout_s
+        responses = self._connection.stream(
+            self._connection.predictions.PredictStream,
+            sender.sending(self._requests(first, pairs, ledger, fed_at)),
+            timeout_s=timeout_s,
         )
         try:
-            with cancelled_alone(), translated(), as_the_server_said(call):
-                async for response in call:
-                    yield ledger.outcome(readable(response))
+            async with aclosing(responses):
+                async for response in responses:
+                    yield ledger.outcome(response)
                     # After each: while answers are expected, the sender relies on it.
                     for rejected in ledger.rejected():
                         yield rejected
-            for rejected in ledger.rejected():
-                yield rejected
-            ledger.check_complete()
+                for rejected in ledger.rejected():
+                    yield rejected
+                ledger.check_complete()
         finally:
-            call.cancel()
             sender.stop()
 
     async def _requests(

@@ -1,7 +1,7 @@
 """What all methods of the asyncio client share: the channel, and how a call is made."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -102,11 +102,11 @@ class Connection:
         Raises:
             DespachoError: one of its subclasses.
         """
-        self.check_open()
+        self._check_open()
         with cancelled_alone(request_id):
             call = method(request, timeout=timeout_s)
             with translated(request_id), as_the_server_said(call):
-                response = readable(await call, request_id)
+                response = _readable(await call, request_id)
         self._was_reached = True
         return response
 
@@ -136,12 +136,29 @@ class Connection:
                     raise
             await self.rest(pause_s)
 
-    def check_open(self) -> None:
-        """Look before a call is begun.
+    async def stream(
+        self,
+        method: Callable[..., Any],
+        request: object,
+        *,
+        timeout_s: float | None,
+    ) -> AsyncGenerator[Any, None]:
+        """Make a call, and yield its answers one by one; closing this cancels it.
 
         Raises:
-            Cancelled: `close` was called.
+            DespachoError: one of its subclasses.
         """
+        self._check_open()
+        call = method(request, timeout=timeout_s)
+        try:
+            with cancelled_alone(), translated(), as_the_server_said(call):
+                async for answer in call:
+                    yield _readable(answer)
+        finally:
+            call.cancel()
+
+    def _check_open(self) -> None:
+        """Raise `Cancelled` if `close` was called."""
         if self._closed.is_set():
             raise channel.closed()
 
@@ -159,7 +176,7 @@ class Connection:
     def _open_channel(self) -> grpc.aio.Channel:
         # A stub that is made of a closed channel reads memory that gRPC has freed (seen
         # with 1.85.1).
-        self.check_open()
+        self._check_open()
         if self._channel is None:
             # Not in `__init__`: a channel belongs to the loop it is made in, and
             # clients are often made before the loop runs.
@@ -168,7 +185,7 @@ class Connection:
         return self._channel
 
 
-def readable(answer: ResponseT | None, request_id: str = "") -> ResponseT:
+def _readable(answer: ResponseT | None, request_id: str = "") -> ResponseT:
     """Return `answer`, unless it is what gRPC for asyncio makes of bytes that it cannot parse.
 
     Raises:

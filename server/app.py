@@ -1,13 +1,10 @@
 """One front-end process: which parts there are, and how they start and stop."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
-from uuid import uuid4
 
 from dispatch.dead_letters import DeadLetters
 from dispatch.done_stream import DoneStream
@@ -34,15 +31,11 @@ from server.reply_reader import ReplyReader
 from server.settings import ServerSettings
 from server.stats import Stats
 from server.writer import Writer
+from supervision.process_name import process_name
 from telemetry import metrics, tracing
 
 SETTLE_S: Final = 1.0
 """How long the last cancels may take to reach Redis, seconds."""
-
-
-def server_name() -> str:
-    """Return a name that no front-end had before."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
 
 
 async def serve(
@@ -60,7 +53,7 @@ async def serve(
         BadCertificate, BadKeysFile: they cannot be used.
     """
     limits = QueueLimits(settings.queue_max_jobs, settings.queue_max_bytes)
-    name = server_name()
+    name = process_name()
     link = Link()
     async with AsyncExitStack() as stack:
         try:

@@ -24,12 +24,12 @@ import numpy as np
 
 from despacho.job.v1.job_pb2 import ModelCard
 from supervision.lifeline import VARIABLE, Lifeline
+from supervision.process_name import process_name
 from telemetry import logs, metrics, tracing
 from worker.app import Served, Worker
 from worker.decode import decode
 from worker.engine import Engine, Float32Array, UInt8Array
 from worker.model_spec import InputRule
-from worker.name import worker_name
 from worker.processes import serve_in_processes
 from worker.serving import run_until_signal
 from worker.settings import WorkerSettings
@@ -103,7 +103,7 @@ def colours_served(arguments: argparse.Namespace) -> Served:
 
 def serve(redis_url: str, served: Served) -> int:
     """Serve until SIGTERM; return the exit code."""
-    settings, name = WorkerSettings(redis_url=redis_url), worker_name()
+    settings, name = WorkerSettings(redis_url=redis_url), process_name()
     log_format = "console" if settings.log_format == "auto" else settings.log_format
     logs.configure("worker", level=settings.log_level, log_format=log_format, worker=name)
     with tracing.recorded("worker", instance=name), metrics.served(settings.metrics_address):

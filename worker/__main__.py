@@ -11,6 +11,7 @@ import sys
 from pydantic import ValidationError
 
 from supervision.lifeline import Lifeline
+from supervision.process_name import process_name
 from supervision.supervisor import REFUSED
 from supervision.taking_turns import take_turns
 from telemetry import logs, tracing
@@ -19,7 +20,6 @@ from telemetry.refusal import explained
 from telemetry.setting_names import warn_of_unread
 from telemetry.tracing import CannotTrace
 from worker.model_spec import ModelChanged, ModelError
-from worker.name import worker_name
 from worker.processes import process_count, serve_in_processes
 from worker.settings import WorkerSettings
 
@@ -30,7 +30,7 @@ def main() -> int:
         settings = WorkerSettings()
     except ValidationError as error:
         return _refuse(explained(error))
-    name = worker_name()
+    name = process_name()
     logs.configure("worker", level=settings.log_level, log_format=settings.log_format, worker=name)
     lifeline = Lifeline.inherited()
     if lifeline is None:

@@ -14,6 +14,7 @@ from dispatch.errors import BrokerUnavailable
 from dispatch.jobs import Claim
 from dispatch.work_queue import WorkQueue
 from supervision.memory import govern_memory
+from supervision.process_name import process_name
 from telemetry.absence import Absence
 from worker import worker_metrics
 from worker.batch_cost import BatchCost
@@ -26,7 +27,6 @@ from worker.job_fields import fields_of_all
 from worker.keeper import Keeper
 from worker.loop import Loop, most_in_hand
 from worker.machine import usable_cores
-from worker.name import worker_name
 from worker.operations_intake import OperationsIntake
 from worker.politeness import Politeness
 from worker.publisher import Publisher
@@ -76,7 +76,7 @@ class Worker:
         self._stop = threading.Event()
         self._has_crashed = False
         card = served.card
-        self._queue = WorkQueue(settings.redis_url, card.name, name or worker_name())
+        self._queue = WorkQueue(settings.redis_url, card.name, name or process_name())
         self._in_hand = InHand(
             max_jobs=most_in_hand(card.max_batch_size), max_bytes=settings.max_claim_bytes
         )

@@ -7,7 +7,7 @@ from despacho.job.v1.job_pb2 import Job
 from dispatch import keys
 from dispatch.job_store import JobStore
 from dispatch.jobs import Priority, Submission
-from server.app import server_name
+from supervision.process_name import process_name
 from tests.dispatch_steps import enqueue
 from tests.redis_server import RedisServer
 
@@ -19,7 +19,7 @@ IMAGE = bytes(10_240)
 async def test_our_own_fields_of_a_job_are_small_and_counted_in_full(
     store: JobStore, redis_server: RedisServer
 ) -> None:
-    name = server_name()
+    name = process_name()
     job = Job(
         id="a" * 32,
         request_id="b" * 32,

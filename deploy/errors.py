@@ -12,3 +12,8 @@ class StackError(Exception):
     def __init__(self, message: str, *, log: str = "") -> None:
         super().__init__(message)
         self.log = log
+
+
+def not_running() -> StackError:
+    """Return the error of a command that needs running services."""
+    return StackError("it is not running; start it with: make up")

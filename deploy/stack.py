@@ -13,6 +13,11 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 DEFAULT_GATEWAY_ADDRESS: Final = "127.0.0.1:8080"
 """Where the gateway listens unless GATEWAY_ADDRESS says otherwise."""
 
+SETTINGS: Final = ("SERVER_", "WORKER_", "GATEWAY_", "OTEL_")
+"""Begin the names of variables that are for the services."""
+
+REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
+
 BUNDLED_MODEL: Final = "efficientnet-lite0"
 APPLICATION_PREFIX: Final = "keras-applications:"
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.errors import StackError
-from deploy.stack import default_model
+from deploy.stack import SETTINGS, default_model
 from deploy.state import write_private
-
-PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_", "OTEL_")
 
 LINE: Final = re.compile(
     r"""\s*(?:export\s+)?(?P<name>\w+)\s*=\s*"""
@@ -33,7 +31,7 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 def is_setting(name: str) -> bool:
     """Say whether a variable is for our services or their images."""
-    return name.startswith(PREFIXES) or name in OTHERS
+    return name.startswith(SETTINGS) or name in OTHERS
 
 
 def save(settings: Mapping[str, str], path: Path) -> None:

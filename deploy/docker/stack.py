@@ -10,9 +10,9 @@ from typing import Final
 from client import PredictionResult
 from deploy import access, address, prediction, report, web
 from deploy.docker import settings
-from deploy.errors import StackError
+from deploy.errors import StackError, not_running
 from deploy.mode import compose_command, missing_for_docker
-from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS
+from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, REDIS_CONFIGURATION
 from deploy.state import ROOT, State
 
 SERVER: Final = "server"
@@ -28,7 +28,6 @@ DOT_ENV: Final = ROOT / ".env"
 OVERRIDE: Final = ROOT / "docker-compose.override.yml"
 """What compose reads besides its own file."""
 
-REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 LOG_LINES: Final = 20
 MAX_RESTARTS: Final = 2
 """A container that Docker restarts that often while it is waited for does not start by itself."""
@@ -106,7 +105,7 @@ class DockerStack:
     def worker(self, model: str) -> None:
         """Become one more worker, of another model, until interrupted."""
         if not self._containers():
-            raise StackError("it is not running; start it with: make up")
+            raise not_running()
         folder = Path(model)
         is_folder = folder.is_dir()
         mount = ["-v", f"{folder.resolve()}:/model:ro"] if is_folder else []
@@ -144,7 +143,7 @@ class DockerStack:
         """
         found = self._output("port", service, port) if self._containers(service) else ""
         if not found:
-            raise StackError("it is not running; start it with: make up")
+            raise not_running()
         return address.for_client(found.splitlines()[0])
 
     def _require_engine(self) -> None:

@@ -9,13 +9,12 @@ from typing import Final
 
 from deploy.errors import StackError
 from deploy.local.plan import Plan
+from deploy.stack import REDIS_CONFIGURATION
 from deploy.state import ROOT, State
 
 REDIS: Final = "redis"
 SERVER: Final = "server"
 GATEWAY: Final = "gateway"
-
-REDIS_CONFIGURATION: Final = ROOT / "deploy" / "redis" / "redis.conf"
 
 # Each longer than the service itself waits, or supervisord would cut it short.
 REDIS_STOP_S: Final = 30

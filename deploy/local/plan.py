@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from deploy import access, address
-from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, default_model
+from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, SETTINGS, default_model
 from deploy.state import write_private
 
-PREFIXES: Final = ("SERVER_", "WORKER_", "GATEWAY_", "OTEL_")
 OF_A_WORKER: Final = ("WORKER_", "OTEL_")
 OF_ONE_WORKER: Final = {"WORKER_METRICS_ADDRESS", "WORKER_READY_FILE"}
 """No second one can have the same."""
@@ -87,7 +86,7 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith(PREFIXES) or name == "REDIS_URL"
+        if name.startswith(SETTINGS) or name == "REDIS_URL"
     }
 
 

@@ -9,12 +9,12 @@ from typing import Final
 
 from client import PredictionResult
 from deploy import access, address, prediction, report, web
-from deploy.errors import StackError
+from deploy.errors import StackError, not_running
 from deploy.local import configuration, leftovers, plan
 from deploy.local.configuration import GATEWAY, REDIS, SERVER, is_worker, log_file
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
-from deploy.local.supervisor import Process, StartWatch, Supervisor, not_running
+from deploy.local.supervisor import Process, StartWatch, Supervisor
 from deploy.state import ROOT, State
 
 SUPERVISOR_START_S: Final = 15.0

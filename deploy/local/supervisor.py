@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.errors import StackError
-
 CALL_S: Final = 20.0
 POLL_S: Final = 0.1
 MAX_ENDS: Final = 2
@@ -188,8 +186,3 @@ class _Connection(http.client.HTTPConnection):
             # The caller closes only what was connected.
             self.sock.close()
             raise
-
-
-def not_running() -> StackError:
-    """Return the error of a command that needs running services."""
-    return StackError("it is not running; start it with: make up")

@@ -9,10 +9,9 @@ import os
 import selectors
 import socket
 from contextlib import ExitStack, closing
-from typing import Any, Final
+from typing import Any
 
-NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""What is said on a machine without the version of IP that an address is of."""
+from telemetry.addresses import NOT_HERE
 
 
 class Listeners:

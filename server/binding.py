@@ -1,6 +1,5 @@
 """Makes a gRPC server listen at an address, if nobody else does."""
 
-import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,15 +8,13 @@ from typing import Any, Final
 import grpc
 
 from server.addresses import UNIX
+from telemetry.addresses import NOT_HERE
 
 IN_FILES: Final = "unix:"
 """Begins the address of a socket in the file system; one with only a name Linux gives to one."""
 
 ACCEPT_S: Final = 1.0
 """How long a server that listens at a path of the file system has, to accept a connection."""
-
-NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""What is said on a machine without the version of IP that an address is of."""
 
 
 class CannotListen(Exception):

@@ -1,11 +1,15 @@
 """Addresses at which a service listens, as its settings say them."""
 
+import errno
 import ipaddress
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
 HIGHEST_PORT: Final = 65535
+
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What is said on a machine without the version of IP that an address is of."""
 
 
 def host_and_port(address: str) -> str:

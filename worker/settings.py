@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
 from telemetry.addresses import OptionalHostPort
+from worker.model_spec import DEFAULT_CACHE
 
 
 class WorkerSettings(BaseSettings):
@@ -38,7 +39,7 @@ class WorkerSettings(BaseSettings):
     ] = "redis://127.0.0.1:6379/0"
     """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
 
-    cache_dir: Path = Path("~/.cache/despacho")
+    cache_dir: Path = DEFAULT_CACHE
     """Where prepared and converted models are kept, and what was measured of them."""
 
     max_batch_size: Annotated[int, Field(ge=0, le=256)] = 0

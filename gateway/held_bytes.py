@@ -54,6 +54,7 @@ class Hold:
     def __init__(self, held: HeldBytes) -> None:
         self._held = held
         self._size_bytes = 0
+        self._is_crowded_out = False
 
     @property
     def size_bytes(self) -> int:
@@ -61,23 +62,28 @@ class Hold:
         return self._size_bytes
 
     def take(self, size_bytes: int) -> bool:
-        """Keep more bytes; return whether there is room for them."""
-        if not self._held.take(size_bytes):
+        """Keep more bytes; return whether there is room for them. After a no there is none."""
+        if self._is_crowded_out or not self._held.take(size_bytes):
+            self._is_crowded_out = True
             return False
         self._size_bytes += size_bytes
         return True
+
+    def check(self) -> None:
+        """Refuse an image for which there was no room.
+
+        Raises:
+            Refused: there was none.
+        """
+        if self._is_crowded_out:
+            raise Refused(
+                503,
+                "the gateway keeps as many bytes of images as it may",
+                reason="GATEWAY_FULL",
+                retry_after_s=RETRY_S,
+            )
 
     def release(self) -> None:
         """Say that none of them is kept any more; harmless when repeated."""
         self._held.give_back(self._size_bytes)
         self._size_bytes = 0
-
-
-def no_room() -> Refused:
-    """Return what a caller is told whose image finds no room."""
-    return Refused(
-        503,
-        "the gateway keeps as many bytes of images as it may",
-        reason="GATEWAY_FULL",
-        retry_after_s=RETRY_S,
-    )

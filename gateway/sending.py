@@ -6,7 +6,7 @@ from typing import Final
 
 from client.messages import Call, Messages
 from gateway.caller import Caller
-from gateway.held_bytes import Hold, no_room
+from gateway.held_bytes import Hold
 from prediction.v1 import prediction_pb2 as pb
 
 SMALL_BYTES: Final = 256 * 1024
@@ -38,7 +38,6 @@ class Sending:
         self._options = options
         self._caller = caller
         self._hold = hold
-        self._is_crowded_out = False
         self._begun: list[bytes] = []
         self._begun_bytes = 0
         self._parts: queue.Queue[bytes] = queue.Queue(PARTS_WAITING)
@@ -54,8 +53,7 @@ class Sending:
         """Take the next bytes; return whether there is any use in more of them."""
         if self._call is not None:
             return self._put(piece)
-        if self._is_crowded_out or not self._hold.take(len(piece)):
-            self._is_crowded_out = True
+        if not self._hold.take(len(piece)):
             self.close()
             return False
         self._begun.append(piece)
@@ -74,8 +72,7 @@ class Sending:
         Raises:
             Refused: there was no room for it.
         """
-        if self._is_crowded_out:
-            raise no_room()
+        self._hold.check()
         if self._call is not None:
             self._put(b"")
             return self._call

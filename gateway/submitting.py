@@ -4,7 +4,7 @@ from typing import Any
 
 from client.messages import Call, Messages
 from gateway.caller import Caller
-from gateway.held_bytes import Hold, no_room
+from gateway.held_bytes import Hold
 from gateway.problems import Refused
 from prediction.v1 import prediction_pb2 as pb
 
@@ -36,7 +36,6 @@ class Submitting:
         self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
         self._size_bytes = 0
-        self._is_crowded_out = False
 
     @property
     def held_bytes(self) -> int:
@@ -49,8 +48,7 @@ class Submitting:
         if self._size_bytes > self._max_bytes:
             self.close()
             return False
-        if self._is_crowded_out or not self._hold.take(len(piece)):
-            self._is_crowded_out = True
+        if not self._hold.take(len(piece)):
             self.close()
             return False
         self._pieces.append(piece)
@@ -69,8 +67,7 @@ class Submitting:
                 reason="IMAGE_TOO_LARGE",
                 field="image",
             )
-        if self._is_crowded_out:
-            raise no_room()
+        self._hold.check()
         image = b"".join(self._pieces)
         self._pieces.clear()
         self._request.image = image

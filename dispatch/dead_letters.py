@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -11,7 +11,7 @@ from despacho.job.v1.job_pb2 import DeadLetter
 from dispatch import keys, scripts
 from dispatch.errors import DeadLetterNotFound, ModelInUse
 from dispatch.letters import Letter, LetterPage, is_letter_id
-from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
+from dispatch.line import REPLY_TIMEOUT_S, Line, checked
 from dispatch.scripts import Command
 from dispatch.shared_line import SharedLine
 
@@ -31,8 +31,7 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         """
         self._max_image_bytes = max_image_bytes
         # Its own: an image on its way should not hold up operations.
-        self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
-        self._shared = SharedLine(self._line, self._exchange)
+        self._shared = SharedLine(Line(url, reply_timeout_s=REPLY_TIMEOUT_S))
 
     async def __aexit__(
         self,
@@ -161,9 +160,6 @@ class DeadLetters(AbstractAsyncContextManager["DeadLetters"]):
         (removed,) = await self._shared.call(("SREM", keys.MODELS, model))
         was_listed = bool(checked(removed))
         return was_listed or bool(deleted)
-
-    async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        return await self._line.call(*commands, timeout_s=timeout_of(size_bytes))
 
 
 def _forget_command(model: str, workers: Sequence[str]) -> Command:

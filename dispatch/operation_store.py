@@ -62,8 +62,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         """
         self._limits = limits
         self._on_spared = on_spared
-        self._line = Line(url, reply_timeout_s=REPLY_TIMEOUT_S)
-        self._shared = SharedLine(self._line, self._exchange)
+        self._shared = SharedLine(Line(url, reply_timeout_s=REPLY_TIMEOUT_S))
         self._looking = asyncio.Lock()
         self._failed_looks = 0
         # WAITAOF blocks its connection, so that others should not use it.
@@ -339,9 +338,6 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
         if code == 1 and self._on_spared is not None:
             self._on_spared(key.model, outcome)
         return int(code)
-
-    async def _exchange(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
-        return await self._line.call(*commands, timeout_s=timeout_of(size_bytes))
 
     async def _exchange_synced(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
         return await self._disk.write(commands, timeout_s=timeout_of(size_bytes))

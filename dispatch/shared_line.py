@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown, QueueFull
-from dispatch.line import Line
+from dispatch.line import Line, timeout_of
 from dispatch.scripts import Command
 
 MOST_CALLS: Final = 64
@@ -35,7 +35,7 @@ class SharedLine:
     def __init__(
         self,
         line: Line,
-        exchange: Exchange,
+        exchange: Exchange | None = None,
         *,
         most_calls: int = MOST_CALLS,
         most_bytes: int = MOST_BYTES,
@@ -44,12 +44,12 @@ class SharedLine:
 
         Args:
             line: closed by `aclose`.
-            exchange: how one round trip is made over it.
+            exchange: how one round trip is made over it; None: by a call.
             most_calls: in one round trip.
             most_bytes: at most one call above this goes into one round trip.
         """
         self._line = line
-        self._exchange = exchange
+        self._exchange = exchange or self._call_line
         self._most_calls = most_calls
         self._most_bytes = most_bytes
         self._waiting: deque[_Call] = deque()
@@ -119,6 +119,9 @@ class SharedLine:
             own = [next(replies) for _ in call.commands]
             if not call.replies.done():
                 call.replies.set_result(own)
+
+    async def _call_line(self, commands: Sequence[Command], size_bytes: int) -> list[Any]:
+        return await self._line.call(*commands, timeout_s=timeout_of(size_bytes))
 
     def _refuse_waiting(self, error: DespachoError) -> None:
         # Sent one after the other, each would find out for itself that Redis is away.

@@ -26,7 +26,6 @@ ANSWER_S: Final = 30.0
 
 SAMPLES: Final = 60
 GROWTH_TARGET: Final = 1.05
-SETTLED: Final = 0.5
 
 
 @scenario("fields", "What a queued job costs in Redis, beside its image", needs_h2load=False)

@@ -19,7 +19,6 @@ from worker.intake import Intake
 from worker.operations_intake import OperationsIntake
 
 LIMIT_S = 10.0
-NOTHING = Reclaimed([], has_suspects=False)
 
 
 class Queue:

@@ -8,15 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from worker.agreement import Agreement
 from worker.engines.conversion import converted
 from worker.model_spec import ENGINE_OF_SUFFIX, ModelError, ModelFile, ModelSpec, NotNow
 from worker.tune.table import Candidate, Failure, Mode, Row, Table, mode_of
 from worker.tune.trial import Trial, TrialFailed
-
-log = structlog.get_logger()
 
 BATCH_SIZES: Final = (1, 4, 16)
 

@@ -127,9 +127,7 @@ fuzz: $(VENV)/.installed-dev  ## attack the real system with bad images, message
 lint: $(VENV)/.installed-dev types proto-check  ## format, ruff, mypy, contracts, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python deploy/settings_table.py --check
-	$(BIN)/python deploy/error_page.py --check
-	$(BIN)/python deploy/metrics_page.py --check
+	$(BIN)/python -m deploy.pages --check
 
 # Apart from `check`: what is known changes without a change of ours.
 audit: $(BIN)/python  ## known vulnerabilities of the pinned packages; says so if it cannot look
@@ -156,9 +154,7 @@ wheel: $(VENV)/.installed-dev  ## build the client for others, dist/despacho_cli
 	$(BIN)/python deploy/wheel.py
 
 docs: $(VENV)/.installed-dev  ## write the tables of settings, errors and metrics in docs/
-	$(BIN)/python deploy/settings_table.py --write
-	$(BIN)/python deploy/error_page.py --write
-	$(BIN)/python deploy/metrics_page.py --write
+	$(BIN)/python -m deploy.pages --write
 
 constraints: $(VENV)/.installed-dev  ## write constraints.txt: the newest versions that fit together
 	$(BIN)/python deploy/constraints.py

@@ -1,27 +1,19 @@
-"""Write, or check, the table of errors in docs/errors.md.
-
-    python deploy/error_page.py --write
-    python deploy/error_page.py --check    exit 1 if it is stale
+"""Makes the table of errors in docs/errors.md.
 
 A row has what `dispatch/errors.py` says of an error, and what a caller really
 gets: each error is made, turned into a status, and that into what the Python
 client raises.
 """
 
-import sys
-from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-# Started as a script, so that the services are found in any installation.
-sys.path.insert(0, str(ROOT))
+from google.rpc import status_pb2
 
-from google.rpc import status_pb2  # noqa: E402 - needs the path
-
-from client.status import from_status  # noqa: E402 - needs the path
-from deploy.generated_page import in_one_line, run, table  # noqa: E402 - needs the path
-from dispatch import errors  # noqa: E402 - needs the path
-from server.status import (  # noqa: E402 - needs the path
+from client.status import from_status
+from deploy.generated_page import in_one_line, table
+from deploy.state import ROOT
+from dispatch import errors
+from server.status import (
     CODES,
     INTERNAL_ADVICE,
     INTERNAL_REASON,
@@ -50,9 +42,9 @@ ARGUMENTS: Final[dict[type[errors.DespachoError], tuple[str, ...]]] = {
 NONE: Final = "\N{EN DASH}"
 
 
-def main() -> int:
-    """Run the command line; return the exit code."""
-    return run(__doc__.splitlines()[0], PAGE, {"errors": error_table()})
+def parts() -> dict[str, str]:
+    """Return what stands in the page, by name."""
+    return {"errors": error_table()}
 
 
 def error_table() -> str:
@@ -92,7 +84,3 @@ def seen(status: status_pb2.Status) -> tuple[str, str, str]:
 def raised(status: status_pb2.Status) -> str:
     """Name the class that the Python client raises."""
     return f"`{type(from_status(status)).__name__}`"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,23 +1,15 @@
-"""Write, or check, the tables of metrics in docs/metrics.md.
-
-    python deploy/metrics_page.py --write
-    python deploy/metrics_page.py --check    exit 1 if they are stale
+"""Makes the tables of metrics in docs/metrics.md.
 
 A row has what `telemetry/metrics_catalogue.py` says of a metric.
 """
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-# Started as a script, so that the services are found in any installation.
-sys.path.insert(0, str(ROOT))
-
-from deploy.generated_page import run, table  # noqa: E402 - needs the path
-from telemetry import metrics_catalogue as catalogue  # noqa: E402 - needs the path
-from telemetry.metrics_instruments import Histogram, Instrument  # noqa: E402 - needs the path
+from deploy.generated_page import table
+from deploy.state import ROOT
+from telemetry import metrics_catalogue as catalogue
+from telemetry.metrics_instruments import Histogram, Instrument
 
 PAGE: Final = ROOT / "docs" / "metrics.md"
 HEADER: Final = ("name", "type", "labels", "several processes", "meaning")
@@ -31,10 +23,9 @@ SERVICES: Final[dict[str, tuple[Instrument, ...]]] = {
 _WORDS: Final = {"sum": "added up", "max": "the largest", "min": "the least"}
 
 
-def main() -> int:
-    """Run the command line; return the exit code."""
-    parts = {f"metrics: {name}": metrics_table(each) for name, each in SERVICES.items()}
-    return run(__doc__.splitlines()[0], PAGE, parts)
+def parts() -> dict[str, str]:
+    """Return what stands in the page, by name."""
+    return {f"metrics: {name}": metrics_table(each) for name, each in SERVICES.items()}
 
 
 def metrics_table(instruments: Iterable[Instrument]) -> str:
@@ -59,7 +50,3 @@ def _edges(instrument: Instrument) -> str:
         return ""
     first, *_, last = instrument.edges
     return f" {len(instrument.edges)} edges, {first:g} to {last:g}."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

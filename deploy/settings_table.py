@@ -1,28 +1,20 @@
-"""Write, or check, the tables of settings in docs/operations.md.
-
-    python deploy/settings_table.py --write
-    python deploy/settings_table.py --check    exit 1 if they are stale
+"""Makes the tables of settings in docs/operations.md.
 
 A table stands between `<!-- settings: NAME -->` and `<!-- end -->`, and has what
 the settings class says of itself: its fields, their limits and docstrings.
 """
 
-import sys
-from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-# Started as a script, so that the services are found in any installation.
-sys.path.insert(0, str(ROOT))
-
-from deploy.generated_page import in_one_line, run, table  # noqa: E402 - needs the path
-from gateway.settings import GatewaySettings  # noqa: E402 - needs the path
-from server.settings import ServerSettings  # noqa: E402 - needs the path
-from telemetry.setting_names import variable  # noqa: E402 - needs the path
-from worker.settings import WorkerSettings  # noqa: E402 - needs the path
+from deploy.generated_page import in_one_line, table
+from deploy.state import ROOT
+from gateway.settings import GatewaySettings
+from server.settings import ServerSettings
+from telemetry.setting_names import variable
+from worker.settings import WorkerSettings
 
 PAGE: Final = ROOT / "docs" / "operations.md"
 SERVICES: Final[dict[str, type[BaseSettings]]] = {
@@ -34,10 +26,9 @@ MIB: Final = 1024 * 1024
 LIMITS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
-def main() -> int:
-    """Run the command line; return the exit code."""
-    parts = {f"settings: {name}": settings_table(each) for name, each in SERVICES.items()}
-    return run(__doc__.splitlines()[0], PAGE, parts)
+def parts() -> dict[str, str]:
+    """Return what stands in the page, by name."""
+    return {f"settings: {name}": settings_table(each) for name, each in SERVICES.items()}
 
 
 def settings_table(settings: type[BaseSettings]) -> str:
@@ -78,7 +69,3 @@ def allowed(field: FieldInfo) -> str:
         if hasattr(limit, attribute)
     )
     return ", ".join(limits)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Every metric of every service: its name, labels, buckets, and what it says.
 
-`python deploy/metrics_page.py --write` makes the tables of docs/metrics.md from this.
+`make docs` makes the tables of docs/metrics.md from this.
 """
 
 from typing import Final

@@ -43,16 +43,16 @@ def check_version(view: ModelView, version: str) -> None:
 
 
 def to_metadata(view: ModelView) -> pb.ModelMetadataResponse:
-    """Return which tensors a model takes and gives."""
+    """Return which tensors a model takes and gives, in the shapes that `to_config` says."""
     tensor = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
         name=view.card.name,
         versions=versions_of(view),
         platform=view.card.engine,
-        inputs=[tensor(name=IMAGE, datatype=BYTES, shape=[ANY])],
+        inputs=[tensor(name=IMAGE, datatype=BYTES, shape=[ANY, 1])],
         outputs=[
             tensor(name=SCORES, datatype=FP32, shape=[ANY, len(view.card.labels)]),
-            tensor(name=LABELS, datatype=BYTES, shape=[ANY]),
+            tensor(name=LABELS, datatype=BYTES, shape=[ANY, 1]),
         ],
     )
 
@@ -65,7 +65,8 @@ def to_config(view: ModelView) -> pb.ModelConfig:
         platform=card.engine,
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
         max_batch_size=MAX_IMAGES,
-        # Triton's configurations have no tensor without a dimension beside the batch.
+        # Triton's tools want a dimension beside the batch of every tensor, and the batch and
+        # these together in the metadata.
         input=[pb.ModelInput(name=IMAGE, data_type=pb.TYPE_STRING, dims=[1])],
         output=[
             pb.ModelOutput(name=SCORES, data_type=pb.TYPE_FP32, dims=[len(card.labels)]),

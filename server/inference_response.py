@@ -44,7 +44,7 @@ def _tensor(output: Output, answers: Sequence[job_pb2.Answer]) -> Tensor | None:
         return _classification(output, answers)
     if output.name == LABELS:
         best = [answer.labels[0].name.encode() for answer in answers]
-        return BytesTensor(output.name, (len(answers),), best)
+        return BytesTensor(output.name, (len(answers), 1), best)
     widths = {len(answer.scores) for answer in answers}
     if len(widths) > 1:
         return None

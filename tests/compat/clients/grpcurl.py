@@ -124,7 +124,7 @@ def model_ready(target: Target) -> None:
 def model_metadata(target: Target) -> None:
     """Ask which tensors there are."""
     [metadata] = answers(target, "ModelMetadata", {"name": MODEL})
-    assert metadata["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": ["-1"]}]
+    assert metadata["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": ["-1", "1"]}]
 
 
 def model_config(target: Target) -> None:

@@ -73,7 +73,7 @@ async def infer_raw(target: Target) -> None:
     async with client_of(target) as client:
         response = await client.infer(raw(target.image(GREENISH)))
     cells.check_scores(output(response, "scores")[0].tolist(), GREENISH)
-    assert output(response, "labels").tolist() == [b"green"]
+    assert output(response, "labels").tolist() == [[b"green"]]
 
 
 async def infer_typed(target: Target) -> None:
@@ -81,7 +81,7 @@ async def infer_typed(target: Target) -> None:
     async with client_of(target) as client:
         response = await client.infer(typed(target.image(GREENISH)))
     cells.check_scores(output(response, "scores")[0].tolist(), GREENISH)
-    assert output(response, "labels").tolist() == [b"green"]
+    assert output(response, "labels").tolist() == [[b"green"]]
 
 
 async def infer_many(target: Target) -> None:
@@ -207,7 +207,7 @@ async def cancel(target: Target) -> None:
         await asyncio.wait([call])
         assert call.cancelled()
         response = await client.infer(raw(target.image(REDDISH)))
-        assert output(response, "labels").tolist() == [b"red"]
+        assert output(response, "labels").tolist() == [[b"red"]]
 
 
 def encrypted(address: str, roots: str, *identity: str) -> Any:
@@ -237,7 +237,7 @@ async def api_key(target: Target) -> None:
     async with encrypted(guarded.keyed, guarded.roots) as client:
         request = raw(target.image(REDDISH))
         response = await client.infer(request, headers=tuple(guarded.headers().items()))
-        assert output(response, "labels").tolist() == [b"red"]
+        assert output(response, "labels").tolist() == [[b"red"]]
         for headers in ((), tuple(guarded.headers("wrong").items())):
             code, _ = await status_of(client.infer(request, headers=headers))
             assert code is grpc.StatusCode.UNAUTHENTICATED
@@ -249,7 +249,7 @@ async def certificate(target: Target) -> None:
     known = (guarded.certificate, guarded.private_key)
     async with encrypted(guarded.mutual, guarded.roots, *known) as client:
         response = await client.infer(raw(target.image(REDDISH)))
-        assert output(response, "labels").tolist() == [b"red"]
+        assert output(response, "labels").tolist() == [[b"red"]]
     async with encrypted(guarded.mutual, guarded.roots) as client:
         assert (await status_of(client.is_server_live()))[0] is grpc.StatusCode.UNAVAILABLE
 

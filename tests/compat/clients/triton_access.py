@@ -36,7 +36,7 @@ def api_key(target: Target) -> None:
     with encrypted(guarded.keyed, guarded.roots) as client:
         tensor = image_input(target.image(REDDISH))
         result = client.infer(MODEL, [tensor], headers=guarded.headers())
-        assert result.as_numpy("labels").tolist() == [b"red"]
+        assert result.as_numpy("labels").tolist() == [[b"red"]]
         for headers in (None, guarded.headers("wrong")):
             status, _ = failure_of(partial(client.infer, MODEL, [tensor], headers=headers))
             assert status == "StatusCode.UNAUTHENTICATED"
@@ -48,7 +48,7 @@ def certificate(target: Target) -> None:
     known = (guarded.certificate, guarded.private_key)
     with encrypted(guarded.mutual, guarded.roots, *known) as client:
         result = client.infer(MODEL, [image_input(target.image(REDDISH))])
-        assert result.as_numpy("labels").tolist() == [b"red"]
+        assert result.as_numpy("labels").tolist() == [[b"red"]]
     with encrypted(guarded.mutual, guarded.roots) as client:
         assert failure_of(client.is_server_live)[0] == "StatusCode.UNAVAILABLE"
 

@@ -86,7 +86,7 @@ async def infer_raw(target: Target) -> None:
     async with client_of(target) as client:
         result = await client.infer(MODEL, [image_input(target.image(GREENISH))])
     cells.check_scores(result.as_numpy("scores")[0].tolist(), GREENISH)
-    assert result.as_numpy("labels").tolist() == [b"green"]
+    assert result.as_numpy("labels").tolist() == [[b"green"]]
 
 
 async def infer_many(target: Target) -> None:
@@ -165,7 +165,7 @@ async def compression(target: Target) -> None:
     async with client_of(target) as client:
         tensor = image_input(target.image(REDDISH))
         result = await client.infer(MODEL, [tensor], compression_algorithm="gzip")
-    assert result.as_numpy("labels").tolist() == [b"red"]
+    assert result.as_numpy("labels").tolist() == [[b"red"]]
 
 
 async def bad_image(target: Target) -> None:
@@ -226,7 +226,7 @@ async def cancel(target: Target) -> None:
         call.cancel()
         await asyncio.wait([call])
         assert call.cancelled()
-        assert (await client.infer(MODEL, [tensor])).as_numpy("labels").tolist() == [b"red"]
+        assert (await client.infer(MODEL, [tensor])).as_numpy("labels").tolist() == [[b"red"]]
 
 
 async def streamed(target: Target, *images: bytes, **headers: str) -> AsyncIterator[Any]:
@@ -259,22 +259,22 @@ async def stream_error(target: Target) -> None:
     """Send a bad image between good ones."""
     images = (target.image(REDDISH), cells.NO_IMAGE, target.image(BLUISH))
     first, second, third = [answer async for answer in streamed(target, *images)]
-    assert first[0].as_numpy("labels").tolist() == [b"red"]
+    assert first[0].as_numpy("labels").tolist() == [[b"red"]]
     assert second[1].message().startswith("IMAGE_"), second
-    assert third[0].as_numpy("labels").tolist() == [b"blue"]
+    assert third[0].as_numpy("labels").tolist() == [[b"blue"]]
 
 
 async def stream_status(target: Target) -> None:
     """Ask for the status of the first that fails."""
     images = (target.image(REDDISH), cells.NO_IMAGE, target.image(BLUISH))
-    labels: list[bytes] = []
+    labels: list[list[bytes]] = []
     code = None
     try:
         async for result, _ in streamed(target, *images, triton_grpc_error="true"):
             labels += result.as_numpy("labels").tolist()
     except grpc.aio.AioRpcError as error:
         code = error.code()
-    assert (labels, code) == ([b"red"], grpc.StatusCode.INVALID_ARGUMENT)
+    assert (labels, code) == ([[b"red"]], grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def encrypted(address: str, roots: str, *identity: str) -> Any:
@@ -304,7 +304,7 @@ async def api_key(target: Target) -> None:
     async with encrypted(guarded.keyed, guarded.roots) as client:
         tensor = image_input(target.image(REDDISH))
         result = await client.infer(MODEL, [tensor], headers=guarded.headers())
-        assert result.as_numpy("labels").tolist() == [b"red"]
+        assert result.as_numpy("labels").tolist() == [[b"red"]]
         for headers in (None, guarded.headers("wrong")):
             status, _ = await failure_of(client.infer(MODEL, [tensor], headers=headers))
             assert status == "StatusCode.UNAUTHENTICATED"
@@ -316,7 +316,7 @@ async def certificate(target: Target) -> None:
     known = (guarded.certificate, guarded.private_key)
     async with encrypted(guarded.mutual, guarded.roots, *known) as client:
         result = await client.infer(MODEL, [image_input(target.image(REDDISH))])
-        assert result.as_numpy("labels").tolist() == [b"red"]
+        assert result.as_numpy("labels").tolist() == [[b"red"]]
     async with encrypted(guarded.mutual, guarded.roots) as client:
         assert (await failure_of(client.is_server_live()))[0] == "StatusCode.UNAVAILABLE"
 

@@ -50,11 +50,11 @@ def model_metadata(target: Target) -> None:
         metadata = client.get_model_metadata(MODEL)
     assert list(metadata.versions) == ["1"]
     assert [(each.name, each.datatype, list(each.shape)) for each in metadata.inputs] == [
-        ("image", "BYTES", [-1])
+        ("image", "BYTES", [-1, 1])
     ]
     assert [(each.name, each.datatype, list(each.shape)) for each in metadata.outputs] == [
         ("scores", "FP32", [-1, 3]),
-        ("labels", "BYTES", [-1]),
+        ("labels", "BYTES", [-1, 1]),
     ]
 
 
@@ -94,7 +94,7 @@ def infer_raw(target: Target) -> None:
         result = client.infer(MODEL, [image_input(target.image(GREENISH))])
     assert result.as_numpy("scores").dtype == np.float32
     cells.check_scores(result.as_numpy("scores")[0].tolist(), GREENISH)
-    assert result.as_numpy("labels").tolist() == [b"green"]
+    assert result.as_numpy("labels").tolist() == [[b"green"]]
 
 
 def infer_many(target: Target) -> None:
@@ -104,7 +104,7 @@ def infer_many(target: Target) -> None:
     with client_of(target) as client:
         for tensor in (image_input(*target.images()), column):
             result = client.infer(MODEL, [tensor])
-            assert result.as_numpy("labels").tolist() == [b"red", b"green", b"blue"]
+            assert result.as_numpy("labels").tolist() == [[b"red"], [b"green"], [b"blue"]]
             for row, colour in zip(result.as_numpy("scores"), COLOURS, strict=True):
                 cells.check_scores(row.tolist(), colour)
 
@@ -114,7 +114,7 @@ def outputs(target: Target) -> None:
     with client_of(target) as client:
         wanted = [triton.InferRequestedOutput("labels")]
         result = client.infer(MODEL, [image_input(target.image(BLUISH))], outputs=wanted)
-    assert result.as_numpy("labels").tolist() == [b"blue"]
+    assert result.as_numpy("labels").tolist() == [[b"blue"]]
     assert result.as_numpy("scores") is None
 
 
@@ -181,7 +181,7 @@ def compression(target: Target) -> None:
             result = client.infer(
                 MODEL, [image_input(target.image(REDDISH))], compression_algorithm=algorithm
             )
-            assert result.as_numpy("labels").tolist() == [b"red"]
+            assert result.as_numpy("labels").tolist() == [[b"red"]]
 
 
 def bad_image(target: Target) -> None:
@@ -275,16 +275,16 @@ def stream_error(target: Target) -> None:
     first, second, third = streamed(
         target, target.image(REDDISH), cells.NO_IMAGE, target.image(BLUISH)
     )
-    assert first[0].as_numpy("labels").tolist() == [b"red"]
+    assert first[0].as_numpy("labels").tolist() == [[b"red"]]
     assert second[1].message().startswith("IMAGE_"), second
-    assert third[0].as_numpy("labels").tolist() == [b"blue"]
+    assert third[0].as_numpy("labels").tolist() == [[b"blue"]]
 
 
 def stream_status(target: Target) -> None:
     """Ask for the status of the first that fails."""
     images = (target.image(REDDISH), cells.NO_IMAGE, target.image(BLUISH))
     first, second = streamed(target, *images, triton_grpc_error="true")
-    assert first[0].as_numpy("labels").tolist() == [b"red"]
+    assert first[0].as_numpy("labels").tolist() == [[b"red"]]
     assert second[1].status() == "StatusCode.INVALID_ARGUMENT"
 
 

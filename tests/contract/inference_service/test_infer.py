@@ -15,7 +15,7 @@ async def test_a_raw_request_gets_a_raw_answer(front: FrontEnd) -> None:
     assert (response.model_name, response.model_version, response.id) == (MODEL, "1.0", "order-7")
     assert [(each.name, each.datatype, list(each.shape)) for each in response.outputs] == [
         ("scores", "FP32", [1, 2]),
-        ("labels", "BYTES", [1]),
+        ("labels", "BYTES", [1, 1]),
     ]
     assert not any(each.HasField("contents") for each in response.outputs)
     assert list(response.raw_output_contents) == [
@@ -28,7 +28,7 @@ async def test_a_typed_request_gets_a_typed_answer(front: FrontEnd) -> None:
     response = await infer(front, typed(b"a", b"b"))
     assert not response.raw_output_contents
     scores, labels = response.outputs
-    assert (list(scores.shape), list(labels.shape)) == ([2, 2], [2])
+    assert (list(scores.shape), list(labels.shape)) == ([2, 2], [2, 1])
     assert list(scores.contents.fp32_contents) == pytest.approx([0.1, 0.9, 0.1, 0.9])
     assert list(labels.contents.bytes_contents) == [b"cat", b"cat"]
 

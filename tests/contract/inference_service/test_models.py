@@ -67,10 +67,10 @@ async def test_a_model_tells_its_tensors(front: FrontEnd) -> None:
         name=MODEL,
         versions=["1.0"],
         platform="tensorflow",
-        inputs=[tensor(name="image", datatype="BYTES", shape=[-1])],
+        inputs=[tensor(name="image", datatype="BYTES", shape=[-1, 1])],
         outputs=[
             tensor(name="scores", datatype="FP32", shape=[-1, 2]),
-            tensor(name="labels", datatype="BYTES", shape=[-1]),
+            tensor(name="labels", datatype="BYTES", shape=[-1, 1]),
         ],
     )
 
@@ -82,6 +82,16 @@ async def test_a_model_tells_its_configuration(front: FrontEnd) -> None:
     assert config.instance_group[0].count == 1
     assert list(config.dynamic_batching.preferred_batch_size) == [16]
     assert config.HasField("model_transaction_policy")
+
+
+async def test_shapes_are_the_batch_and_what_the_configuration_says(front: FrontEnd) -> None:
+    stub = stub_of(front)
+    metadata = await stub.ModelMetadata(pb.ModelMetadataRequest(name=MODEL))
+    config = (await stub.ModelConfig(pb.ModelConfigRequest(name=MODEL))).config
+    told = [(each.name, list(each.shape)) for each in [*metadata.inputs, *metadata.outputs]]
+    inputs = [(each.name, [-1, *each.dims]) for each in config.input]
+    outputs = [(each.name, [-1, *each.dims]) for each in config.output]
+    assert told == inputs + outputs
 
 
 async def test_an_unknown_model_or_version_is_not_found(front: FrontEnd) -> None:

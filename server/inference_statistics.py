@@ -63,6 +63,8 @@ class ModelTotals:
                 queue=self.queue.to_message(),
                 compute_input=self.decode.to_message(),
                 compute_infer=self.inference.to_message(),
+                # Not measured, but Triton's perf_analyzer ends if it is not as many.
+                compute_output=pb.StatisticDuration(count=round(self.inference.count)),
             ),
             batch_stats=[
                 pb.InferBatchStatistics(batch_size=size, compute_infer=total.to_message())

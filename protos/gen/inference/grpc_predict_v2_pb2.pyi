@@ -1342,6 +1342,7 @@ class InferStatistics(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     COMPUTE_INPUT_FIELD_NUMBER: _builtins.int
     COMPUTE_INFER_FIELD_NUMBER: _builtins.int
+    COMPUTE_OUTPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def success(self) -> Global___StatisticDuration:
         """Requests that were answered, from arrival to answer."""
@@ -1364,6 +1365,12 @@ class InferStatistics(_message.Message):
     def compute_infer(self) -> Global___StatisticDuration:
         """Images: running the model on the batch that they were in."""
 
+    @_builtins.property
+    def compute_output(self) -> Global___StatisticDuration:
+        """Images, as many as of `compute_infer`, and 0 ns: what comes after the model is
+        not measured.
+        """
+
     def __init__(
         self,
         *,
@@ -1372,10 +1379,11 @@ class InferStatistics(_message.Message):
         queue: Global___StatisticDuration | None = ...,
         compute_input: Global___StatisticDuration | None = ...,
         compute_infer: Global___StatisticDuration | None = ...,
+        compute_output: Global___StatisticDuration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_infer", b"compute_infer", "compute_input", b"compute_input", "compute_output", b"compute_output", "fail", b"fail", "queue", b"queue", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

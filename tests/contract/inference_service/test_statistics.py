@@ -35,6 +35,7 @@ async def test_requests_and_images_are_counted(front: FrontEnd) -> None:
     assert (stats.queue.count, stats.queue.ns) == (12, 12 * 1_500_000)
     assert (stats.compute_input.count, stats.compute_input.ns) == (12, 12 * 2_000_000_000)
     assert (stats.compute_infer.count, stats.compute_infer.ns) == (12, 12 * 30_000)
+    assert (stats.compute_output.count, stats.compute_output.ns) == (12, 0)
     [batch] = found.batch_stats
     assert batch.batch_size == 4
     assert (batch.compute_infer.count, batch.compute_infer.ns) == (3, 3 * 30_000)

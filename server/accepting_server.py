@@ -40,7 +40,6 @@ def accepting_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     *,
     options: Sequence[tuple[str, Any]] = (),
-    compression: grpc.Compression = grpc.Compression.NoCompression,
 ) -> grpc.aio.Server:
     """Return a server for `add_..._to_server` of generated code.
 
@@ -48,7 +47,6 @@ def accepting_server(
         busy: full names of the methods of which many calls come at once.
         interceptors: as for `grpc.aio.server`.
         options: as for `grpc.aio.server`.
-        compression: of answers.
     """
     if grpc.__version__ not in KNOWN_VERSIONS:
         log.warning(
@@ -56,12 +54,8 @@ def accepting_server(
             unknown_grpc_version=grpc.__version__,
             advice="any caller can close its port: install the version that requirements.txt has",
         )
-        return grpc.aio.server(interceptors=interceptors, options=options, compression=compression)
-    compressed = [("grpc.default_compression_algorithm", int(compression))] if compression else []
-    return cast(
-        "grpc.aio.Server",
-        _Accepting(frozenset(busy), tuple(interceptors), (*options, *compressed)),
-    )
+        return grpc.aio.server(interceptors=interceptors, options=options)
+    return cast("grpc.aio.Server", _Accepting(frozenset(busy), tuple(interceptors), tuple(options)))
 
 
 class _Accepting(Server):

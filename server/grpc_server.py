@@ -62,12 +62,9 @@ DRAIN_NOTICE_S: Final = 1.0
 LAST_BYTES_S: Final = 0.5
 """How long what is left (reflection, last bytes) may take after the last call, seconds."""
 
-
-COMPRESSION: Final = {
-    "none": grpc.Compression.NoCompression,
-    "deflate": grpc.Compression.Deflate,
-    "gzip": grpc.Compression.Gzip,
-}
+# Not an algorithm: gRPC would use it for callers, too, that cannot read it. At a level it
+# chooses from what a caller announces: at the lowest the first, at the highest the last.
+COMPRESSION_LEVEL: Final = {"none": 0, "gzip": 1, "deflate": 3}
 """By the word in the settings."""
 
 KEEPALIVE_S: Final = 60.0
@@ -180,8 +177,10 @@ async def grpc_server(
     server = accepting_server(
         BUSY,
         interceptors,
-        options=options(settings),
-        compression=COMPRESSION[settings.response_compression],
+        options=[
+            *options(settings),
+            ("grpc.default_compression_level", COMPRESSION_LEVEL[settings.response_compression]),
+        ],
     )
     add_PredictionServiceServicer_to_server(predictions, server)
     add_OperationsServicer_to_server(long_running, server)

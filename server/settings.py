@@ -65,8 +65,9 @@ class ServerSettings(BaseSettings):
     whoever looks for a fault. With API keys it needs one with the scope `admin`."""
 
     response_compression: Literal["none", "deflate", "gzip"] = "none"
-    """How answers are compressed for callers that understand it; requests may be compressed
-    whatever this says."""
+    """How answers are compressed: with the other of the two for callers that announce only that
+    one, and not at all for those that announce neither. Requests may be compressed whatever this
+    says."""
 
     redis_url: Annotated[
         RedisUrl, Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))

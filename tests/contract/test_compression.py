@@ -63,6 +63,24 @@ async def test_answers_are_compressed_only_if_a_setting_says_so(algorithm: str) 
         assert (wire.answered_bytes < SMALL) is (algorithm != "none")
 
 
+# The bits of algorithms that a caller announces: identity is 1, deflate 2, gzip 4.
+@pytest.mark.parametrize(("known", "is_compressed"), [(1, False), (1 | 4, True), (1 | 2, True)])
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+async def test_answers_are_compressed_only_with_what_their_caller_knows(
+    algorithm: str, known: int, *, is_compressed: bool
+) -> None:
+    options = [("grpc.compression_enabled_algorithms_bitset", known)]
+    async with (
+        listened_to(response_compression=algorithm) as (front, wire),
+        grpc.aio.insecure_channel(wire.address, options=options) as channel,
+    ):
+        front.relay.scores = [0.0] * (SIZE // 4)
+        request = pb.PredictRequest(image=b"photo", include_scores=True)
+        response = await PredictionServiceStub(channel).Predict(request, timeout=LIMIT_S)
+        assert len(response.scores) == SIZE // 4
+        assert (wire.answered_bytes < SMALL) is is_compressed
+
+
 async def test_a_bomb_is_refused_before_it_is_anybodys() -> None:
     bomb = pb.PredictRequest(image=bytes(64 * SIZE))
     options = [("grpc.max_send_message_length", -1)]

@@ -27,8 +27,6 @@ from server.stats_messages import to_response
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICE: Final = "prediction.v1.AdminService"
-
 SHORTEST_PERIOD_S: Final = 1.0
 LONGEST_PERIOD_S: Final = 60.0
 

@@ -17,7 +17,7 @@ from dispatch.errors import DespachoError
 from inference.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from prediction.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from prediction.v1.prediction_pb2_grpc import add_PredictionServiceServicer_to_server
-from server import admin_service, health, inference_service
+from server import health
 from server.accepting_server import accepting_server
 from server.addresses import is_private
 from server.admin import Admin
@@ -191,10 +191,8 @@ async def grpc_server(
         channelz.add_channelz_servicer(server)
     reflection.enable_server_reflection(
         (
-            health.SERVICE,
-            admin_service.SERVICE,
-            inference_service.SERVICE,
-            "google.longrunning.Operations",
+            *health.SERVICES,
+            health.ADMIN_SERVICE,
             "grpc.health.v1.Health",
             reflection.SERVICE_NAME,
             *((CHANNELZ,) if settings.channelz else ()),

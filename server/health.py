@@ -2,9 +2,12 @@
 
 | name | serving while |
 |---|---|
-| `""` | the process answers and is not draining |
-| `readiness`, `prediction.v1.PredictionService` | and Redis tells which models there are |
+| `""`, `prediction.v1.AdminService` | the process answers and is not draining |
+| `readiness`, and the services that need the broker | and Redis tells which models there are |
 | a model's name | and a worker of the model is ready |
+
+Clients that check the health of the service they call (`healthCheckConfig` of gRPC) send
+nothing to a server that does not know that name.
 
 The servicer that comes with gRPC is not used: it has no `List`, it holds its lock
 while it writes, so that one watcher that does not read stops all news, and its
@@ -32,8 +35,15 @@ LIVENESS: Final = ""
 READINESS: Final = "readiness"
 """Name that stands for the process with what it needs."""
 
-SERVICE: Final = "prediction.v1.PredictionService"
-"""Name for clients that check the health of the service they call."""
+SERVICES: Final = (
+    "prediction.v1.PredictionService",
+    "inference.GRPCInferenceService",
+    "google.longrunning.Operations",
+)
+"""Names of the services that need the broker."""
+
+ADMIN_SERVICE: Final = "prediction.v1.AdminService"
+"""Name of the service that shows what is wrong when the broker is away."""
 
 State: TypeAlias = health_pb2.HealthCheckResponse.ServingStatus
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -145,7 +155,8 @@ class HealthService(HealthServicer):  # type: ignore[misc] # grpc_health publish
         }
         # Last, because no model may speak for the process.
         readiness = SERVING if is_ready else NOT_SERVING
-        states |= {LIVENESS: SERVING, READINESS: readiness, SERVICE: readiness}
+        states |= dict.fromkeys((LIVENESS, ADMIN_SERVICE), SERVING)
+        states |= dict.fromkeys((READINESS, *SERVICES), readiness)
         self._set(states)
 
     def _set(self, states: dict[str, State]) -> None:

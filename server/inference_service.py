@@ -32,9 +32,6 @@ from server.validation import is_request_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICE: Final = "inference.GRPCInferenceService"
-"""Name for reflection."""
-
 SERVER_NAME: Final = "despacho"
 """What `ServerMetadata` calls us."""
 

@@ -1,5 +1,6 @@
 """What probes and load balancers may rely on."""
 
+import json
 from collections.abc import AsyncIterator
 
 import grpc
@@ -9,11 +10,18 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from inference import grpc_predict_v2_pb2 as pb
+from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "prediction.v1.PredictionService"
+INFERENCE = "inference.GRPCInferenceService"
+OPERATIONS = "google.longrunning.Operations"
+ADMIN = "prediction.v1.AdminService"
+ALWAYS = ("", ADMIN)
+WITH_REDIS = ("readiness", SERVICE, INFERENCE, OPERATIONS)
 
 
 @pytest.fixture
@@ -40,9 +48,23 @@ async def states(front: FrontEnd) -> dict[str, int]:
 
 
 async def test_everything_serves_when_a_worker_is_ready(front: FrontEnd) -> None:
-    assert await states(front) == dict.fromkeys(("", "readiness", SERVICE, MODEL), SERVING)
+    assert await states(front) == dict.fromkeys((*ALWAYS, *WITH_REDIS, MODEL), SERVING)
     check = await HealthStub(front.channel).Check(health_pb2.HealthCheckRequest(service=MODEL))
     assert check.status == SERVING
+
+
+@pytest.mark.parametrize("service", [SERVICE, INFERENCE, OPERATIONS, ADMIN])
+async def test_a_client_that_checks_the_service_it_calls_gets_through(
+    front: FrontEnd, service: str
+) -> None:
+    config = {
+        "healthCheckConfig": {"serviceName": service},
+        "loadBalancingConfig": [{"round_robin": {}}],
+    }
+    options = [("grpc.service_config", json.dumps(config))]
+    async with grpc.aio.insecure_channel(front.address, options=options) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        assert (await stub.ServerLive(pb.ServerLiveRequest(), timeout=LIMIT_S)).live
 
 
 async def test_without_redis_only_the_process_lives(front: FrontEnd) -> None:
@@ -51,10 +73,8 @@ async def test_without_redis_only_the_process_lives(front: FrontEnd) -> None:
     front.fleet.connect(is_connected=False)
     assert await watch.next() == NOT_SERVING
     assert await states(front) == {
-        "": SERVING,
-        "readiness": NOT_SERVING,
-        SERVICE: NOT_SERVING,
-        MODEL: NOT_SERVING,
+        **dict.fromkeys(ALWAYS, SERVING),
+        **dict.fromkeys((*WITH_REDIS, MODEL), NOT_SERVING),
     }
     front.fleet.connect(is_connected=True)
     assert await watch.next() == SERVING
@@ -98,9 +118,9 @@ async def test_reflection_lists_what_is_served(front: FrontEnd) -> None:
     services, file = [response async for response in call]
     assert {service.name for service in services.list_services_response.service} == {
         SERVICE,
-        "prediction.v1.AdminService",
-        "inference.GRPCInferenceService",
-        "google.longrunning.Operations",
+        ADMIN,
+        INFERENCE,
+        OPERATIONS,
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -118,13 +118,14 @@ def sent_key(metadata: Metadata) -> str:
     """
     found = []
     for name, value in metadata:
+        # Blanks around a value are none of it in HTTP; some clients send them along.
         if name == AUTHORIZATION_KEY:
-            match = _BEARER.fullmatch(str(value))
+            match = _BEARER.fullmatch(str(value).strip())
             if match is None:
                 raise errors.CredentialsInvalid("the metadata `authorization` is not `Bearer KEY`")
             found.append(match[1])
         elif name == API_KEY_KEY:
-            found.append(str(value))
+            found.append(str(value).strip())
     if not found:
         raise errors.CredentialsMissing(
             "this server needs an API key, in the metadata `authorization: Bearer KEY`"

@@ -34,6 +34,9 @@ async def test_a_call_with_a_key_is_answered(keys: Keys) -> None:
             (("authorization", f"Bearer {key}"),),
             (("authorization", f"bearer {key}"),),
             (("x-api-key", key),),
+            # As perf_analyzer sends what stands behind `-H authorization:`.
+            (("authorization", f" Bearer {key} "),),
+            (("x-api-key", f" {key} "),),
         ):
             response = await end.stub.Predict(IMAGE, metadata=metadata)
             assert response.predictions[0].label == "cat"

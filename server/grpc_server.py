@@ -110,8 +110,8 @@ def options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.http2.ping_timeout_ms", _ms(KEEPALIVE_TIMEOUT_S)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(MIN_PING_INTERVAL_S)),
-        # Makes old connections move to new servers. The grace is longer than any call
-        # but a stream without a deadline, which is then cut.
+        # Makes old connections move to new servers. The grace is longer than any call but a
+        # stream, which is then cut: callers are told so in the contract.
         ("grpc.max_connection_age_ms", _ms(settings.max_connection_age_s)),
         ("grpc.max_connection_age_grace_ms", _ms(settings.max_deadline_s + 1)),
         # Counters of every connection and call; gRPC says they cost little, not nothing.

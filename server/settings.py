@@ -110,8 +110,9 @@ class ServerSettings(BaseSettings):
     """Most metadata of one call, bytes."""
 
     max_connection_age_s: Annotated[float, Field(gt=0)] = 3600
-    """After this connections are replaced, so that they move to new servers, and to new
-    certificates; calls in progress end first, seconds."""
+    """After this, a tenth more or less, connections are replaced, so that they move to new
+    servers, and to new certificates, seconds. Calls in progress end first; streams that go on for
+    another `SERVER_MAX_DEADLINE_S` are cut."""
 
     max_connection_idle_s: Annotated[float, Field(gt=0)] = 900
     """After this a connection without calls is closed, seconds."""

@@ -9,6 +9,7 @@ import pytest
 
 from client import AsyncClient
 from client import channel as client_channel
+from inference.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from prediction.v1 import prediction_pb2 as pb
 from prediction.v1.prediction_pb2_grpc import PredictionServiceStub
 from server import grpc_server
@@ -62,6 +63,21 @@ async def test_an_old_connection_is_replaced_and_its_calls_end_first() -> None:
         # A connection may grow old in the very moment of a call.
         async with asyncio.timeout(LIMIT_S):
             assert (await front.stub.Predict(IMAGE, wait_for_ready=True)).predictions
+
+
+@pytest.mark.parametrize(
+    "make_stub", [PredictionServiceStub, GRPCInferenceServiceStub], ids=["own", "standard"]
+)
+async def test_a_stream_that_never_ends_is_cut_with_its_old_connection(make_stub: Any) -> None:
+    async with front_end(max_connection_age_s=0.2, max_deadline_s=0.1) as front:
+        stub = make_stub(front.channel)
+        is_own = make_stub is PredictionServiceStub
+        stream = (stub.PredictStream if is_own else stub.ModelStreamInfer)()
+        async with asyncio.timeout(LIMIT_S):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stream.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "max connection age" in (caught.value.details() or "")
 
 
 async def test_a_client_that_pings_too_often_is_sent_away() -> None:

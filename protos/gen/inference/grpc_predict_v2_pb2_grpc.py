@@ -160,7 +160,8 @@ class GRPCInferenceServiceServicer:
         nothing else. A request that fails does so alone, in `error_message`, and the
         call goes on; with the metadata `triton_grpc_error: true` the call ends with
         the status of the first that fails. The server stops reading while 64 requests
-        of a call are in flight (`SERVER_STREAM_WINDOW`).
+        of a call are in flight (`SERVER_STREAM_WINDOW`). A call is cut when
+        its connection is too old: see `prediction.v1.PredictionService.PredictStream`.
 
         The standard decides on the request:
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME

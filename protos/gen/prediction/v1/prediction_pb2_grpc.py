@@ -152,6 +152,11 @@ class PredictionServiceServicer:
         stops reading while 64 images of a call are in flight
         (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
         and needs no limit of its own. Safe to retry.
+
+        A call lives no longer than its connection, about an hour and five minutes
+        (`SERVER_MAX_CONNECTION_AGE_S` and `SERVER_MAX_DEADLINE_S`). Then it is cut, with
+        `UNAVAILABLE` and no reason: begin another one, and send again what was not
+        answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

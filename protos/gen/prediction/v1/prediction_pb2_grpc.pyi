@@ -99,6 +99,11 @@ class PredictionServiceStub:
     stops reading while 64 images of a call are in flight
     (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
     and needs no limit of its own. Safe to retry.
+
+    A call lives no longer than its connection, about an hour and five minutes
+    (`SERVER_MAX_CONNECTION_AGE_S` and `SERVER_MAX_DEADLINE_S`). Then it is cut, with
+    `UNAVAILABLE` and no reason: begin another one, and send again what was not
+    answered.
     """
     SubmitPrediction: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.SubmitPredictionRequest, _operations_pb2.Operation]
     """Accepts one image now; its labels are fetched later.
@@ -205,6 +210,11 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     stops reading while 64 images of a call are in flight
     (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
     and needs no limit of its own. Safe to retry.
+
+    A call lives no longer than its connection, about an hour and five minutes
+    (`SERVER_MAX_CONNECTION_AGE_S` and `SERVER_MAX_DEADLINE_S`). Then it is cut, with
+    `UNAVAILABLE` and no reason: begin another one, and send again what was not
+    answered.
     """
     SubmitPrediction: _aio.UnaryUnaryMultiCallable[_prediction_pb2.SubmitPredictionRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Accepts one image now; its labels are fetched later.
@@ -332,6 +342,11 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         stops reading while 64 images of a call are in flight
         (`SERVER_STREAM_WINDOW`), so a fast sender is slowed down by flow control
         and needs no limit of its own. Safe to retry.
+
+        A call lives no longer than its connection, about an hour and five minutes
+        (`SERVER_MAX_CONNECTION_AGE_S` and `SERVER_MAX_DEADLINE_S`). Then it is cut, with
+        `UNAVAILABLE` and no reason: begin another one, and send again what was not
+        answered.
         """
 
     @_abc_1.abstractmethod

@@ -53,12 +53,15 @@ def is_taken(address: str) -> bool:
         return False
 
 
-def require_free(address: str, *, setting: str = "SERVER_ADDRESS") -> None:
+def require_free(
+    address: str, *, setting: str = "SERVER_ADDRESS", command: str = "make up"
+) -> None:
     """Check that a service can listen there.
 
     Args:
         address: where.
         setting: says where; for the message.
+        command: which takes another setting; for the message.
 
     Raises:
         StackError: another program does.
@@ -66,7 +69,7 @@ def require_free(address: str, *, setting: str = "SERVER_ADDRESS") -> None:
     if is_taken(address):
         raise StackError(
             f"another program listens on {address}; stop it, or choose another"
-            f" address: {setting}={_next_to(address)} make up"
+            f" address: {setting}={_next_to(address)} {command}"
         )
 
 

@@ -1,8 +1,8 @@
 """The folder that remembers what was started: `.despacho` of the checkout.
 
-mode          `local` or `docker`, from the start until the end
+mode          `local` or `docker`, from the start until `make down`
 plan.json     what runs locally: addresses, number of workers, settings
-docker.json   settings of the containers, from the start until the end
+docker.json   settings of the containers, from the start until `make down`
 supervisord.conf, supervisor.sock, supervisord.log
 logs/         one file per service, rotated
 redis/        the append-only file: outlives `make down`

@@ -115,6 +115,17 @@ def make(environment: Mapping[str, str], workers: int, previous: Plan | None) ->
     )
 
 
+def once_more(previous: Plan, workers: int | None) -> Plan:
+    """Decide to run what ran before, whatever the environment says now.
+
+    Args:
+        previous: what ran.
+        workers: how many; None: as many as before, at least one.
+    """
+    made = make(previous.settings, workers or previous.workers or 1, previous)
+    return dataclasses.replace(made, gateway_settings=previous.gateway_settings)
+
+
 def _redis_port(previous: Plan | None) -> int:
     if previous is not None and previous.redis_port is not None:
         port = previous.redis_port

@@ -21,6 +21,7 @@ SUPERVISOR_START_S: Final = 15.0
 SUPERVISOR_STOP_S: Final = 15.0
 POLL_S: Final = 0.05
 LOG_LINES: Final = 20
+KEEPS_SETTINGS: Final = "  It keeps the settings it was started with; for others: make down up"
 
 
 class LocalStack:
@@ -45,12 +46,20 @@ class LocalStack:
                 running = self._revived(running, workers)
                 result = self._prediction(running)
             else:
+                kept = self._kept_plan()
+                settings = plan.settings_in(os.environ) if kept is None else kept.settings
+                access.check(settings, os.environ)
                 try:
-                    running = self._started(workers or 1)
+                    running = self._started(kept, workers)
                     result = self._prediction(running)
                 except BaseException:
                     # Also after Ctrl-C: nothing stays half started.
                     self._end()
+                    if kept is None:
+                        self._forget()
+                    else:
+                        # No key is dropped because a start failed.
+                        kept.save(self._state.plan)
                     raise
         self._show(running, result)
 
@@ -58,6 +67,7 @@ class LocalStack:
         """Stop everything. Harmless when nothing runs."""
         with self._state.locked():
             was_running = self._end()
+            self._forget()
         print("Stopped." if was_running else "Nothing was running.")
 
     def scale(self, workers: int) -> None:
@@ -111,11 +121,30 @@ class LocalStack:
         """Return what runs; None: nothing, or nothing that is supervised."""
         return plan.load(self._state.plan) if self._supervisor.is_running() else None
 
+    def _kept_plan(self) -> Plan | None:
+        """Return what a reboot, or the end of the supervisor, has stopped; None: nothing.
+
+        Raises:
+            StackError: it cannot be read. To go on without it could drop API keys.
+        """
+        if self._state.recorded_mode() != "local":
+            return None
+        kept = plan.load(self._state.plan)
+        if kept is None:
+            raise StackError(
+                f"{self._state.plan} cannot be read, which has the settings that it was started"
+                " with:\n  make down, and then make up with these settings"
+            )
+        print("It was not stopped with make down; starting it as it was.")
+        if plan.settings_in(os.environ) != kept.settings:
+            print(KEEPS_SETTINGS)
+        return kept
+
     def _revived(self, running: Plan, workers: int | None) -> Plan:
         """Bring what already runs to what is wanted now."""
         print("Already running.")
         if plan.settings_in(os.environ) not in ({}, running.settings):
-            print("  It keeps the settings it was started with; for others: make down up")
+            print(KEEPS_SETTINGS)
         # First: more workers are waited for, through the front-end.
         if names := self._supervisor.start_ended():
             print(f"  started again: {', '.join(names)}")
@@ -129,19 +158,29 @@ class LocalStack:
             running = self._scaled(running, workers)
         return running
 
-    def _started(self, workers: int) -> Plan:
-        """Start everything."""
+    def _started(self, kept: Plan | None, workers: int | None) -> Plan:
+        """Start everything.
+
+        Args:
+            kept: what ran before, and was not stopped by `make down`.
+            workers: how many; None: as many as before.
+        """
         if pids := leftovers.marked(self._state.folder):
             print(f"Ending what an earlier run left over: {_listed(pids)}")
             leftovers.end_marked(self._state.folder)
-        wanted = plan.make(os.environ, workers, plan.load(self._state.plan))
-        access.check(wanted.settings, os.environ)
-        address.require_free(wanted.server_address)
-        address.require_free(wanted.gateway_address, setting="GATEWAY_ADDRESS")
+        if kept is None:
+            command = "make up"
+            wanted = plan.make(os.environ, workers or 1, plan.load(self._state.plan))
+        else:
+            command = "make down up"
+            wanted = plan.once_more(kept, workers)
+        address.require_free(wanted.server_address, command=command)
+        address.require_free(wanted.gateway_address, setting="GATEWAY_ADDRESS", command=command)
         # What is older than this start says nothing about its failure.
         self._log_sizes = {path: path.stat().st_size for path in self._state.logs.glob("*.log")}
-        self._state.mode.write_text("local\n", encoding="utf-8")
+        # The mode last: it says that the plan is that of what runs.
         self._write(wanted)
+        self._state.mode.write_text("local\n", encoding="utf-8")
         self._start_supervisor(wanted)
         print("Started; waiting for a first prediction, while the model loads.", flush=True)
         return wanted
@@ -154,11 +193,12 @@ class LocalStack:
 
     def _start_supervisor(self, wanted: Plan) -> None:
         # Not what make tells its children: no service is a part of the build. Nor the key
-        # of the person who starts them: no service calls.
+        # of the person who starts them: no service calls. Settings are those of the plan.
+        others = plan.settings_in(os.environ)
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("MAKE") and name != access.API_KEY
+            if not name.startswith("MAKE") and name != access.API_KEY and name not in others
         }
         with self._state.supervisor_log.open("ab") as log:
             process = subprocess.Popen(
@@ -169,6 +209,7 @@ class LocalStack:
                 cwd=ROOT,
                 env={
                     **inherited,
+                    **wanted.settings,
                     **wanted.variables,
                     leftovers.MARK: str(self._state.folder),
                 },
@@ -247,9 +288,12 @@ class LocalStack:
             print(f"Ending what an earlier run left over: {_listed(pids)}")
         if rest := leftovers.end_marked(self._state.folder):
             raise StackError(f"these processes do not end: {_listed(rest)}")
-        for path in (self._state.mode, self._state.socket):
-            path.unlink(missing_ok=True)
+        self._state.socket.unlink(missing_ok=True)
         return was_running
+
+    def _forget(self) -> None:
+        """Let the next start take its settings from its environment."""
+        self._state.mode.unlink(missing_ok=True)
 
 
 def embedded_redis() -> Path:

@@ -201,21 +201,44 @@ def test_another_model_than_last_time(checkout: Checkout, own_model: str) -> Non
     assert "by colours-keras" in up.stdout
 
 
-def test_what_a_killed_supervisor_leaves_is_found(checkout: Checkout) -> None:
-    assert checkout.make("up").returncode == 0
+def test_what_a_killed_supervisor_leaves_is_found_and_started_as_it_was(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    first = {
+        # Fixed, and so held by the orphans.
+        "SERVER_ADDRESS": f"127.0.0.1:{address.free_port()}",
+        "GATEWAY_ADDRESS": f"127.0.0.1:{address.free_port()}",
+        "SERVER_QUEUE_MAX_JOBS": "77",
+        "SERVER_API_KEYS_FILE": str(tmp_path / "keys.toml"),
+    }
+    key = {"DESPACHO_API_KEY": Keys(tmp_path / "keys.toml").add("me", "predict")}
+    as_before = checkout.settings
+    checkout.settings = {**as_before, **first, **key}
+    assert checkout.make("up", "--workers", "2").returncode == 0
     before = checkout.processes()
     made = plan.load(State(checkout.folder).plan)
     assert made is not None
     assert made.redis_port is not None
     os.kill(checkout.supervisor(), signal.SIGKILL)
-    # The address is fixed now, and held by the orphaned server.
-    checkout.settings["SERVER_ADDRESS"] = made.server_address
 
     assert "left over" in checkout.make("status").stdout
+    # Without the key nothing is started: not the first time, and not as if keys were forgotten.
+    checkout.settings = as_before
+    for _ in range(2):
+        refused = checkout.make("up")
+        assert refused.returncode == 1
+        assert "DESPACHO_API_KEY=" in refused.stderr
+    checkout.settings = {**as_before, **key}
     up = checkout.make("up")
     assert up.returncode == 0, up.stderr
     assert "left over" in up.stdout
-    assert not set(before) & set(checkout.processes())
+    assert "keeps the settings it was started with" in up.stdout
+    after = checkout.processes()
+    assert not set(before) & set(after)
+    assert len(after) == len(before)
+    assert plan.load(State(checkout.folder).plan) == made
+    wanted = {f"{name}={value}".encode() for name, value in first.items()}
+    assert all(wanted <= {*given.split(b"\0")} for given in environments(after))
 
     os.kill(checkout.supervisor(), signal.SIGKILL)
     assert "left over" in checkout.make("down").stdout

@@ -145,6 +145,23 @@ def test_the_embedded_redis_keeps_its_port() -> None:
     assert plan.make({}, 1, before).redis_port == before.redis_port
 
 
+def test_what_ran_before_runs_once_more_in_any_environment(tmp_path: Path) -> None:
+    first = {
+        "SERVER_ADDRESS": "127.0.0.1:7000",
+        "SERVER_API_KEYS_FILE": "keys.toml",
+        "REDIS_URL": "redis://elsewhere:6379/1",
+        "DESPACHO_TLS_CA": "/ca.pem",
+    }
+    before = plan.make(first, 3, None)
+    before.save(tmp_path / "plan.json")
+    kept = plan.load(tmp_path / "plan.json")
+    assert kept is not None
+    assert plan.once_more(kept, None) == before
+    assert plan.once_more(kept, 2) == before.with_workers(2)
+    # After `make scale WORKERS=0`, too, there is a prediction to wait for.
+    assert plan.once_more(before.with_workers(0), None).workers == 1
+
+
 def test_one_more_worker_gets_the_settings_of_the_start() -> None:
     first = {
         "WORKER_CACHE_DIR": "/cache",

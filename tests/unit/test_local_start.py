@@ -16,7 +16,7 @@ import pytest
 from deploy import address, mode, prediction
 from deploy.__main__ import EXIT_INTERRUPTED
 from deploy.errors import StackError
-from deploy.local import leftovers
+from deploy.local import leftovers, plan
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
 from deploy.local.stack import LocalStack
@@ -159,6 +159,31 @@ def test_workers_that_come_back_are_not_taken_for_more(
     running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
     with made.locked(), pytest.raises(StackError, match="0 of 1 workers"):
         stack._revived(running, 2)
+
+
+def test_a_start_after_a_reboot_that_fails_forgets_no_setting(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        kept = plan.make({"SERVER_ADDRESS": taken, "SERVER_QUEUE_MAX_JOBS": "7"}, 2, None)
+        with state.locked():
+            kept.save(state.plan)
+            state.mode.write_text("local\n")
+        with pytest.raises(StackError, match=r"SERVER_ADDRESS=\S+ make down up"):
+            LocalStack(state).up(3)
+    assert plan.load(state.plan) == kept
+    assert state.recorded_mode() == "local"
+    LocalStack(state).down()
+    assert state.recorded_mode() is None
+
+
+def test_settings_that_cannot_be_read_after_a_reboot_are_not_left_out(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with state.locked():
+        state.mode.write_text("local\n")
+        state.plan.write_text("{")
+    with pytest.raises(StackError, match="cannot be read"):
+        LocalStack(state).up(None)
 
 
 def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:

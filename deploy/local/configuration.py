@@ -71,10 +71,10 @@ def rendered(plan: Plan, state: State, redis_binary: Path | None) -> str:
     sections.append(
         _program(state, GATEWAY, [python, "-m", "gateway"], priority=3, stop_s=GATEWAY_STOP_S)
     )
-    sections.extend(
-        _program(state, worker(number), [python, "-m", "worker"], priority=3, stop_s=WORKER_STOP_S)
-        for number in range(1, plan.workers + 1)
-    )
+    for number in range(1, plan.workers + 1):
+        command = [python, "-m", "worker"]
+        section = _program(state, worker(number), command, priority=3, stop_s=WORKER_STOP_S)
+        sections.append(section + _environment(plan.of_worker(number)))
     return "\n".join(sections)
 
 
@@ -125,6 +125,12 @@ stdout_logfile={_plain(log_file(state, name))}
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 """
+
+
+def _environment(settings: dict[str, str]) -> str:
+    """Return the line of a program that has settings of its own."""
+    pairs = ",".join(f'{name}="{value}"' for name, value in settings.items())
+    return f"environment={_plain(pairs)}\n" if pairs else ""
 
 
 def _plain(value: object) -> str:

@@ -12,7 +12,8 @@ from deploy.stack import DEFAULT_ADDRESS, DEFAULT_GATEWAY_ADDRESS, SETTINGS, def
 from deploy.state import write_private
 
 OF_A_WORKER: Final = ("WORKER_", "OTEL_")
-OF_ONE_WORKER: Final = {"WORKER_METRICS_ADDRESS", "WORKER_READY_FILE"}
+METRICS: Final = "WORKER_METRICS_ADDRESS"
+OF_ONE_WORKER: Final = {METRICS, "WORKER_READY_FILE"}
 """No second one can have the same."""
 
 
@@ -53,6 +54,16 @@ class Plan:
             "GATEWAY_ADDRESS": self.gateway_address,
             **default_model(self.settings, has_our_files=True),
         }
+
+    def of_worker(self, number: int) -> dict[str, str]:
+        """Return the settings in which a worker differs from the first one, which is 1.
+
+        Ports in a row, as Prometheus has to be told them.
+        """
+        parts = address.split(self.settings.get(METRICS, ""))
+        if number == 1 or parts is None or parts[1] == 0:
+            return {}
+        return {METRICS: f"{parts[0]}:{parts[1] + number - 1}"}
 
     def for_worker(self, environment: Mapping[str, str], model: str) -> dict[str, str]:
         """Return the environment of one more worker.

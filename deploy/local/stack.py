@@ -179,14 +179,14 @@ class LocalStack:
         # What is older than this start says nothing about its failure.
         self._log_sizes = {path: path.stat().st_size for path in self._state.logs.glob("*.log")}
         # The mode last: it says that the plan is that of what runs.
-        self._write(wanted)
+        self._configure(wanted)
+        wanted.save(self._state.plan)
         self._state.mode.write_text("local\n", encoding="utf-8")
         self._start_supervisor(wanted)
         print("Started; waiting for a first prediction, while the model loads.", flush=True)
         return wanted
 
-    def _write(self, wanted: Plan) -> None:
-        wanted.save(self._state.plan)
+    def _configure(self, wanted: Plan) -> None:
         binary = None if wanted.redis_port is None else embedded_redis()
         text = configuration.rendered(wanted, self._state, binary)
         self._state.configuration.write_text(text, encoding="utf-8")
@@ -231,11 +231,18 @@ class LocalStack:
         target = address.for_client(wanted.server_address)
         before = prediction.live_workers(target)
         more = workers - running.workers
-        self._write(wanted)
-        self._supervisor.update()
-        if more > 0:
-            # Each worker may have several processes; of each new one the first is waited for.
-            prediction.wait_for_workers(target, before, more, self._check)
+        try:
+            self._configure(wanted)
+            self._supervisor.update()
+            if more > 0:
+                # Each worker may have several processes; of each new one the first is waited for.
+                prediction.wait_for_workers(target, before, more, self._check)
+        except BaseException:
+            # Also after Ctrl-C: there are as many as before, and none that never gets ready.
+            self._configure(running)
+            self._supervisor.update()
+            raise
+        wanted.save(self._state.plan)
         return wanted
 
     def _check(self) -> None:

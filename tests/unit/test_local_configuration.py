@@ -1,11 +1,13 @@
 """What supervisord is told to run."""
 
+import dataclasses
 import os
 import shlex
 import tempfile
 from pathlib import Path
 
 import pytest
+from supervisor.datatypes import dict_of_key_value_pairs
 from supervisor.options import UnhosedConfigParser
 
 from deploy import address
@@ -48,6 +50,24 @@ def test_another_number_of_workers_changes_no_other_program(tmp_path: Path) -> N
     # Otherwise supervisord would restart them.
     few, many = (sections(tmp_path, a_plan(workers=count)) for count in (1, 2))
     assert all(dict(few[name]) == dict(many[name]) for name in few.sections())
+
+
+def metrics_address(folder: Path, worker: str, setting: str) -> str | None:
+    """What supervisord gives a worker besides its own environment."""
+    settings = {"WORKER_METRICS_ADDRESS": setting} if setting else {}
+    planned = dataclasses.replace(a_plan(workers=3), settings=settings)
+    line = sections(folder, planned).saneget(f"program:{worker}", "environment", "")
+    given: dict[str, str] = dict_of_key_value_pairs(line)
+    return given.get("WORKER_METRICS_ADDRESS")
+
+
+def test_each_worker_serves_its_metrics_at_a_port_of_its_own(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "[::1]", "my-host.example.org"):  # noqa: S104 - read, not bound
+        assert metrics_address(tmp_path, "worker-1", f"{host}:9100") is None
+        assert metrics_address(tmp_path, "worker-3", f"{host}:9100") == f"{host}:9102"
+    # Any free one, or nowhere.
+    for setting in ("127.0.0.1:0", ""):
+        assert metrics_address(tmp_path, "worker-2", setting) is None
 
 
 def test_redis_of_the_user_is_not_started(tmp_path: Path) -> None:

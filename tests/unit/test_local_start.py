@@ -1,6 +1,7 @@
 """What is decided before and while the local services start."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -90,23 +91,32 @@ def test_a_service_that_was_given_up_is_a_failure() -> None:
     assert StartWatch().failed([process("RUNNING"), process("FATAL")]) is not None
 
 
+ONE_WORKER = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
+
+
 class Waiting(Supervisor):
     """A supervisor that starts what waits for its next try only once it was stopped."""
 
-    def __init__(self, states: dict[str, str], *, added: str = "") -> None:
+    def __init__(self, states: dict[str, str], configuration: Path = Path("nowhere")) -> None:
         super().__init__(Path("nowhere"))
         self.states = states
-        self._added = added
+        self._configuration = configuration
 
     def _call(self, method: str, *arguments: object) -> Any:
+        if method == "getState":
+            return {}
         if method == "getAllProcessInfo":
             keys = ("name", "statename", "pid", "stop", "description")
             return [dict(zip(keys, (*one, 0, 0, ""), strict=True)) for one in self.states.items()]
         if method == "reloadConfig":
-            return [[[self._added], [], []]]
+            named = re.findall(r"(?m)^\[program:(.+)\]", self._configuration.read_text())
+            added = [name for name in named if name not in self.states]
+            return [[added, [], [name for name in self.states if name not in named]]]
         name = str(arguments[0])
         if method == "stopProcess":
             self.states[name] = "STOPPED"
+        elif method == "removeProcessGroup":
+            del self.states[name]
         elif self.states.get(name) in {"RUNNING", "BACKOFF"}:
             raise xmlrpc.client.Fault(ALREADY_STARTED, name)
         else:
@@ -124,23 +134,27 @@ def test_what_waits_for_its_next_try_is_started_at_once() -> None:
 def test_what_has_ended_is_started_before_more_workers_are_waited_for(
     state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = Waiting({"server": state, "worker-1": "RUNNING"}, added="worker-2")
-    states = supervisor.states
+    made = State(tmp_path)
+    states = {"server": state, "gateway": "RUNNING", "worker-1": "RUNNING"}
 
     def live_workers(_: str) -> dict[str, int]:
-        return {"m": len(states) - 1} if states["server"] == "STARTING" else {}
+        return {"m": len(states) - 2} if states["server"] == "STARTING" else {}
 
     monkeypatch.setattr(prediction, "live_workers", live_workers)
     monkeypatch.setattr(
         prediction, "wait_for_workers", partial(prediction.wait_for_workers, limit_s=0)
     )
-    made = State(tmp_path)
     stack = LocalStack(made)
-    stack._supervisor = supervisor
+    stack._supervisor = Waiting(states, made.configuration)
     with made.locked():
-        running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
-        assert stack._revived(running, 2).workers == 2
-    assert states == {"server": "STARTING", "worker-1": "RUNNING", "worker-2": "STARTING"}
+        assert stack._revived(ONE_WORKER, 2).workers == 2
+    assert plan.load(made.plan) == ONE_WORKER.with_workers(2)
+    assert states == {
+        "server": "STARTING",
+        "gateway": "RUNNING",
+        "worker-1": "RUNNING",
+        "worker-2": "STARTING",
+    }
 
 
 def test_workers_that_come_back_are_not_taken_for_more(
@@ -155,10 +169,34 @@ def test_workers_that_come_back_are_not_taken_for_more(
     )
     made = State(tmp_path)
     stack = LocalStack(made)
-    stack._supervisor = Waiting({"server": "FATAL", "worker-1": "RUNNING"}, added="worker-2")
-    running = Plan("127.0.0.1:1", "redis://127.0.0.1:1/0", None, workers=1, settings={})
+    states = {"server": "FATAL", "gateway": "RUNNING", "worker-1": "RUNNING"}
+    stack._supervisor = Waiting(states, made.configuration)
     with made.locked(), pytest.raises(StackError, match="0 of 1 workers"):
-        stack._revived(running, 2)
+        stack._revived(ONE_WORKER, 2)
+
+
+def test_workers_that_do_not_start_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {"server": "RUNNING", "gateway": "RUNNING", "worker-1": "RUNNING"}
+    made = State(tmp_path)
+    stack = LocalStack(made)
+    stack._supervisor = Waiting(states, made.configuration)
+
+    def fail(*_: object) -> None:
+        assert "worker-2" in states
+        states["worker-2"] = "BACKOFF"
+        raise StackError("worker-2 does not start")
+
+    monkeypatch.setattr(prediction, "live_workers", lambda _: {})
+    monkeypatch.setattr(prediction, "wait_for_workers", fail)
+    with made.locked():
+        ONE_WORKER.save(made.plan)
+    with pytest.raises(StackError, match="worker-2 does not start"):
+        stack.scale(2)
+    assert plan.load(made.plan) == ONE_WORKER
+    assert "worker-2" not in states
+    assert "worker-2" not in made.configuration.read_text()
 
 
 def test_a_start_after_a_reboot_that_fails_forgets_no_setting(tmp_path: Path) -> None:

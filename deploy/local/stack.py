@@ -10,7 +10,7 @@ from typing import Final
 from client import PredictionResult
 from deploy import access, address, prediction, report, web
 from deploy.errors import StackError, not_running
-from deploy.local import configuration, leftovers, plan
+from deploy.local import checkout, configuration, leftovers, plan
 from deploy.local.configuration import GATEWAY, REDIS, SERVER, is_worker, log_file
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
@@ -148,6 +148,12 @@ class LocalStack:
         # First: more workers are waited for, through the front-end.
         if names := self._supervisor.start_ended():
             print(f"  started again: {', '.join(names)}")
+        if old := self._older_than(checkout.changed_at()):
+            print(
+                f"  They run the code, or packages, from before a change: {', '.join(old)}"
+                '\n  replace them one by one, as in docs/operations.md, "Scaling and upgrading",'
+                " or all, with the settings they have: make down up"
+            )
         # One at least, also after `make scale WORKERS=0`: there is a prediction to wait for.
         workers = workers or running.workers or 1
         if names and workers > running.workers:
@@ -157,6 +163,14 @@ class LocalStack:
         if workers != running.workers:
             running = self._scaled(running, workers)
         return running
+
+    def _older_than(self, changed_at: float) -> list[str]:
+        """Return the names of services of ours that were started before that time."""
+        return [
+            process.name
+            for process in self._supervisor.processes()
+            if process.name != REDIS and 0 < process.started_at < int(changed_at)
+        ]
 
     def _started(self, kept: Plan | None, workers: int | None) -> Plan:
         """Start everything.

@@ -39,6 +39,9 @@ class Process:
     pid: int
     """0: none."""
 
+    started_at: int
+    """Time of the last start, Unix seconds; 0: it has not been started yet."""
+
     ended_at: int
     """Time of the last end, Unix seconds; 0: it has not ended yet."""
 
@@ -73,6 +76,7 @@ class Supervisor:
                 name=str(one["name"]),
                 state=str(one["statename"]),
                 pid=int(one["pid"]),
+                started_at=int(one["start"]),
                 ended_at=int(one["stop"]),
                 description=str(one["description"]),
             )

@@ -17,7 +17,7 @@ import pytest
 from deploy import address, mode, prediction
 from deploy.__main__ import EXIT_INTERRUPTED
 from deploy.errors import StackError
-from deploy.local import leftovers, plan
+from deploy.local import checkout, leftovers, plan
 from deploy.local.logs import last_lines
 from deploy.local.plan import Plan
 from deploy.local.stack import LocalStack
@@ -26,7 +26,7 @@ from deploy.state import State, check_private
 
 
 def process(state: str, *, ended_at: int = 0) -> Process:
-    return Process("worker-1", state, pid=0, ended_at=ended_at, description="")
+    return Process("worker-1", state, pid=0, started_at=0, ended_at=ended_at, description="")
 
 
 def test_a_port_with_a_listener_is_taken() -> None:
@@ -100,14 +100,18 @@ class Waiting(Supervisor):
     def __init__(self, states: dict[str, str], configuration: Path = Path("nowhere")) -> None:
         super().__init__(Path("nowhere"))
         self.states = states
+        self.starts: dict[str, int] = {}
         self._configuration = configuration
 
     def _call(self, method: str, *arguments: object) -> Any:
         if method == "getState":
             return {}
         if method == "getAllProcessInfo":
-            keys = ("name", "statename", "pid", "stop", "description")
-            return [dict(zip(keys, (*one, 0, 0, ""), strict=True)) for one in self.states.items()]
+            keys = ("name", "statename", "pid", "start", "stop", "description")
+            return [
+                dict(zip(keys, (name, state, 0, self.starts.get(name, 0), 0, ""), strict=True))
+                for name, state in self.states.items()
+            ]
         if method == "reloadConfig":
             named = re.findall(r"(?m)^\[program:(.+)\]", self._configuration.read_text())
             added = [name for name in named if name not in self.states]
@@ -222,6 +226,45 @@ def test_settings_that_cannot_be_read_after_a_reboot_are_not_left_out(tmp_path: 
         state.plan.write_text("{")
     with pytest.raises(StackError, match="cannot be read"):
         LocalStack(state).up(None)
+
+
+def test_services_that_run_older_code_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = Waiting(dict.fromkeys(("redis", "server", "worker-1"), "RUNNING"))
+    supervisor.starts = {"redis": 50, "server": 200, "worker-1": 50}
+    stack = LocalStack(State(tmp_path))
+    stack._supervisor = supervisor
+    monkeypatch.setattr(checkout, "changed_at", lambda: 100.5)
+    stack._revived(ONE_WORKER, None)
+    assert "before a change: worker-1\n" in capsys.readouterr().out
+    supervisor.starts["worker-1"] = 200
+    stack._revived(ONE_WORKER, None)
+    assert "before a change" not in capsys.readouterr().out
+
+
+def test_code_changes_with_its_files_and_packages_and_not_by_being_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / ".installed-run"
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "INSTALLED", installed)
+    touch(tmp_path / "server" / "app.py", 10)
+    assert checkout.changed_at() == 10
+    touch(tmp_path / "server" / "__pycache__" / "app.pyc", 20)
+    touch(tmp_path / "docs" / "operations.md", 20)
+    assert checkout.changed_at() == 10
+    touch(tmp_path / "dispatch" / "lua" / "enqueue.lua", 30)
+    assert checkout.changed_at() == 30
+    touch(installed, 40)
+    assert checkout.changed_at() == 40
+
+
+def touch(path: Path, at: int) -> None:
+    """Make a file that was changed at that time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (at, at))
 
 
 def test_no_socket_means_no_supervisor(tmp_path: Path) -> None:

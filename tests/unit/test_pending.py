@@ -95,6 +95,9 @@ async def test_bytes_beyond_the_limit_are_refused(pending: PendingReplies) -> No
         pending.expect(submission(image=b"x" * 20)),
     ):
         pass
+    # What has left takes no room, and one that is larger than the limit may wait alone.
+    with pending.expect(submission(image=b"x" * 200)):
+        assert pending.size_bytes == 200
 
 
 async def test_answered_calls_do_not_pile_up_until_their_deadlines() -> None:

@@ -194,6 +194,27 @@ async def test_a_job_behind_a_send_that_hangs_is_refused_within_a_second() -> No
         first.cancel()
 
 
+async def test_each_job_behind_a_send_that_hangs_is_refused_in_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.writer.SEND_WITHIN_S", 0.2)
+    async with House() as house:
+        house.store.is_open.clear()
+        first = asyncio.create_task(house.predict())
+        await asyncio.sleep(0)  # the writer takes it, and hangs
+        await asyncio.sleep(0)
+        refused = []
+        for _ in range(2):
+            refused.append(asyncio.create_task(house.predict()))
+            await asyncio.sleep(0.1)
+        for call in refused:
+            with pytest.raises(errors.BrokerUnavailable):
+                await asyncio.wait_for(call, 5)
+        with pytest.raises(errors.BrokerUnavailable):  # and so when all of them were refused
+            await asyncio.wait_for(house.predict(), 5)
+        first.cancel()
+
+
 async def test_jobs_that_wait_are_refused_as_soon_as_the_broker_is_lost() -> None:
     async with House() as house:
         house.store.is_open.clear()

@@ -54,6 +54,17 @@ async def test_bytes_beyond_the_limit_are_refused(
     assert_drained(redis_server)
 
 
+async def test_bytes_that_a_deleted_stream_left_in_the_count_take_no_room(
+    redis_server: RedisServer, store: JobStore
+) -> None:
+    await enqueue(store, submission(b"x" * 90_000))
+    with redis_server.client() as client:
+        client.delete(*keys.call_streams(MODEL))
+        small = [submission(), submission()]
+        assert await enqueue(store, *small) == [None, None]
+        assert int(client.hget(keys.load(MODEL), "bytes")) == sum(map(size_bytes, small))
+
+
 async def test_full_memory_refuses_jobs_and_lets_claimed_ones_end(
     redis_server: RedisServer, store: JobStore, queue: WorkQueue
 ) -> None:

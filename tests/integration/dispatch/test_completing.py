@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 import pytest
 
+from despacho.job.v1.job_pb2 import Reply
 from dispatch import keys, reply_stream, retiring
-from dispatch.errors import BrokerUnavailable
+from dispatch.errors import BrokerUnavailable, OutcomeUnknown
 from dispatch.job_store import JobStore, QueueLimits
 from dispatch.jobs import Completion, Priority
 from dispatch.operation_store import OperationStore
@@ -204,3 +205,56 @@ async def test_replies_that_were_read_go_after_some_more_or_when_it_is_quiet(
             left.append(client.xlen(keys.replies(MODEL, store.server_id)))
     # The fourth read took those away that were there before it.
     assert left == [1, 2, 3, 1, 2, 0]
+
+
+async def test_a_reply_stream_lives_as_long_as_somebody_reads_it(
+    redis_server: RedisServer, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_stream, "BLOCK_MS", 20)
+    monkeypatch.setattr(reply_stream, "RENEW_S", 0)
+    name = keys.replies(MODEL, store.server_id)
+    async with aclosing(await listening(store)) as stream:
+        with redis_server.client() as client:
+            assert 0 < client.pttl(name) <= keys.REPLIES_TTL_MS
+            client.pexpire(name, keys.REPLIES_TTL_MS // 2)
+            assert await stream.read() == []
+            assert client.pttl(name) > keys.REPLIES_TTL_MS // 2
+
+
+async def test_replies_that_came_since_the_last_read_do_not_go_with_those_before(
+    redis_server: RedisServer, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_stream, "TRIM_AFTER", 1)
+    name = keys.replies(MODEL, store.server_id)
+    async with aclosing(await listening(store)) as stream:
+        with redis_server.client() as client:
+            for number in range(3):  # all in one millisecond
+                reply = Reply(job_id=str(number)).SerializeToString()
+                client.xadd(name, {"reply": reply}, id=f"9999999999999-{number}")
+                assert [each.job_id for each in await stream.read()] == [str(number)]
+            assert client.xlen(name) == 1
+
+
+async def test_what_is_no_reply_hides_none(redis_server: RedisServer, store: JobStore) -> None:
+    name = keys.replies(MODEL, store.server_id)
+    async with aclosing(await listening(store)) as stream:
+        with redis_server.client() as client:
+            client.xadd(name, {"reply": b"\xff"})
+            client.xadd(name, {"other": b""})
+            client.xadd(name, {"reply": Reply(job_id="1").SerializeToString()})
+        assert [each.job_id for each in await stream.read()] == ["1"]
+
+
+async def test_a_reply_stream_that_is_gone_after_a_break_is_there_again_with_the_next_read(
+    redis_server: RedisServer, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_stream, "BLOCK_MS", 20)
+    name = keys.replies(MODEL, store.server_id)
+    async with aclosing(await listening(store)) as stream:
+        with redis_server.client() as client:
+            client.delete(name)
+            client.client_kill_filter(_type="normal", skipme=True)
+            with pytest.raises(OutcomeUnknown):
+                await stream.read()
+            assert await stream.read() == []
+            assert client.exists(name)

@@ -65,6 +65,25 @@ def test_one_that_breaks_in_use_is_told_once_and_replaced(
     assert connection_of(line) != first
 
 
+def test_leases_have_suffered_when_redis_was_away_for_long_and_not_when_a_connection_broke(
+    redis_server: RedisServer, line: BlockingLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocking_line, "IDLE_S", 60)
+    monkeypatch.setattr(blocking_line, "ABSENCE_S", 60)
+    close(redis_server, connection_of(line))
+    line._reachable_since -= 100
+    with pytest.raises(BrokerUnavailable):
+        connection_of(line)
+    connection_of(line)
+    assert line.reachable_for_s > 100
+    # What a call has waited in vain is a part of it.
+    monkeypatch.setattr(blocking_line, "ABSENCE_S", 0.5)
+    with pytest.raises(BrokerUnavailable):
+        line.call(("BLPOP", "no-such-list", "5"), timeout_s=0.6)
+    connection_of(line)
+    assert line.reachable_for_s < 100
+
+
 def test_closing_closes_those_of_threads_that_have_ended(
     redis_server: RedisServer, line: BlockingLine
 ) -> None:

@@ -14,7 +14,7 @@ from dispatch.operations import (
     Progress,
 )
 from dispatch.work_queue import WorkQueue
-from tests.operation_steps import MODEL, NEWEST, new, submit, take
+from tests.operation_steps import MODEL, NEWEST, answer, new, submit, take
 from tests.redis_server import RedisServer
 
 
@@ -29,6 +29,15 @@ async def test_callers_see_only_their_own(store: OperationStore) -> None:
             await peek(stolen)
     page = await store.page(MODEL, "you", before=NEWEST, count=10)
     assert [each.job.id for each in page.operations] == [theirs.key.id]
+
+
+async def test_callers_delete_only_their_own(store: OperationStore, queue: WorkQueue) -> None:
+    operation = new(caller="me")
+    await submit(store, operation)
+    queue.complete([answer(claim) for claim in take(queue)])
+    with pytest.raises(OperationNotFound):
+        await store.delete(replace(operation.key, caller="you"))
+    assert (await store.get(operation.key)).progress is Progress.DONE
 
 
 @pytest.mark.parametrize("is_claimed", [False, True])

@@ -1,5 +1,8 @@
 """What a worker may hold at once."""
 
+import threading
+from collections.abc import Callable
+
 import pytest
 
 from despacho.job.v1.job_pb2 import Job
@@ -91,6 +94,45 @@ def test_a_suspect_is_alone(*, is_operation: bool) -> None:
     assert hand.room_for_any() == 0
     hand.remove([suspect])
     assert hand.wait_for_call_room(0) == hand.wait_for_operation_room(0) == Room(4, 100)
+
+
+def test_what_is_in_hand_already_is_not_new() -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    first, second = claim(1), claim(2)
+    assert hand.add([first]) == [first]
+    assert hand.add([claim(1), second]) == [second]
+
+
+@pytest.mark.parametrize(
+    "make_room",
+    [
+        lambda hand: hand.remove([claim(1)]),
+        lambda hand: hand.note_answered([claim(1)]),
+        lambda hand: hand.allow(2),
+    ],
+    ids=["remove", "note_answered", "allow"],
+)
+def test_who_waits_for_room_is_woken_when_there_is_some(
+    make_room: Callable[[InHand], None],
+) -> None:
+    hand = InHand(max_jobs=1, max_bytes=100)
+    hand.add([claim(1, is_operation=True)])
+    waits = threading.Event()
+    rooms: list[Room] = []
+    changed = hand._changed
+    look = changed.wait
+
+    def noted(timeout: float | None = None) -> bool:
+        waits.set()
+        return look(timeout)
+
+    changed.wait = noted  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: rooms.append(hand.wait_for_operation_room(60)))
+    thread.start()
+    assert waits.wait(10)
+    make_room(hand)
+    thread.join(10)
+    assert [room.jobs for room in rooms] == [1]
 
 
 def test_removing_twice_counts_once() -> None:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import structlog
@@ -26,6 +25,9 @@ class FakeQueue:
     def __init__(self, away: int = 0) -> None:
         self.away = away
         self.heard: list[WorkerCard] = []
+        self.news: list[tuple[bool, bool]] = []
+        """Of each try, whether the cards have changed, and whether that of the worker has."""
+
         self.renewed: list[list[str]] = []
         self.taken_over: set[str] = set()
 
@@ -33,8 +35,11 @@ class FakeQueue:
         self.renewed.append([claim.entry_id for claim in claims])
         return self.taken_over
 
-    def announce(self, worker: WorkerCard, model: ModelCard, **_: Any) -> float:
+    def announce(
+        self, worker: WorkerCard, model: ModelCard, *, has_changed: bool, has_worked: bool
+    ) -> float:
         assert model.name == "m"
+        self.news.append((has_changed, has_worked))
         if self.away:
             self.away -= 1
             raise BrokerUnavailable("away")
@@ -90,6 +95,42 @@ def test_a_worker_is_ready_only_when_the_broker_has_heard_of_it() -> None:
         keeper.beat()
     assert [card.ready for card in listed] == [True]
     assert [card.ready for card in queue.heard] == [False, True, True, True]
+
+
+def test_cards_are_written_again_only_when_they_have_changed_or_were_not_heard() -> None:
+    queue = FakeQueue(away=1)
+    keeper, in_hand = keeper_of(queue)
+    with pytest.raises(BrokerUnavailable):
+        keeper.beat()
+    keeper.beat()
+    keeper.beat()
+    in_hand.add([claim("1-0")])
+    keeper.beat()
+    keeper.beat()
+    keeper.set_ready(lambda: None)
+    keeper.beat()
+    assert queue.news == [
+        *((True, True), (True, True), (False, False)),
+        *((False, True), (False, False), (True, True)),
+    ]
+
+
+def test_between_two_beats_it_rests_and_its_end_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PERIOD_S", 60)
+    queue = FakeQueue()
+    keeper, _ = keeper_of(queue)
+    is_listed = threading.Event()
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    keeper.set_ready(is_listed.set)
+    assert is_listed.wait(LIMIT_S)
+    thread.join(0.1)
+    keeper.stop()
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+    assert len(queue.heard) <= 3
 
 
 def test_an_outage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,24 @@ async def test_jobs_of_many_callers_are_sent_together() -> None:
         assert (len(house.store.sent), house.store.sends) == (50, 1)
 
 
+async def test_large_images_are_not_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.writer.FLUSH_BYTES", 10)
+    async with House() as house:
+        house.store.on_enqueue = house.answer
+        await asyncio.gather(*(house.predict() for _ in range(5)))  # of five bytes each
+        assert (len(house.store.sent), house.store.sends) == (5, 3)
+
+
+async def test_a_job_whose_caller_has_left_is_not_sent() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await asyncio.sleep(0)  # it is handed to the writer
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await house.store.until_sent(1)
+        assert [type(each) for each in house.store.sent] == [Cancel]
+
+
 async def test_a_full_queue_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.relay.STAYS_FULL_S", 3600)
     monkeypatch.setattr(FakeFleet, "drain_per_s", 1e-9)

@@ -20,6 +20,19 @@ async def test_the_last_cancels_are_sent_before_the_end() -> None:
         assert isinstance(house.store.sent[-1], Cancel)
 
 
+async def test_the_end_waits_no_longer_than_it_may_for_a_broker_that_is_away() -> None:
+    async with House() as house:
+        call = asyncio.create_task(house.predict())
+        await house.store.until_sent(1)
+        house.store.failure = errors.BrokerUnavailable("away")
+        house.relay.give_up()
+        with pytest.raises(errors.Draining):
+            await call
+        async with asyncio.timeout(5):
+            await house.writer.settle(0.05)
+        assert len(house.store.sent) == 1
+
+
 async def test_a_cancel_outlives_a_broken_connection() -> None:
     async with House() as house:
         call = asyncio.create_task(house.predict())

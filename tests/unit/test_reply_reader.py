@@ -5,7 +5,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from despacho.job.v1.job_pb2 import Job, Reply
+from dispatch.errors import BrokerUnavailable, DespachoError, OutcomeUnknown
 from dispatch.jobs import Priority, Submission
 from dispatch.link import Link
 from server.pending import PendingReplies
@@ -22,13 +25,16 @@ class FakeStream:
 
     def __init__(self, said: list[str]) -> None:
         self.said = said
-        self.replies: asyncio.Queue[list[Reply]] = asyncio.Queue()
+        self.replies: asyncio.Queue[list[Reply] | DespachoError] = asyncio.Queue()
 
     async def open(self) -> None:
         self.said.append("open")
 
     async def read(self) -> list[Reply]:
-        return await self.replies.get()
+        replies = await self.replies.get()
+        if isinstance(replies, DespachoError):
+            raise replies
+        return replies
 
     async def delete(self) -> None:
         await asyncio.sleep(0)
@@ -45,7 +51,8 @@ class House:
         self.said: list[str] = []
         self.streams: list[FakeStream] = []
         self.pending = PendingReplies(max_jobs=10, max_bytes=1000)
-        self.reader = ReplyReader(self, Link(), self.pending, tasks)  # type: ignore[arg-type]
+        self.link = Link()
+        self.reader = ReplyReader(self, self.link, self.pending, tasks)  # type: ignore[arg-type]
 
     def replies(self, model: str) -> FakeStream:
         assert model == "m"
@@ -84,3 +91,18 @@ async def test_a_call_that_waits_gets_its_reply_though_its_model_is_gone() -> No
             assert (await reply).job_id == "1"
         await here.reader.listen_to_no_other([])
         assert here.said == ["open", "delete", "close"]
+
+
+@pytest.mark.parametrize("failure", [BrokerUnavailable("away"), OutcomeUnknown("cut")])
+async def test_a_read_that_breaks_is_told_and_tried_again(
+    failure: DespachoError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.reply_reader.RETRY_PAUSE_S", 0)
+    async with house() as here:
+        here.link.restored()
+        await here.reader.listen("m")
+        with here.pending.expect(SUBMISSION) as reply:
+            here.streams[0].replies.put_nowait(failure)
+            here.streams[0].replies.put_nowait([Reply(job_id="1")])
+            assert (await reply).job_id == "1"
+        assert not here.link.is_up

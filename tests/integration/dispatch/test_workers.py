@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
-from dispatch import keys
+from dispatch import keys, work_queue
 from dispatch.job_store import JobStore
 from dispatch.jobs import (
     Priority,
@@ -130,6 +130,17 @@ async def test_the_clock_of_a_worker_is_that_of_redis(
     with redis_server.client() as client:
         seconds, micros = client.time()
     assert queue.now_ms() == pytest.approx(seconds * 1000 + micros / 1000, abs=500)
+
+
+async def test_an_announcement_that_was_slow_does_not_set_the_clock(
+    queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, model = WorkerCard(worker="w"), ModelCard(name=MODEL)
+    queue.announce(card, model, has_changed=True)
+    before = queue._offset_us
+    monkeypatch.setattr(work_queue, "CLOCK_ROUND_TRIP_S", 0)
+    queue.announce(card, model, has_changed=False)
+    assert queue._offset_us == before
 
 
 async def shown(store: JobStore) -> ModelCard:

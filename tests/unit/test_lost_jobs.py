@@ -111,9 +111,8 @@ async def test_a_broker_that_is_away_is_asked_again(
     house = House()
     wait(house, waiting, "1")
     house.failures = [BrokerUnavailable("away"), OutcomeUnknown("cut")]
+    is_asked = asyncio.Event()
+    house.on_asked = lambda: is_asked.set() if len(house.asked) > 2 else None
     running = asyncio.create_task(house.jobs.run())
-    async with asyncio.timeout(5):
-        while len(house.asked) < 3 and not running.done():
-            await asyncio.sleep(0)
-    assert not running.done()
+    await asyncio.wait_for(is_asked.wait(), 5)
     running.cancel()

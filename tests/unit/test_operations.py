@@ -42,12 +42,15 @@ def seen(job: Job, progress: Progress) -> Operation:
 
 
 class FakeNews:
-    """News that are being read, of nothing."""
+    """News that are being read, of nothing but what has been."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
 
     @contextmanager
     def expect(self, model: str, operation_id: str) -> Iterator[asyncio.Event]:
         del model, operation_id
-        yield asyncio.Event()
+        yield self.event
 
     async def watch(self, model: str) -> None:
         del model
@@ -102,11 +105,12 @@ class House:
         self.link.restored()
         self.fleet = FakeFleet()
         self.fleet.views = {name: view_of(ModelCard(name=name)) for name in ("m", "n")}
+        self.news = FakeNews()
         self.operations = Operations(
             self.store,  # type: ignore[arg-type]
             self.link,
             self.fleet,
-            FakeNews(),  # type: ignore[arg-type]
+            self.news,  # type: ignore[arg-type]
         )
 
     async def submit(
@@ -237,3 +241,16 @@ async def test_a_wait_that_finds_others_looking_ends_in_time(house: House) -> No
     house.store.looks = [Progress.QUEUED, *[full] * 9]
     assert (await house.operations.wait(KEY, timeout_s=0.3)).progress is Progress.QUEUED
     assert len(house.store.looks) >= 6
+
+
+async def test_a_wait_goes_on_when_the_broker_is_back(house: House) -> None:
+    away = (OutcomeUnknown("cut"), BrokerUnavailable("away"))
+    house.store.looks = [Progress.QUEUED, *away, Progress.DONE]
+    assert (await house.operations.wait(KEY, timeout_s=30)).progress is Progress.DONE
+
+
+async def test_a_wait_looks_once_for_all_the_news_before(house: House) -> None:
+    house.news.event.set()
+    house.store.looks = [Progress.QUEUED] * 9
+    assert (await house.operations.wait(KEY, timeout_s=0.3)).progress is Progress.QUEUED
+    assert len(house.store.looks) == 6  # the first, the one for the news, and the last

@@ -1,9 +1,11 @@
 """How much a caller may use, by a clock that the test moves."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from dispatch.errors import RateLimited
-from server.quota import Limits, Quota
+from server.quota import Limits, Quota, Visit
 
 
 class Clock:
@@ -94,3 +96,20 @@ def test_limits_that_are_lowered_hold_for_what_is_in_progress() -> None:
     quota.leave()
     with pytest.raises(RateLimited):
         quota.check_room()
+
+
+@pytest.mark.parametrize("images_per_message", [1, 3])
+async def test_each_image_of_a_stream_is_paid_for_once(images_per_message: int) -> None:
+    quota = Quota("camera", Limits(requests_per_s=100), Clock())
+    images = 0
+
+    async def messages() -> AsyncIterator[None]:
+        for _ in range(10):
+            yield None
+
+    quota.take()  # for the call
+    visit = Visit(quota, lambda: images)
+    async for _ in visit.paced(messages()):
+        images += images_per_message
+    visit.end()
+    assert taken(quota) == 100 - images

@@ -165,11 +165,12 @@ async def test_what_the_worker_says_reaches_the_caller_as_an_error(
 
         def fail(job: Job) -> None:
             failure = Failure(reason=reason, message="because")
-            house.pending.deliver(Reply(job_id=job.id, failure=failure))
+            house.pending.deliver(Reply(job_id=job.id, failure=failure, worker="worker-1"))
 
         house.store.on_enqueue = fail
-        with pytest.raises(kind, match="because"):
+        with pytest.raises(kind, match="because") as caught:
             await house.predict()
+        assert caught.value.worker == "worker-1"
 
 
 async def test_a_broker_known_to_be_away_refuses_at_once() -> None:

@@ -109,6 +109,24 @@ async def test_a_consumer_with_claims_is_never_deleted(
         assert consumer["pending"] == 1
 
 
+async def test_consumers_that_are_long_gone_do_not_pile_up(
+    redis_server: RedisServer,
+    store: JobStore,
+    queue: WorkQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work_queue, "CONSUMER_GONE_MS", -1)
+    with queue_for(redis_server, "worker-2") as gone, queue_for(redis_server, "worker-3") as other:
+        await enqueue(store, submission())
+        gone.complete([answer(claim) for claim in take(gone)])
+        await enqueue(store, submission())
+        take(other)
+    queue.leave()
+    with redis_server.client() as client:
+        consumers = client.xinfo_consumers(keys.jobs(MODEL, Priority.NORMAL), keys.GROUP)
+    assert [each["name"] for each in consumers] == [b"worker-3"]
+
+
 def test_a_closed_queue_leaves_no_connection(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
 

@@ -288,6 +288,12 @@ async def test_a_list_has_pages_over_all_models(front: FrontEnd) -> None:
         if not (token := page.next_page_token):
             break
     assert sorted(found) == sorted(names)
+    # A page that ends in the midst of a model goes on there, and has no more than was asked for.
+    request = lro.ListOperationsRequest(name="models/-", page_size=1)
+    page = await stub.ListOperations(request, timeout=LIMIT_S)
+    request = lro.ListOperationsRequest(page_size=3, page_token=page.next_page_token)
+    rest = await stub.ListOperations(request, timeout=LIMIT_S)
+    assert [each.name for each in (*page.operations, *rest.operations)] == found[:4]
     only = await stub.ListOperations(lro.ListOperationsRequest(name="models/b"), timeout=LIMIT_S)
     assert [each.name for each in only.operations] == [names[3], names[1]]
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -396,3 +398,56 @@ def test_what_began_to_take_time_is_left_for_the_thread_of_the_model(
     assert house.engine.batches[-1] == [1]
     loop.run()
     assert house.engine.batches[-1] == [2]
+
+
+def test_who_sleeps_is_woken_for_what_the_submitter_leaves() -> None:
+    house = House()
+    ready, loop = house.parts()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    thread.join(0.1)  # it waits for the first image
+    left = item(1)
+    house.in_hand.add([left.claim])
+    ready.expect(left.claim)
+    ready.put([left], quietly=True)
+    loop.run_ready()
+    gives_up_at = time.monotonic() + 10
+    while not house.outcomes() and time.monotonic() < gives_up_at:
+        thread.join(0.01)
+    answered = house.outcomes()
+    ready.close()
+    thread.join()
+    assert answered == {1: Outcome.COMPLETED}
+
+
+@pytest.mark.parametrize("classes", [1, 7])
+def test_scores_of_other_classes_than_the_model_has_are_a_failure(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House()
+
+    def predict(images: UInt8Array) -> Float32Array:
+        return np.zeros((len(images), classes), np.float32)
+
+    monkeypatch.setattr(house.engine, "predict", predict)
+    assert house.run(item(1), item(2)) == {1: Outcome.FAILED, 2: Outcome.FAILED}
+
+
+def test_a_model_that_has_answered_or_raised_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    ready, loop = house.parts()
+    predict = house.engine.predict
+
+    def noted(images: UInt8Array) -> Float32Array:
+        assert loop.running_for_s() > 0
+        if len(house.publisher.ended) == 1:
+            raise ValueError("no")
+        return predict(images)
+
+    monkeypatch.setattr(house.engine, "predict", noted)
+    for number, outcome in enumerate((Outcome.COMPLETED, Outcome.FAILED)):
+        house.put(ready, item(number))
+        ready.close()
+        loop.run()
+        assert house.outcomes()[number] is outcome
+        assert loop.running_for_s() == 0

@@ -1,5 +1,7 @@
 """How an operation ends: answered, cancelled, deleted, set aside."""
 
+from dataclasses import replace
+
 import pytest
 
 from despacho.job.v1.job_pb2 import DeadLetter, Failure, Reply
@@ -13,7 +15,18 @@ from dispatch.operations import (
     Progress,
 )
 from dispatch.work_queue import WorkQueue
-from tests.operation_steps import MODEL, NEWEST, answer, assert_balanced, counts, new, submit, take
+from tests.operation_steps import (
+    LIMITS,
+    MODEL,
+    NEWEST,
+    answer,
+    assert_balanced,
+    counts,
+    new,
+    opened,
+    submit,
+    take,
+)
 from tests.redis_server import RedisServer
 
 
@@ -81,6 +94,42 @@ async def test_an_answer_for_a_record_that_is_gone_is_an_orphan(
     assert queue.complete([answer(claim)]) == [Completion.ORPHANED]
     assert counts(redis_server)["orphaned"] == 1
     assert_balanced(redis_server)
+
+
+async def test_what_became_of_a_lost_record_is_not_written_into_its_successor(
+    redis_server: RedisServer, store: OperationStore, queue: WorkQueue
+) -> None:
+    operation = new()
+    taken = []
+    for _ in range(2):
+        await submit(store, operation)
+        taken += take(queue)
+        with redis_server.client() as client:
+            client.delete(keys.operation(MODEL, operation.key.id))
+    await submit(store, operation)
+    answered, poisonous = taken
+    assert queue.complete([answer(answered)]) == [Completion.ORPHANED]
+    reply = Reply(job_id=poisonous.job.id, failure=Failure(reason="JOB_POISONED"))
+    letter = DeadLetter(job=poisonous.job, deliveries=2, reason="JOB_POISONED")
+    assert queue.quarantine(poisonous, reply, letter, 100_000) is Completion.ORPHANED
+    assert (await store.get(operation.key)).progress is Progress.QUEUED
+    assert_balanced(redis_server)
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_one_that_has_ended_is_kept_for_its_time_from_then_on(
+    redis_server: RedisServer, queue: WorkQueue, *, is_answered: bool
+) -> None:
+    operation = new()
+    async with opened(redis_server, replace(LIMITS, deadline_s=3600, ttl_s=60)) as store:
+        await submit(store, operation)
+        if is_answered:
+            queue.complete([answer(claim) for claim in take(queue)])
+        else:
+            await store.cancel(operation.key)
+        seen = await store.get(operation.key)
+    assert seen.ended_ms is not None
+    assert 59_000 < seen.expires_ms - seen.ended_ms <= 61_000
 
 
 async def test_a_poisonous_operation_ends_and_becomes_a_dead_letter(

@@ -10,6 +10,7 @@ from dispatch.errors import (
     OperationNotFound,
     QueueFull,
 )
+from dispatch.jobs import Priority
 from dispatch.operation_store import OperationStore
 from dispatch.work_queue import WorkQueue
 from tests.operation_steps import (
@@ -51,6 +52,17 @@ async def test_one_that_is_larger_than_all_may_be_is_taken_when_nothing_waits(
     with pytest.raises(QueueFull):
         await submit(store, new(b""))
     assert_balanced(redis_server)
+
+
+async def test_bytes_that_a_deleted_stream_left_in_the_count_take_no_room(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    await submit(store, new(b"x" * 90_000))
+    with redis_server.client() as client:
+        client.delete(keys.jobs(MODEL, Priority.OPERATION))
+        await submit(store, new())
+        await submit(store, new(b"x" * 10_000))
+        assert int(client.hget(keys.load(MODEL), "operation_bytes")) < 20_000
 
 
 async def test_a_caller_may_keep_only_so_many(store: OperationStore, queue: WorkQueue) -> None:

@@ -60,6 +60,13 @@ async def test_the_position_stays_between_one_and_those_that_wait(
                     assert 1 <= (await store.get(operation.key)).position <= len(waiting)
 
 
+async def test_each_position_counts_those_before_it(store: OperationStore) -> None:
+    submitted = [new() for _ in range(3)]
+    for operation in submitted:
+        await submit(store, operation)
+    assert [(await store.get(each.key)).position for each in submitted] == [1, 2, 3]
+
+
 async def test_one_given_back_waits_at_the_front(store: OperationStore, queue: WorkQueue) -> None:
     operation = new()
     await submit(store, operation)

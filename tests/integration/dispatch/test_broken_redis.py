@@ -1,8 +1,10 @@
 """A Redis that forgets, dies, stalls or cannot be read."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from dispatch.jobs import (
     Outcome,
     Priority,
 )
+from dispatch.scripts import Command
 from dispatch.work_queue import WorkQueue
 from tests.dispatch_steps import (
     MODEL,
@@ -51,6 +54,23 @@ async def test_what_was_claimed_before_an_error_is_kept(
     assert claim.priority is Priority.HIGH
     with pytest.raises(BrokerUnavailable):
         take(queue)
+
+
+async def test_what_was_claimed_before_a_connection_broke_is_kept(
+    store: JobStore, queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enqueue(store, submission(), submission())
+    call, calls = queue._line.call, itertools.count(1)
+
+    def breaking(*commands: Command, **options: float) -> list[Any]:
+        if next(calls) == 3:  # after the count and the first read
+            raise BrokerUnavailable("cut")
+        return call(*commands, **options)
+
+    monkeypatch.setattr(queue._line, "call", breaking)
+    monkeypatch.setattr(queue._step, "jobs", lambda _room: 1)
+    assert len(take(queue)) == 1
+    assert len(take(queue)) == 1
 
 
 async def test_forgotten_scripts_are_sent_again(

@@ -48,6 +48,21 @@ async def test_a_poisonous_job_is_set_aside_within_the_bound_on_bytes(
     assert_drained(redis_server)
 
 
+async def test_a_job_that_is_larger_than_all_letters_may_be_takes_none_away(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, submission(), submission(b"x" * 1000))
+    small, large = take(queue)
+    for claim in (small, large):
+        queue.quarantine(claim, Reply(), DeadLetter(), small.size_bytes)
+    with redis_server.client() as client:
+        ((_, fields),) = client.xrange(keys.dead(MODEL))
+        assert fields[b"image"] == small.image
+        assert int(client.hget(keys.load(MODEL), "dead_bytes")) == small.size_bytes
+    assert totals(redis_server)["poisoned"] == 2
+    assert_drained(redis_server)
+
+
 async def test_entries_nobody_can_read_are_dropped(
     redis_server: RedisServer, queue: WorkQueue
 ) -> None:

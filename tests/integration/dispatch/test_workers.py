@@ -37,7 +37,9 @@ async def test_a_model_is_known_again_after_redis_lost_everything(
         client.flushall()
     queue.announce(WorkerCard(worker="worker-1", ready=True), card, has_changed=False)
     assert await store.models() == [MODEL]
-    assert await store.look(MODEL) is not None
+    look = await store.look(MODEL)
+    assert look is not None
+    assert [worker.ready for worker in look.workers] == [True]
 
 
 @pytest.mark.usefixtures("queue")  # whose streams are there already
@@ -96,6 +98,26 @@ async def test_a_model_is_seen_with_its_live_workers(
     assert look.workers == ()
     with redis_server.client() as client:
         assert client.xinfo_consumers(keys.jobs(MODEL, Priority.NORMAL), keys.GROUP) == []
+
+
+async def test_names_of_workers_that_are_dead_do_not_pile_up(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    queue.announce(WorkerCard(worker="worker-1"), ModelCard(name=MODEL), has_changed=True)
+    with redis_server.client() as client:
+        client.sadd(keys.workers(MODEL), "dead")
+        look = await store.look(MODEL)
+        assert look is not None
+        assert [worker.worker for worker in look.workers] == ["worker-1"]
+        assert client.smembers(keys.workers(MODEL)) == {b"worker-1"}
+
+
+async def test_what_was_accepted_before_the_first_worker_is_taken(
+    redis_server: RedisServer, store: JobStore
+) -> None:
+    await enqueue(store, submission())
+    with queue_for(redis_server, "worker-1") as queue:
+        assert len(take(queue)) == 1
 
 
 async def test_a_consumer_with_claims_is_never_deleted(
@@ -204,7 +226,10 @@ async def test_of_two_versions_that_serve_the_newer_one_is_shown_until_its_end(
     newer.announce(new, V2, has_changed=True)
     for _ in range(2):
         queue.announce(old, V1, has_changed=False)
-        newer.announce(new, V2, has_changed=False)
+        with redis_server.client() as client:
+            client.pexpire(keys.card_of(MODEL), keys.WORKER_TTL_MS // 2)
+            newer.announce(new, V2, has_changed=False)
+            assert client.pttl(keys.card_of(MODEL)) > keys.WORKER_TTL_MS // 2
         assert await shown(store) == V2
     if has_left:
         newer.leave()

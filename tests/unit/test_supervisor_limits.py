@@ -17,7 +17,15 @@ import structlog
 
 from supervision import stop_requests
 from supervision.stop_requests import SAME_S, StopRequests
-from supervision.supervisor import FAILED_STARTS, LOOK_S, SILENCE_LIMIT_S, Supervisor
+from supervision.supervisor import (
+    FAILED_STARTS,
+    FIRST_PAUSE_S,
+    LOOK_S,
+    REFUSED,
+    SILENCE_LIMIT_S,
+    STABLE_S,
+    Supervisor,
+)
 
 LIMIT_S = 30.0
 
@@ -228,6 +236,37 @@ def looked_after() -> Iterator[tuple[Supervisor, subprocess.Popen[bytes]]]:
         supervisor._hear(child)
     for end in (supervisor._selector, supervisor._bell, supervisor._ringer):
         end.close()
+
+
+def test_one_that_was_ready_in_time_may_run_for_ever(
+    looked_after: tuple[Supervisor, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, _ = looked_after
+    later = time.monotonic() + 1e6
+    monkeypatch.setattr("supervision.supervisor.time", SimpleNamespace(monotonic=lambda: later))
+    with structlog.testing.capture_logs() as lines:
+        supervisor._kill_overdue()
+    assert lines == []
+
+
+def test_one_that_has_served_for_long_begins_again_with_the_first_pause(
+    looked_after: tuple[Supervisor, subprocess.Popen[bytes]],
+) -> None:
+    supervisor, _ = looked_after
+    with structlog.testing.capture_logs() as lines:
+        for served_s in (0.0, 0.0, STABLE_S, 0.0):
+            supervisor._start_later(1, served_s, ENDED)
+    pauses = [line["pause_s"] for line in lines]
+    assert pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
+
+
+def test_one_whose_settings_are_no_good_is_not_tried_again() -> None:
+    with (
+        structlog.testing.capture_logs() as lines,
+        parent(f"raise SystemExit({REFUSED})") as one,
+    ):
+        assert one.ended() == REFUSED
+    assert events(lines) == ["process started", "processes do not start"]
 
 
 def test_after_a_pause_of_all_nobody_was_silent(

@@ -14,6 +14,7 @@ from gateway import intake
 from gateway.body import Piece
 from gateway.connection import UnknownConnection
 from gateway.held_bytes import HeldBytes
+from gateway.problems import Refused
 
 
 class LazyCall:
@@ -135,3 +136,25 @@ def test_an_image_that_the_limits_of_its_key_held_up_is_sent_again(
     assert image.sent_count == sent_count
     assert (outcome.problem.reason if outcome.problem else "") == reason
     assert image.held_bytes == 0
+
+
+def test_a_request_that_breaks_off_keeps_nothing_and_gives_its_images_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cancelled: list[LazyCall] = []
+
+    def cancel(call: LazyCall) -> None:
+        cancelled.append(call)
+
+    monkeypatch.setattr(LazyCall, "cancel", cancel)
+    held = HeldBytes(10_000)
+
+    def broken() -> Iterator[Piece]:
+        yield from images(10, 20)
+        yield Piece(bytes(30), begins=True, ends=False)
+        raise Refused(400, "the body is broken")
+
+    with pytest.raises(Refused):
+        intake.many(broken(), lambda _: HeldImage(held, []), UnknownConnection(), ends_s=math.inf)
+    assert held.now == 0
+    assert len(cancelled) == 2

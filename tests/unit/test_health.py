@@ -7,8 +7,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from despacho.job.v1.job_pb2 import ModelCard
-from server.health import NOT_SERVING, READINESS, SERVICE, SERVING, HealthService
-from tests.front_end import FakeFleet, FakeView
+from server.health import NOT_SERVING, READINESS, SERVICES, SERVING, HealthService
+from tests.front_end import FakeFleet, view_of
 
 LIMIT_S = 5
 
@@ -41,8 +41,8 @@ async def test_what_drains_serves_never_again_whatever_becomes_of_the_fleet(
 
 
 async def test_no_model_speaks_for_the_process(fleet: FakeFleet, health: HealthService) -> None:
-    for name in ("", READINESS, SERVICE):
-        fleet.views = {name: FakeView(ModelCard(name=name), ready_workers=0)}
+    for name in ("", READINESS, *SERVICES):
+        fleet.views = {name: view_of(ModelCard(name=name), ready_workers=0)}
         health._refresh()
         assert (await states(health))[name] == SERVING
 

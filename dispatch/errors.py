@@ -111,7 +111,11 @@ class ImageUndecodable(InvalidImage):
 
 
 class ImageFormatUnsupported(InvalidImage):
-    """The bytes are not JPEG, PNG, WebP, GIF or BMP."""
+    """The bytes are not JPEG, PNG, WebP, GIF or BMP.
+
+    Or they are a JPEG of a kind that browsers do not show either: in arithmetic coding, or
+    lossless.
+    """
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
     advice = "Convert the image; send bytes, not base64."

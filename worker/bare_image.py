@@ -4,15 +4,16 @@ Pillow looks at all metadata while it opens a file, part by part, in Python: a f
 16 MiB that is nothing but small parts keeps it busy for a quarter of a minute, and one with
 many EXIF segments, which it puts together one by one, for minutes. Of all that we need the
 orientation. And it decodes each scan that a progressive JPEG has, however many
-there are: each costs a pass over all pixels and may have ten bytes.
+there are: each costs a pass over all blocks of 8 x 8 pixels and may have ten bytes.
 """
 
 import re
 import struct
 from collections.abc import Mapping
+from math import ceil
 from typing import Final, NamedTuple
 
-from dispatch.errors import ImageTooLarge, ImageUndecodable
+from dispatch.errors import ImageFormatUnsupported, ImageTooLarge, ImageUndecodable
 from worker.image_format import is_gif, is_png
 
 # A JPEG of 16 MiB has 256 full segments, a PNG that was written in pieces of 4 KB has
@@ -20,9 +21,14 @@ from worker.image_format import is_gif, is_png
 MAX_PARTS: Final = 65_536
 """Most segments of a JPEG, chunks of a PNG, or blocks before the first frame of a GIF."""
 
-# Cameras and web optimisers write ten or so, and photos are far from the limit of pixels.
-MAX_FULL_SCANS: Final = 20
-"""How many scans a JPEG may have if it has as many pixels as is allowed; smaller ones more."""
+# Of those that libjpeg writes unless it is told otherwise, a progressive image of three colours
+# needs 14 and one of four 24.
+MAX_FULL_SCANS: Final = 32
+"""How often a JPEG that has as many pixels as is allowed may have a colour in a scan; smaller ones
+may more often."""
+
+BLOCK_SIDE: Final = 8
+"""A JPEG is decoded in blocks of this many pixels by as many, the last of which may be empty."""
 
 UPRIGHT: Final = 1
 """The EXIF orientation of an image that need not be turned."""
@@ -38,7 +44,12 @@ _JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 _SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of segments that say how large the image is."""
+"""Markers of segments that say how large the image is, and how it is encoded."""
+
+# All that browsers show. In arithmetic coding a scan takes no bytes at all, and its decoder takes
+# ten times as long for a block. What is lossless has no blocks.
+_ACCEPTED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2})
+"""Those of images in Huffman coding, sequential or progressive."""
 
 _SEQUENTIAL: Final = (b"\xc0", b"\xc1")
 """Those of images each of whose pixels is in one scan alone."""
@@ -66,6 +77,7 @@ def bare(data: bytes, *, max_pixels: int) -> BareImage:
     Raises:
         ImageTooLarge: there are too many parts or scans.
         ImageUndecodable: it is damaged or cut short.
+        ImageFormatUnsupported: it is a JPEG of a rare kind.
     """
     if data.startswith(b"\xff\xd8"):
         return _bare_jpeg(data, max_pixels)
@@ -104,7 +116,7 @@ def _bare_jpeg(data: bytes, max_pixels: int) -> BareImage:
     Source: ITU-T T.81, annex B.
     """
     kept = [data[:2]]
-    orientation, scans, pixels, position = UPRIGHT, 0, 0, 2
+    orientation, scans, blocks, position = UPRIGHT, 0, 0, 2
     frame = b""
     for _ in range(MAX_PARTS):
         found = _JPEG_MARKER.search(data, position)
@@ -120,17 +132,17 @@ def _bare_jpeg(data: bytes, max_pixels: int) -> BareImage:
         position = found.start() + len(segment)
         if marker == _APP1 and segment[4:].startswith(_EXIF) and orientation == UPRIGHT:
             orientation = orientation_of(segment[4:])
-        if marker in _FRAMES and len(segment) > len(b"__LLPHHWW"):
-            height, width = struct.unpack_from(">HH", segment, 5)
-            pixels = max(pixels, height * width)
+        if marker in _FRAMES:
+            _check_kind(marker)
             frame = segment
         if marker == _SOS:
-            scans += 1
-            _check_scans(scans, pixels, max_pixels)
             if _is_all_of(frame, segment):
                 # To look for the end of it takes as long as a twentieth of decoding.
                 kept.append(data[found.start() :])
                 break
+            scans += 1
+            blocks += _blocks(frame, segment, max_pixels)
+            _check_blocks(blocks, scans, max_pixels)
         if not (_APP0 < marker <= _APP15 or marker == _COM) or marker == _APP14:
             kept.append(segment)
     else:
@@ -155,12 +167,39 @@ def _jpeg_segment(data: bytes, start: int) -> bytes:
     return data[start : start + 2 + length]
 
 
-def _check_scans(scans: int, pixels: int, max_pixels: int) -> None:
-    # An image with too many pixels is refused for those.
-    if pixels <= max_pixels and scans * pixels > MAX_FULL_SCANS * max_pixels:
+def _check_kind(frame_marker: int) -> None:
+    if frame_marker not in _ACCEPTED_FRAMES:
+        raise ImageFormatUnsupported(
+            "the image is a JPEG in arithmetic coding, or lossless; only those in Huffman coding"
+            " are accepted, sequential or progressive"
+        )
+
+
+def _blocks(frame: bytes, scan: bytes, max_pixels: int) -> int:
+    """Return how many blocks a decoder goes through for a scan, at most.
+
+    As if each colour had as many as the one that has most: which one a scan has need not be known.
+    """
+    if len(frame) <= len(b"__LLPHHWWN") or len(scan) <= len(b"__LLN"):
+        return 0  # no decoder goes on
+    height, width = int.from_bytes(frame[5:7]), int.from_bytes(frame[7:9])
+    if height * width > max_pixels:
+        return 0  # refused for those
+    factors = frame[11::3] or b"\x11"
+    across = max(1, *(each >> 4 for each in factors))
+    down = max(1, *(each & 15 for each in factors))
+    # Where colours have not the same number of pixels, they come in groups of blocks, all whole.
+    columns = ceil(width / (BLOCK_SIDE * across)) * across
+    rows = ceil(height / (BLOCK_SIDE * down)) * down
+    return columns * rows * scan[4]
+
+
+def _check_blocks(blocks: int, scans: int, max_pixels: int) -> None:
+    most = MAX_FULL_SCANS * max_pixels // BLOCK_SIDE**2
+    if blocks > most:
         raise ImageTooLarge(
-            f"the image has at least {scans} scans of {pixels} pixels; at most"
-            f" {MAX_FULL_SCANS * max_pixels // pixels} of that size are accepted"
+            f"the image is decoded in {scans} scans or more, which take {blocks} blocks of"
+            f" {BLOCK_SIDE} x {BLOCK_SIDE} pixels; at most {most} are accepted"
         )
 
 

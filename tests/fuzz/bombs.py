@@ -46,11 +46,23 @@ def lying_png(width: int, height: int) -> bytes:
     return png_header(width, height, depth=8, colours=6) + body + END
 
 
-def many_scans(side: int, count: int) -> bytes:
+def many_scans(width: int, height: int, count: int) -> bytes:
     """Return a progressive JPEG whose last scan is repeated."""
-    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    data = encoded(Image.new("RGB", (width, height)), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + data[-2:]
+
+
+def three_of_four(marker: int, count: int) -> bytes:
+    """Return a JPEG of four colours, of which each of many scans has three and no data."""
+    frame = struct.pack(">BHHB", 8, ALLOWED, ALLOWED, 4)
+    frame += b"".join(bytes([number, 0x11, 0]) for number in range(1, 5))
+    tables = segment(0xDB, bytes(1) + b"\x01" * 64)
+    for kind in (0x00, 0x10):
+        tables += segment(0xC4, bytes([kind, 1]) + bytes(15) + b"\x00")
+    scan = segment(0xDA, bytes((3, 1, 0, 2, 0, 3, 0, 0, 63, 0)))
+    last = segment(0xDA, bytes((1, 4, 0, 0, 63, 0)))
+    return b"\xff\xd8" + tables + segment(marker, frame) + scan * count + last + b"\xff\xd9"
 
 
 def jpeg_with(extra: bytes) -> bytes:
@@ -120,8 +132,13 @@ BOMBS: Final[Mapping[str, Callable[[], bytes]]] = {
         + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 2**31, 2**31, 0, 0, 1, 1, 2, 1)) * MANY
     ),
     "jpeg-allowed": lambda: encoded(Image.new("RGB", (ALLOWED, ALLOWED)), "JPEG", progressive=True),
-    "jpeg-scans": lambda: many_scans(1000, 100_000),
-    "jpeg-scans-allowed": lambda: many_scans(1000, 1_980),
+    "jpeg-scans": lambda: many_scans(1000, 1000, 100_000),
+    "jpeg-scans-allowed": lambda: many_scans(1000, 1000, 3_130),
+    "jpeg-line": lambda: many_scans(30_500, 1, 65_000),
+    "jpeg-line-allowed": lambda: many_scans(30_500, 1, 6_500),
+    "jpeg-four-colours": lambda: three_of_four(0xC0, 18),
+    "jpeg-four-colours-allowed": lambda: three_of_four(0xC0, 10),
+    "jpeg-arithmetic": lambda: three_of_four(0xC9, 18),
     "jpeg-exif-segments": lambda: jpeg_with(segment(0xE1, b"Exif\x00\x00x") * 1_400_000),
     "jpeg-exif-deep": lambda: jpeg_with(segment(0xE1, deep_exif())),
     "jpeg-comments": lambda: jpeg_with(segment(0xFE, b"") * 4_000_000),

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dispatch.errors import ImageTooLarge, ImageUndecodable
+from dispatch.errors import ImageFormatUnsupported, ImageTooLarge, ImageUndecodable
 from tests.fuzz.bombs import segment
 from tests.fuzz.images import chunk, encoded
-from worker.bare_image import MAX_FULL_SCANS, MAX_PARTS, UPRIGHT, bare, orientation_of
+from worker.bare_image import MAX_PARTS, UPRIGHT, bare, orientation_of
 from worker.decode import MAX_RUN_LENGTH_PIXELS, decode
 from worker.model_spec import InputRule
 
@@ -122,24 +122,66 @@ def test_nothing_is_left_out_that_shows(format_: str, mode: str, options: Any) -
     assert after.convert("RGBA").tobytes() == before.convert("RGBA").tobytes()
 
 
-def with_scans(side: int, scans: int) -> bytes:
+def with_scans(width: int, height: int, scans: int) -> bytes:
     """Return a JPEG whose last scan is repeated."""
-    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    data = encoded(Image.new("RGB", (width, height)), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + data[-2:]
 
 
-def test_a_large_jpeg_of_many_scans_is_refused() -> None:
-    with pytest.raises(ImageTooLarge, match=f"at most {MAX_FULL_SCANS} of that size"):
-        decode(with_scans(1000, 10_000), RULE, max_pixels=MAX_PIXELS)
+def frame(marker: int, width: int, height: int, colours: int) -> bytes:
+    """Return the beginning of a JPEG of some kind."""
+    components = b"".join(bytes([number, 0x11, 0]) for number in range(1, colours + 1))
+    head = struct.pack(">BHHB", 8, height, width, colours)
+    return b"\xff\xd8" + segment(0xDB, bytes(1) + b"\x01" * 64) + segment(marker, head + components)
+
+
+def scan(*colours: int) -> bytes:
+    """Return a scan of a sequential JPEG that has no data."""
+    components = b"".join(bytes([number, 0]) for number in colours)
+    return segment(0xDA, bytes([len(colours)]) + components + bytes([0, 63, 0]))
+
+
+# One line is decoded as eight; one in which colours are smaller, as 16.
+@pytest.mark.parametrize(("width", "height", "scans"), [(1000, 1000, 40), (30_000, 1, 70)])
+def test_a_jpeg_of_many_scans_is_refused(width: int, height: int, scans: int) -> None:
+    with pytest.raises(ImageTooLarge, match="at most 500000 are accepted"):
+        decode(with_scans(width, height, scans), RULE, max_pixels=MAX_PIXELS)
 
 
 def test_a_small_jpeg_may_have_more_scans() -> None:
-    assert decode(with_scans(200, 100), RULE, max_pixels=MAX_PIXELS).shape == (8, 8, 3)
+    assert decode(with_scans(200, 200, 100), RULE, max_pixels=MAX_PIXELS).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_usual_scans_are_accepted_of_the_most_pixels(mode: str) -> None:
+    data = encoded(Image.new(mode, (1000, 1000)), "JPEG", progressive=True, subsampling=0)
+    assert decode(data, RULE, max_pixels=MAX_PIXELS).shape == (8, 8, 3)
+
+
+def test_each_colour_of_a_scan_counts() -> None:
+    # As few scans as this would be accepted of one colour each.
+    data = frame(0xC0, 1000, 1000, 4) + scan(1, 2, 3) * 11 + scan(4)
+    with pytest.raises(ImageTooLarge, match="11 scans or more"):
+        decode(data, RULE, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF])
+def test_a_jpeg_that_is_not_in_huffman_coding_is_refused(marker: int) -> None:
+    data = frame(marker, 125, 80, 4) + scan(1, 2, 3) * 18 + scan(4)
+    with pytest.raises(ImageFormatUnsupported, match="arithmetic coding"):
+        decode(data, RULE, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 6, 8, 9])
+def test_scans_of_a_jpeg_without_a_size_are_not_counted(cut: int) -> None:
+    data = b"\xff\xd8" + segment(0xC2, bytes(cut)) + segment(0xDA, b"") + scan(1) * 100
+    with pytest.raises(ImageUndecodable):
+        decode(data, RULE, max_pixels=MAX_PIXELS)
 
 
 def test_scans_are_counted_behind_what_looks_like_the_end() -> None:
-    data = with_scans(1000, 10_000)
+    data = with_scans(1000, 1000, 10_000)
     hidden = data.index(b"\xff\xda")
     data = data[:hidden] + segment(0xFE, b"\xff\xd9") + data[hidden:]
     with pytest.raises(ImageTooLarge, match="scans"):

@@ -125,7 +125,7 @@ class ImageTooLarge(InvalidImage):
     """The image is larger than the limit, in bytes or in pixels.
 
     In bytes it is `SERVER_MAX_IMAGE_BYTES` (16 MiB), in pixels `WORKER_MAX_IMAGE_PIXELS` (100
-    million); the message says which.
+    million), in height a million pixels; the message says which.
     """
 
     reason = "IMAGE_TOO_LARGE"

@@ -76,6 +76,11 @@ REDUCING_GAP: Final = 3.0
 """How many times the input's size an image is averaged down to, at least, before it is
 interpolated. From 3 on no difference can be seen."""
 
+# Pillow keeps 8 bytes for each row of an image, and has three of them while it scales one with a
+# palette: where a row is one pixel, most of what it takes is that. Only PNG and BMP can be so high.
+MAX_ROWS: Final = 1_000_000
+"""Largest height of an image, pixels."""
+
 # Its decoder is written in Python, and a run that ends a line is filled byte by byte.
 MAX_RUN_LENGTH_PIXELS: Final = 4 * 1024 * 1024
 """Largest BMP that is encoded in runs, width x height."""
@@ -171,6 +176,8 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageTooLarge(
             f"the image has {width} x {height} = {pixels} pixels; at most {max_pixels} are accepted"
         )
+    if height > MAX_ROWS:
+        raise ImageTooLarge(f"the image is {height} pixels high; at most {MAX_ROWS} are accepted")
 
 
 def _check_runs(image: Image.Image, stream: io.BytesIO) -> None:

@@ -114,6 +114,13 @@ BOMBS: Final[Mapping[str, Callable[[], bytes]]] = {
     ),
     "png-16-bit": lambda: png(ALLOWED, ALLOWED, depth=16, colours=0),
     "png-tall": lambda: png(1, ALLOWED * ALLOWED, depth=8, colours=0),
+    "png-tall-palette": lambda: png(
+        1,
+        ALLOWED * ALLOWED,
+        depth=8,
+        colours=3,
+        extra=chunk(b"PLTE", bytes(6)) + chunk(b"tRNS", b"\x00"),
+    ),
     "png-wide": lambda: png(ALLOWED * ALLOWED, 1, depth=8, colours=0),
     "png-too-large": lambda: lying_png(2**31 - 1, 2**31 - 1),
     "png-lying": lambda: lying_png(ALLOWED, ALLOWED),

@@ -3,6 +3,7 @@ import random
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dispatch.errors import (
     ImageUndecodable,
     InvalidImage,
 )
-from worker.decode import _draft, _loaded, _plan, decode
+from worker.decode import MAX_ROWS, _draft, _loaded, _plan, decode
 from worker.engine import UInt8Array
 from worker.model_spec import InputRule
 
@@ -306,6 +307,17 @@ def test_limit_of_pixels_is_inclusive() -> None:
     assert decoded(data, max_pixels=1000).shape == (8, 8, 3)
     with pytest.raises(ImageTooLarge, match="at most 999"):
         decoded(data, max_pixels=999)
+
+
+def test_an_image_that_is_mostly_rows_is_refused() -> None:
+    # Each takes as much as eight pixels, in each image that Pillow makes of it.
+    row = bytes(2)
+    for height, is_refused in ((MAX_ROWS, False), (MAX_ROWS + 1, True)):
+        header = struct.pack(">IIBBBBB", 1, height, 8, 0, 0, 0, 0)
+        body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * height))
+        refused = pytest.raises(ImageTooLarge, match="1000001 pixels high")
+        with refused if is_refused else nullcontext():
+            decoded(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def test_image_above_the_limit_of_pillow_is_accepted_if_ours_is_higher() -> None:

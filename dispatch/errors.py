@@ -78,7 +78,7 @@ class InvalidArgument(InvalidRequest):
     Such as `top_k`, `priority`, `request_id`, `model` (empty while several are served), or
     `request` (missing, or not a message); of a batch also `images` (none, or more than 256); of
     an upload also `options` (not first, or twice), `chunk` (missing) and `total_bytes` (negative,
-    or not what came).
+    or not what came). Or a large message has more than 4096 fields.
     """
 
     reason = "INVALID_ARGUMENT"

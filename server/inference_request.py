@@ -1,6 +1,6 @@
 """What a request of the Open Inference Protocol says: one function per rule; no I/O.
 
-A message may have millions of whatever is repeated, so a rule looks at how many there
+A message may have thousands of whatever is repeated, so a rule looks at how many there
 are before it looks at them.
 """
 

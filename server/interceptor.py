@@ -17,6 +17,7 @@ from dispatch.errors import DespachoError, InvalidArgument
 from server.access_log import Logged, write_line
 from server.call_record import CURRENT, CallRecord
 from server.error_mapping import end_call, end_well
+from server.field_count import check_field_count
 from server.gate import Gate, draining
 from server.grpc_metrics import CALLS
 from server.ids import new_id
@@ -215,6 +216,8 @@ async def write_all(responses: Any, context: Context) -> None:
 
 def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:
     """Return `deserialize`, complaining about the caller's bytes as our own error."""
+    # Generated code has a method of the class of the message.
+    kind = getattr(getattr(deserialize, "__self__", None), "DESCRIPTOR", None)
 
     def parse(request: Any) -> Any:
         if request is grpc.aio.EOF:
@@ -222,6 +225,8 @@ def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:
         if deserialize is None:
             return request
         try:
+            if kind is not None:
+                check_field_count(request, kind)
             return deserialize(request)
         except DecodeError as error:
             raise InvalidArgument("request", "the request is not a message of its type") from error

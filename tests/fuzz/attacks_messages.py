@@ -162,12 +162,15 @@ class Bulk:
     field: int
     mib: int
     is_packed: bool
+    is_crumbs: bool
+    """Whether the field is there millions of times, each empty."""
 
 
 def bulks(arena: Arena) -> st.SearchStrategy[Bulk]:
     """Return messages around and above the limit, plain and compressed, for every method."""
     paths = st.sampled_from([method.path for method in arena.methods])
-    return st.builds(Bulk, paths, st.integers(1, 8), st.sampled_from((15, 17, 64)), st.booleans())
+    sizes = st.sampled_from((15, 17, 64))
+    return st.builds(Bulk, paths, st.integers(1, 8), sizes, st.booleans(), st.booleans())
 
 
 @cache
@@ -178,6 +181,12 @@ def zeros(mib: int, field: int) -> bytes:
     return bytes([field << 3 | 2]) + length + bytes(size)
 
 
+@cache
+def crumbs(mib: int, field: int) -> bytes:
+    """Return a message with one field again and again, each time empty."""
+    return bytes([field << 3 | 2, 0]) * (mib * MIB // 2)
+
+
 @attack("bulk", "messages of 15 to 64 MiB, as they are and as gzip bombs", bulks)
 def bulk(arena: Arena, load: Bulk) -> None:
     """Send much, or little that becomes much."""
@@ -185,7 +194,8 @@ def bulk(arena: Arena, load: Bulk) -> None:
     options = [*CHANNEL, ("grpc.default_compression_algorithm", squeeze)]
     with grpc.insecure_channel(arena.address, options=options) as channel:
         manners = Manners(timeout_s=60, most_responses=1)
-        answer, _ = call(channel, load.path, [zeros(load.mib, load.field)], manners)
+        message = (crumbs if load.is_crumbs else zeros)(load.mib, load.field)
+        answer, _ = call(channel, load.path, [message], manners)
     arena.accept(answer, also=(CANCELLED,), within_s=60)
 
 

@@ -247,9 +247,9 @@ class QueueFull(Retryable):
 
     Of calls `model:<name>/jobs`, `model:<name>/bytes` and `server/bytes`; of operations
     `model:<name>/operations`, `model:<name>/operation-bytes` and `caller/operations` (those kept);
-    of both `server/jobs`, `server/receiving` (uploads in progress, batches, and submissions) and
-    `model:<name>/memory` (Redis is full). `RetryInfo` says 0.05 to 30 s, by how fast the
-    queue drains; 60 s for `caller/operations`.
+    of both `server/jobs`, `server/receiving` (uploads in progress, batches, submissions, and slow
+    calls that need no key) and `model:<name>/memory` (Redis is full). `RetryInfo` says 0.05 to
+    30 s, by how fast the queue drains; 60 s for `caller/operations`.
     """
 
     reason = "QUEUE_FULL"
@@ -323,7 +323,8 @@ class Draining(Unavailable):
 class ExpiredInQueue(DespachoError):
     """No worker answered before the deadline, or before the 30 s of a call that has none.
 
-    Or an upload was not complete by then, or Redis had not answered yet.
+    Or an upload was not complete by then, or Redis had not answered yet. Or the message of a call
+    that needs no key took more than 5 s.
     """
 
     reason = "EXPIRED_IN_QUEUE"

@@ -1,7 +1,8 @@
 """Who may do what: looks at the credentials of a call before anything else of it is read.
 
 A refused call gets a handler that never asks for its message, so gRPC does not
-even receive it: whoever has no key cannot fill our memory with images.
+even receive it: whoever has no key cannot fill our memory with images. Of methods
+that need no key, `strangers.py` receives the messages.
 """
 
 import asyncio

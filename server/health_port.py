@@ -19,6 +19,9 @@ from server.interceptor import CallInterceptor
 
 log = structlog.get_logger(__name__)
 
+MAX_MESSAGE: Final = ("grpc.max_receive_message_length", 4096)
+"""A message there has nothing but a name."""
+
 LAST_BYTES_S: Final = 0.5
 """How long answers may take that are on their way when it closes, seconds."""
 
@@ -36,7 +39,7 @@ async def health_port(
     Args:
         address: where; empty: nowhere.
         service: what is told.
-        options: those of the port of the calls.
+        options: those of the port of the calls, but for the size of messages.
         is_shared: whether the parent of this process holds the address for several.
 
     Raises:
@@ -46,7 +49,8 @@ async def health_port(
         yield
         return
 
-    server = accepting_server((), [CallInterceptor(Gate())], options=options)
+    chosen = [*dict([*options, MAX_MESSAGE]).items()]
+    server = accepting_server((), [CallInterceptor(Gate())], options=chosen)
     add_HealthServicer_to_server(service, server)
     bound = bind(server, address, None, is_shared=is_shared)
     await server.start()

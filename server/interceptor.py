@@ -21,6 +21,8 @@ from server.field_count import check_field_count
 from server.gate import Gate, draining
 from server.grpc_metrics import CALLS
 from server.ids import new_id
+from server.scopes import need_of
+from server.strangers import Strangers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # In quotes: generic only for type checkers.
@@ -49,6 +51,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """
         self._gate = gate
         self._flood = flood
+        self._strangers = Strangers(only_message)
         self._refuse = wrapped(grpc.stream_unary_rpc_method_handler(refuse), gate)
         self._wrapped: dict[str, Handler] = {}
         """By the name of a method that exists: made once, as it is the same for all calls."""
@@ -86,7 +89,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 CALLS.began(record.method)
                 write_line(record, grpc.StatusCode.UNIMPLEMENTED, peer="")
                 return None
-            wrapper = self._wrapped[record.method] = wrapped(handler, self._gate)
+            is_for_all = need_of(record.method) == "nothing"
+            read = self._strangers.message if is_for_all else only_message
+            wrapper = self._wrapped[record.method] = wrapped(handler, self._gate, read)
         # The handler runs in this same task.
         CURRENT.set(record)
         return wrapper
@@ -105,13 +110,32 @@ async def refuse(requests: Any, context: Context) -> Any:
     raise REFUSAL.get()
 
 
-def wrapped(handler: Handler, gate: Gate) -> Handler:
+async def only_message(context: Context) -> Any:
+    """Return the message of a call that has one; `grpc.aio.EOF` if it ended without.
+
+    Cancelled, when its caller went away on the way: that is no call yet, for logs and metrics.
+    """
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        # That the messages have ended is told first, and then why.
+        await asyncio.sleep(WHY_S)
+    return message
+
+
+def wrapped(
+    handler: Handler, gate: Gate, read: Callable[[Context], Awaitable[Any]] = only_message
+) -> Handler:
     """Return `handler` with everything around it.
 
     The request is parsed inside, because gRPC answers an unparsable one with the
     text of an exception of ours. And every handler is one of a stream of requests: gRPC
     drops a call that ends without a message before it calls a handler of the other kind,
     sends no status, and lets the caller wait.
+
+    Args:
+        handler: that of a method.
+        gate: counts the calls inside.
+        read: returns the only message of a call, `grpc.aio.EOF`, or why it is not waited for.
     """
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -123,7 +147,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     async def respond(requests: Any, context: Context) -> Any:
         record = CURRENT.get()
         is_inside = gate.admit(record)
-        request = requests if handler.request_streaming else await only_message(context)
+        request = requests if handler.request_streaming else await read(context)
         with Logged(record, context):
             try:
                 if not is_inside:
@@ -142,7 +166,7 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
     async def stream(requests: Any, context: Context) -> None:
         record = CURRENT.get()
         is_inside = gate.admit(record)
-        request = requests if handler.request_streaming else await only_message(context)
+        request = requests if handler.request_streaming else await read(context)
         with Logged(record, context):
             try:
                 if not is_inside:
@@ -161,18 +185,6 @@ def wrapped(handler: Handler, gate: Gate) -> Handler:
         make, wrapper = grpc.stream_stream_rpc_method_handler, stream
     around: Handler = make(wrapper, parse_each, handler.response_serializer)
     return around
-
-
-async def only_message(context: Context) -> Any:
-    """Return the message of a call that has one; `grpc.aio.EOF` if it ended without.
-
-    Cancelled, when its caller went away on the way: that is no call yet, for logs and metrics.
-    """
-    message = await context.read()
-    if message is grpc.aio.EOF:
-        # That the messages have ended is told first, and then why.
-        await asyncio.sleep(WHY_S)
-    return message
 
 
 def letting_go(behaviour: Callable[[Any, Context], Any], *, answers_many: bool) -> Any:
@@ -222,6 +234,8 @@ def parser(deserialize: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:
     def parse(request: Any) -> Any:
         if request is grpc.aio.EOF:
             raise InvalidArgument("request", "the call ended without a request")
+        if isinstance(request, DespachoError):
+            raise request
         if deserialize is None:
             return request
         try:

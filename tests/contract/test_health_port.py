@@ -19,6 +19,7 @@ from server.binding import CannotListen
 from tests.credentials import Authority, Keys
 from tests.front_end import LIMIT_S, front_end
 from tests.processes import ROOT
+from tests.raw_call import message, raw_call
 from tests.stoppable import Stoppable
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -84,6 +85,19 @@ async def test_only_health_is_served_there(guarded: dict[str, Any]) -> None:
         call: Any = PredictionServiceStub(channel).Predict(pb.PredictRequest(image=b"photo"))
         assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
         assert front.relay.submitted == []
+
+
+async def test_nothing_large_is_received_there() -> None:
+    probed = f"127.0.0.1:{free_port()}"
+    async with front_end(health_address=probed):
+        async with grpc.aio.insecure_channel(probed) as channel:
+            for length, code in ((1000, "NOT_FOUND"), (5000, "RESOURCE_EXHAUSTED")):
+                request = health_pb2.HealthCheckRequest(service="x" * length)
+                call: Any = HealthStub(channel).Check(request, timeout=LIMIT_S)
+                assert (await call.code()).name == code
+        async with raw_call(probed, "/grpc.health.v1.Health/Check") as raw:
+            raw.send(message(bytes(1 << 20))[:100])
+            assert b"larger than max" in await raw.until(b"grpc-status")
 
 
 async def test_it_answers_while_the_server_drains() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from prediction.v1 import admin_pb2, admin_pb2_grpc
 from prediction.v1 import prediction_pb2 as pb
+from server import strangers
 from tests.credentials import Keys, bearer
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end
 from tests.inference_requests import raw, stub_of
+from tests.raw_call import message, raw_call
 from tests.stack import details_of, reason_of, refusal
 
 IMAGE = pb.PredictRequest(image=b"photo")
@@ -281,6 +284,33 @@ async def test_operations_belong_to_the_name_of_the_key(keys: Keys) -> None:
             operations_pb2.ListOperationsRequest(), metadata=bearer(other)
         )
         assert len(listed.operations) == 0
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/inference.GRPCInferenceService/ModelReady",
+    ],
+)
+async def test_half_a_message_that_needs_no_key_is_not_waited_for(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(strangers, "QUICK_S", 0.05)
+    monkeypatch.setattr(strangers, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(strangers, "MOST_SLOW", 1)
+    keys.add("camera-1", "predict")
+    half = message(b"x" * 20_000)[:10_000]
+    async with front_end(api_keys_file=str(keys.path)) as end, AsyncExitStack() as stack:
+        calls = [await stack.enter_async_context(raw_call(end.address, method)) for _ in range(3)]
+        for call in calls:
+            call.send(half)
+        health = health_pb2_grpc.HealthStub(end.channel)
+        await health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
+        told = [await call.until(b"grpc-message") for call in calls]
+        assert sum(b"not complete within" in each for each in told) == 1
+        assert sum(b"waits for as many as it may" in each for each in told) == 2
 
 
 async def test_an_unknown_method_is_unimplemented_with_and_without_a_key(keys: Keys) -> None:

@@ -318,26 +318,6 @@ def test_a_file_that_cannot_be_read_is_the_reason(
         load_engine(spec_of(path, engine), threads=0)
 
 
-@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
-@pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_a_quantised_file_is_served(tmp_path: Path, model: Any, engine: Target, kind: str) -> None:
-    if engine != "litert":
-        pytest.skip("a .tflite file is LiteRT's")
-
-    def quantise(converter: Any) -> None:
-        pixels = (IMAGES.astype(np.float32) - [120, 110, 100]) / [60, 50, 70]
-        samples = pixels[..., ::-1].astype(np.float32)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([one[None]] for one in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = getattr(tf, kind)
-
-    spec = spec_of(lite(tmp_path, network(), quantise), engine)
-    scores = load_engine(spec, threads=1).predict(IMAGES[:4])
-    assert scores.sum(axis=1) == pytest.approx(np.ones(4), abs=1e-5)
-    assert scores == pytest.approx(expected(model, IMAGES[:4]), abs=0.1)
-
-
 def test_channels_may_come_first(tmp_path: Path, engine: Target) -> None:
     if engine != "openvino":
         pytest.skip("only OpenVINO's files may have them first")

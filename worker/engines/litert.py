@@ -17,6 +17,11 @@ from worker.engines.quiet_import import quiet_import
 from worker.machine import usable_cores
 from worker.model_spec import ModelError, ModelSpec
 
+LEAST_IN_COMMON: Final = 1 / 4
+"""Of all numbers that a quantised input stands for or [pixels] makes, the part that is in both. 16
+bits stand for as much below 0 as above, so for pixels from 0 to 1 it is a half; and the images that
+a model was quantised with need not have been both black and white."""
+
 _RANK: Final = 4
 
 
@@ -87,6 +92,7 @@ def _prepare(
     if dtype == np.float32:
         return lambda images: scaled(images, spec.pixels)
     if scale:
+        _check_range(spec, dtype, scale, zero_point, path)
         return lambda images: quantised(scaled(images, spec.pixels), dtype, scale, zero_point)
     if dtype == np.uint8:
         if spec.pixels.is_scaling:
@@ -94,6 +100,30 @@ def _prepare(
         is_reversed = spec.pixels.order == "bgr"
         return lambda images: images[..., ::-1] if is_reversed else images
     raise ModelError(f"{path}: takes {dtype}; float32, uint8 and quantised integers are served")
+
+
+def _check_range(
+    spec: ModelSpec, dtype: np.dtype[Any], scale: float, zero_point: int, path: Path
+) -> None:
+    """Refuse a rule for pixels that is not the one that the model was quantised with.
+
+    Most pixels would become the least or the largest integer, or nearly all the same one.
+    """
+    limits, pixels = np.iinfo(dtype), spec.pixels
+    theirs = ((limits.min - zero_point) * scale, (limits.max - zero_point) * scale)
+    channels = list(zip(pixels.mean, pixels.scale, strict=True))
+    ours = (
+        min((0 - mean) / divisor for mean, divisor in channels),
+        max((255 - mean) / divisor for mean, divisor in channels),
+    )
+    common = min(theirs[1], ours[1]) - max(theirs[0], ours[0])
+    either = max(theirs[1], ours[1]) - min(theirs[0], ours[0])
+    if common < LEAST_IN_COMMON * either:
+        raise ModelError(
+            f"{path}: its quantised input stands for {theirs[0]:.3g} to {theirs[1]:.3g}, and"
+            f" [pixels] makes {ours[0]:.3g} to {ours[1]:.3g} of images; give it mean and scale as"
+            " the model was trained with"
+        )
 
 
 def _finish(

@@ -163,6 +163,14 @@ class ModelSpec(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _softmax_is_of_several(self) -> Self:
+        if self.softmax and len(self.labels) == 1:
+            raise ValueError(
+                "output.softmax: softmax of one score is always 1; end the model in a sigmoid"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _engine_runs_the_file(self) -> Self:
         if isinstance(self.origin, ModelFile):
             only = ENGINE_OF_SUFFIX.get(self.origin.path.suffix)

@@ -126,6 +126,12 @@ def test_logits_without_softmax_are_refused(tmp_path: Path) -> None:
         in_python(spec_of(path), threads=0)
 
 
+def test_one_logit_without_a_sigmoid_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda x: 9 - tf.reduce_mean(x, [1, 2])[:, :1], FLOATS)
+    with pytest.raises(ModelError, match=r"if they are logits, end the model in a sigmoid$"):
+        in_python(spec_of(path, labels=("cat",)), threads=0)
+
+
 def test_logits_that_are_zero_for_black_images_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda x: tf.reduce_mean(x, [1, 2]), FLOATS)
     with pytest.raises(ModelError, match="softmax = true"):

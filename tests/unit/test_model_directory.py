@@ -140,6 +140,7 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         ('labels = "labels.txt"', "", "output: give either"),
         ('labels = "labels.txt"', 'labels = "labels.txt"\nclasses = 2', "output: give either"),
         ('labels = "labels.txt"', "classes = 0", "output.classes: "),
+        ('labels = "labels.txt"', "classes = 1\nsoftmax = true", "output.softmax: softmax of one"),
         ('labels = "labels.txt"', 'labels = "names.txt"', "output.labels: there is no"),
         ('labels = "labels.txt"', 'labels = "../labels.txt"', "output.labels: "),
         ('labels = "labels.txt"', 'labels = "."', "output.labels: "),

@@ -203,10 +203,19 @@ def check_scores(
         )
     if not (np.all(scores >= -ROUNDING) and np.all(scores <= 1 + ROUNDING)):
         raise ModelError(
-            f"{spec.name}: returns scores outside 0 to 1; if they are logits, set"
-            " `softmax = true` below [output]"
+            f"{spec.name}: returns scores outside 0 to 1; if they are logits, {_way_out(spec)}"
         )
     return scores
+
+
+def _way_out(spec: ModelSpec) -> str:
+    """Return how logits of a model become probabilities."""
+    if len(spec.labels) == 1:
+        return "end the model in a sigmoid"
+    return (
+        "set `softmax = true` below [output], or end the model in a sigmoid if an image may have"
+        " several labels"
+    )
 
 
 def check_runs(engine: Engine, spec: ModelSpec, path: Path) -> None:

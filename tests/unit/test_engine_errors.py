@@ -40,11 +40,32 @@ Details:
 Custom ops: Betainc
 }) {tf.entry_function = {control_outputs = ""} : () -> ()
 """
+KERAS_LACKS_A_CLASS = """\
+<class 'Functional'> could not be deserialized properly. Please ensure that components that are
+Python object instances are explicitly deserialized.
+
+config={'module': 'keras.src.models.functional', 'class_name': 'Functional', 'config': {}}.
+
+Exception encountered: Could not locate class 'Mine'. Full object config: {'class_name': 'Mine'}"""
+KERAS_LACKS_A_KEYWORD = """\
+<class 'Functional'> could not be deserialized properly. Please ensure that components that are
+Python object instances are explicitly deserialized.
+
+Exception encountered: <class 'Conv2D'> could not be deserialized properly.
+
+config={'module': 'keras.layers', 'class_name': 'Conv2D', 'config': {'winograd': True}}.
+
+Exception encountered: Unrecognized keyword arguments passed to Conv2D: {'winograd': True}"""
 
 
 @pytest.mark.parametrize(
     ("said", "told"),
     [
+        (KERAS_LACKS_A_CLASS, "Could not locate class 'Mine'."),
+        (
+            KERAS_LACKS_A_KEYWORD,
+            "Unrecognized keyword arguments passed to Conv2D: {'winograd': True}",
+        ),
         (OPENVINO_READS, "Error parsing start element tag at offset 1527"),
         (OPENVINO_RESHAPES, "Argument shapes are inconsistent."),
         (OPENVINO_CONVERTS, "it has no operation for Betainc, Frob"),

@@ -244,6 +244,8 @@ def summary(error: Exception) -> str:
     said = str(error)
     if operations := _UNKNOWN_OPERATIONS.findall(said):
         return "it has no operation for " + ", ".join(operations)
+    # Keras begins with what it was about to do, and ends with all that the file says of a layer.
+    said = said.rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if lines and _OPENVINO.match(lines[0]):
         lines = [one for one in lines if not _OPENVINO.match(one) and not one.endswith(":")]

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from worker.model_spec import (
     NAME_PATTERN,
@@ -40,6 +40,17 @@ class _Pixels(Frozen):
         1,
     )
     order: Literal["rgb", "bgr"] = "rgb"
+
+    @field_validator("scale")
+    @classmethod
+    def _divides_bytes(cls, scale: tuple[float, ...]) -> tuple[float, ...]:
+        # What is known by heart is for pixels from 0 to 1, or to be multiplied by.
+        if min(scale) < 1:
+            raise ValueError(
+                "pixels are 0 to 255 and are divided by it: 255, not 1/255; and of PyTorch's mean"
+                " and std 255 times each number"
+            )
+        return scale
 
 
 class _Output(Frozen):

@@ -135,6 +135,8 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         ("width = 32", 'width = 32\nresize = "squash"', "input.resize: "),
         ("width = 32", "width = 32\npadding = [0, 0, 256]", "input.padding.2: "),
         ("[output]", "[pixels]\nscale = 0\n[output]", "pixels.scale.0: "),
+        ("[output]", "[pixels]\nscale = 0.00392\n[output]", "pixels.scale: pixels are 0 to 255"),
+        ("[output]", "[pixels]\nscale = [58, 57, 0.225]\n[output]", "pixels.scale: pixels are 0"),
         ("[output]", "[pixels]\nmean = [1, 2]\n[output]", "pixels.mean"),
         ("[output]", "[pixels]\nmean = inf\n[output]", "pixels.mean.0: "),
         ('labels = "labels.txt"', "", "output: give either"),

@@ -10,26 +10,35 @@ from worker.decode import decode
 from worker.engine import Engine, UInt8Array
 from worker.engines.null import NullEngine, checked
 from worker.keras_applications import PREFIX, keras_application
-from worker.model_spec import DEFAULT_CACHE, ModelError, ModelSpec
+from worker.model_spec import DEFAULT_CACHE, EngineName, ModelError, ModelSpec, Precision
 from worker.model_toml import PATH_ERRORS, path_fault, read_model_directory
 
 
-def open_model(source: str, cache_dir: Path) -> ModelSpec:
+def open_model(
+    source: str,
+    cache_dir: Path,
+    *,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
+) -> ModelSpec:
     """Return what a model is, without loading it: takes milliseconds.
 
     Args:
         source: `efficientnet-lite0`, `keras-applications:<Name>`, or the path of a directory with
             a `model.toml`. A directory that is called like the bundled model needs a `./`.
         cache_dir: where prepared and downloaded models are kept; `~` is the home directory.
+        engine: runs it, whatever its description says; None: what that says.
+        precision: likewise.
 
     Raises:
-        ModelError: there is no such model, or its description is wrong.
+        ModelError: there is no such model, its description is wrong, or the engine cannot run it.
     """
     cache_dir = cache_dir.expanduser()
     if source == BUNDLED_NAME:
-        return bundled_model(cache_dir)
+        return bundled_model(cache_dir).with_engine(engine, precision)
     if source.startswith(PREFIX):
-        return keras_application(source.removeprefix(PREFIX), cache_dir)
+        application = keras_application(source.removeprefix(PREFIX), cache_dir)
+        return application.with_engine(engine, precision)
     try:
         directory = Path(source).expanduser()
         is_there = directory.is_dir()
@@ -39,7 +48,7 @@ def open_model(source: str, cache_dir: Path) -> ModelSpec:
         raise ModelError(
             f"{source!r} is neither {BUNDLED_NAME!r} nor {PREFIX}<Name> nor a directory"
         )
-    return read_model_directory(directory)
+    return read_model_directory(directory, engine=engine, precision=precision)
 
 
 def decoder(spec: ModelSpec, *, max_pixels: int) -> Callable[[bytes], UInt8Array]:

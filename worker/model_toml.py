@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from worker.model_spec import (
     NAME_PATTERN,
+    EngineName,
     Finite,
     Frozen,
     InputRule,
@@ -93,8 +94,15 @@ class _NullToml(_AnyToml):
 _ONE_PIXEL: Final = InputRule(width=1, height=1)
 
 
-def read_model_directory(directory: Path) -> ModelSpec:
+def read_model_directory(
+    directory: Path, *, engine: EngineName | None = None, precision: Precision | None = None
+) -> ModelSpec:
     """Return what a model directory says of its model.
+
+    Args:
+        directory: with a `model.toml`.
+        engine: runs the model, whatever the file says; None: what the file says.
+        precision: likewise. Neither counts if there is no model to run.
 
     Raises:
         ModelError: the directory is not there, or something in it is wrong; the message names
@@ -118,8 +126,8 @@ def read_model_directory(directory: Path) -> ModelSpec:
         return ModelSpec(
             name=described.name,
             version=described.version,
-            engine=described.engine,
-            precision=described.precision,
+            engine=engine or described.engine,
+            precision=precision or described.precision,
             origin=ModelFile(path=file),
             labels=labels,
             input=described.input,

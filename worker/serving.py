@@ -27,8 +27,12 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
         ModelError: the model cannot be served.
     """
     cache_dir = settings.cache_dir.expanduser()
-    model = open_model(settings.model, cache_dir)
-    model = model.with_engine(settings.engine or None, settings.precision or None)
+    model = open_model(
+        settings.model,
+        cache_dir,
+        engine=settings.engine or None,
+        precision=settings.precision or None,
+    )
     with loading_shown(settings, model, name):
         spec = chosen(
             model,

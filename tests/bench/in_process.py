@@ -51,7 +51,7 @@ def loaded(name: str, threads: int, *, alone_threads: int = 0) -> tuple[Any, Eng
     """
     settings = WorkerSettings.model_validate({"engine": name})
     cache_dir = settings.cache_dir.expanduser()
-    spec = open_model(settings.model, cache_dir).with_engine(settings.engine or None, None)
+    spec = open_model(settings.model, cache_dir, engine=settings.engine or None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
     engine = load_engine(spec, threads=threads, alone_threads=alone_threads, cache_dir=cache_dir)
     # Some engines have a network for each size of batch, for those sizes that were tried.

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,38 @@ def test_a_file_of_one_engine_needs_that_engine(tmp_path: Path) -> None:
     spec = opened(directory(tmp_path, toml.replace("file =", 'engine = "litert"\nfile =')))
     assert spec.engine == "litert"
     assert opened(directory(tmp_path, toml.replace("file =", 'engine = "auto"\nfile ='))).origin
+
+
+@pytest.mark.parametrize(
+    ("says", "engine", "precision", "refusal"),
+    [
+        ("", "litert", None, None),
+        ("", "auto", None, None),
+        ('engine = "openvino"', "litert", None, None),
+        ('engine = "litert"', "openvino", None, "is run by litert, not by openvino"),
+        ('precision = "bf16"', "auto", None, None),
+        ('precision = "bf16"', "litert", "float32", None),
+        ('precision = "bf16"', "litert", None, "litert does not compute in bf16"),
+    ],
+)
+def test_what_is_asked_for_counts_and_not_what_the_file_says(
+    tmp_path: Path, says: str, engine: Any, precision: Any, refusal: str | None
+) -> None:
+    (tmp_path / "model.tflite").touch()
+    toml = MINIMAL.replace('file = "model.keras"', f'file = "model.tflite"\n{says}')
+    path = directory(tmp_path, toml)
+    if refusal is None:
+        spec = open_model(str(path), tmp_path, engine=engine, precision=precision)
+        assert spec.engine == engine
+    else:
+        with pytest.raises(ModelError, match=refusal):
+            open_model(str(path), tmp_path, engine=engine, precision=precision)
+
+
+@pytest.mark.parametrize("source", ["efficientnet-lite0", "keras-applications:MobileNet"])
+def test_what_is_asked_for_runs_a_model_without_a_file(tmp_path: Path, source: str) -> None:
+    spec = open_model(source, tmp_path, engine="openvino", precision="bf16")
+    assert (spec.engine, spec.precision) == ("openvino", "bf16")
 
 
 def test_card_says_what_the_model_is(tmp_path: Path) -> None:

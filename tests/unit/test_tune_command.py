@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.agreement import Agreement
-from worker.model_spec import InputRule, ModelFile, ModelSpec
+from worker.model_spec import ModelSpec
 from worker.settings import WorkerSettings
 from worker.tune import __main__ as command
 from worker.tune.table import Candidate, Failure, Mode, Row, Table
@@ -73,20 +73,22 @@ def test_its_text_has_what_the_table_of_the_client_has(
 def test_it_measures_the_precision_that_workers_would_choose(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    of_model: Any,
+    of_model: str,
     of_worker: Any,
     *,
     is_bf16: bool,
     measured: str,
 ) -> None:
-    model = ModelSpec(
-        name="colours",
-        version="1",
-        engine="openvino",
-        precision=of_model,
-        origin=ModelFile(path=tmp_path / "model.xml"),
-        labels=("red",),
-        input=InputRule(width=6, height=4),
+    (tmp_path / "model.xml").touch()
+    (tmp_path / "model.toml").write_text(
+        f"""
+name = "colours"
+version = "1"
+precision = "{of_model}"
+file = "model.xml"
+input = {{ width = 6, height = 4 }}
+output = {{ classes = 2 }}
+"""
     )
     seen = []
 
@@ -94,9 +96,7 @@ def test_it_measures_the_precision_that_workers_would_choose(
         seen.append(spec.precision)
         return Table()
 
-    (tmp_path / "model.xml").touch()
-    monkeypatch.setattr(command, "open_model", lambda *_: model)
     monkeypatch.setattr(command, "tuned", tuned)
-    settings = WorkerSettings(precision=of_worker, cache_dir=tmp_path)
+    settings = WorkerSettings(model=str(tmp_path), precision=of_worker, cache_dir=tmp_path)
     command.tune(settings, is_bf16=is_bf16, is_forced=False)
     assert seen == [measured]

@@ -71,10 +71,10 @@ def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[st
         OSError: the cache cannot be written.
     """
     cache_dir = settings.cache_dir.expanduser()
-    model = open_model(settings.model, cache_dir)
-    if model.engine == "null":
-        raise ModelError(f"{model.name}: the engine null has no model to measure")
-    spec = model.with_engine("auto", "bf16" if is_bf16 else settings.precision or None)
+    precision = "bf16" if is_bf16 else settings.precision or None
+    spec = open_model(settings.model, cache_dir, engine="auto", precision=precision)
+    if spec.engine == "null":
+        raise ModelError(f"{spec.name}: the engine null has no model to measure")
     modes = [*dict.fromkeys([mode_of(1), mode_of(0)])]
     table = tuned(spec, modes, cache_dir, is_forced=is_forced)
     return report_of(spec, table, modes, str(store.path_of(spec, cache_dir)))

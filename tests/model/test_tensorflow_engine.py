@@ -48,6 +48,7 @@ def saved(folder: Path, call: Callable[[Any], Any], spec: Any, *, signed: bool =
     module.__call__ = tf.function(
         lambda images: call(images * tf.cast(module.weight, images.dtype)), input_signature=[spec]
     )
+    module.another = module.__call__  # what has one function alone is given a signature
     signatures = module.__call__.get_concrete_function() if signed else None
     tf.saved_model.save(module, str(folder / "saved"), signatures=signatures)
     return folder / "saved"
@@ -80,11 +81,22 @@ def test_saved_model_is_served_by_signature_or_by_call(tmp_path: Path, *, signed
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
 
 
-def test_model_that_takes_bytes_gets_bytes(tmp_path: Path) -> None:
+def test_one_output_may_be_in_a_dict(tmp_path: Path) -> None:
+    model = means()
+    in_keras = keras_file(tmp_path, keras.Model(model.inputs, {"scores": model.outputs[0]}))
+    called = saved(tmp_path, lambda x: {"p": tf.reduce_mean(x, [1, 2])}, FLOATS, signed=False)
+    for path in (in_keras, called):
+        engine = in_python(spec_of(path), threads=0)
+        assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_model_that_takes_bytes_gets_bytes(tmp_path: Path, *, signed: bool) -> None:
     path = saved(
         tmp_path,
         lambda x: tf.reduce_mean(tf.cast(x, tf.float32), [1, 2]) / 255,
         tf.TensorSpec((None, None, None, 3), tf.uint8),
+        signed=signed,
     )
     engine = in_python(spec_of(path, pixels=PixelRule()), threads=0)
     assert engine.predict(COLOURS) == pytest.approx(np.array(EXPECTED), abs=1e-6)
@@ -282,9 +294,12 @@ def test_model_for_batches_of_one_is_refused(tmp_path: Path) -> None:
         in_python(spec_of(path), threads=0)
 
 
-def test_two_outputs_are_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, lambda x: {"a": x, "b": x}, FLOATS)
-    with pytest.raises(ModelError, match=r"returns \['a', 'b'\]"):
+@pytest.mark.parametrize(
+    ("signed", "refusal"), [(True, r"returns \['a', 'b'\]"), (False, "returns 2 outputs")]
+)
+def test_two_outputs_are_refused(tmp_path: Path, *, signed: bool, refusal: str) -> None:
+    path = saved(tmp_path, lambda x: {"a": x, "b": x}, FLOATS, signed=signed)
+    with pytest.raises(ModelError, match=refusal):
         in_python(spec_of(path), threads=0)
 
 

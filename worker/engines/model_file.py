@@ -84,7 +84,8 @@ def _saved_model(path: Path) -> Network:
     if function is None:
         if not callable(loaded):
             raise ModelError(f"{path}: has no signature {SIGNATURE!r} and cannot be called")
-        return Network(call=loaded, input_dtype=tf.float32, input_shape=None, owner=loaded)
+        dtype = _called_with(loaded.__call__)
+        return Network(call=loaded, input_dtype=dtype, input_shape=None, owner=loaded)
     inputs = function.structured_input_signature[1]
     outputs = function.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
@@ -100,3 +101,15 @@ def _saved_model(path: Path) -> Network:
         input_shape=None if spec.shape.rank is None else tuple(spec.shape),
         owner=loaded,
     )
+
+
+def _called_with(function: Any) -> Any:
+    """Return the type of what a function of a SavedModel was traced with; float32 if of several."""
+    dtypes = {
+        spec.dtype
+        # One that was saved as it was traced stands for itself.
+        for traced in getattr(function, "concrete_functions", [function])
+        for spec in tf.nest.flatten(traced.structured_input_signature)
+        if isinstance(spec, tf.TensorSpec)
+    }
+    return dtypes.pop() if len(dtypes) == 1 else tf.float32

@@ -45,11 +45,17 @@ def scoring_graph(spec: ModelSpec, network: Network) -> Any:
             pixels = (tf.cast(pixels, tf.float32) - tf.constant(mean)) / tf.constant(scale)
         if spec.pixels.order == "bgr":
             pixels = tf.reverse(pixels, axis=[-1])
-        outputs = tf.cast(network.call(tf.cast(pixels, network.input_dtype)), tf.float32)
+        # In a dict or a list one output is no less one.
+        returned = tf.nest.flatten(network.call(tf.cast(pixels, network.input_dtype)))
+        if len(returned) != 1:
+            raise ModelError(f"{spec.name}: returns {len(returned)} outputs; one is needed")
+        outputs = tf.cast(returned[0], tf.float32)
         return tf.nn.softmax(outputs) if spec.softmax else outputs
 
     try:
         graph = scores.get_concrete_function()
+    except ModelError:
+        raise
     except Exception as error:
         # Tracing runs code of the model: anything can come out of it.
         raise ModelError(f"{spec.name}: does not take images: {summary(error)}") from error

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from worker import machine
 from worker.agreement import Agreement
 from worker.model_spec import ModelSpec
 from worker.settings import WorkerSettings
 from worker.tune import __main__ as command
+from worker.tune import table
 from worker.tune.table import Candidate, Failure, Mode, Row, Table
 
 TENSORFLOW = Candidate(engine="tensorflow", version="1")
@@ -100,3 +102,21 @@ output = {{ classes = 2 }}
     settings = WorkerSettings(model=str(tmp_path), precision=of_worker, cache_dir=tmp_path)
     command.tune(settings, is_bf16=is_bf16, is_forced=False)
     assert seen == [measured]
+
+
+@pytest.mark.parametrize(
+    ("settings", "modes"),
+    [
+        ({}, ["4 x 1", "1 x 4"]),
+        ({"processes": 1}, ["4 x 1", "1 x 4"]),
+        ({"processes": 2}, ["4 x 1", "1 x 4", "2 x 2"]),
+        ({"processes": 1, "inference_threads": 2}, ["4 x 1", "1 x 4", "2 x 2"]),
+        ({"inference_threads": 3}, ["4 x 1", "1 x 4", "1 x 3"]),
+    ],
+)
+def test_it_measures_what_a_worker_with_its_settings_would_need(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], modes: list[str]
+) -> None:
+    for module in (command, table, machine):
+        monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    assert [str(mode) for mode in command.modes_of(WorkerSettings(**settings))] == modes

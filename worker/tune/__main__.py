@@ -16,6 +16,7 @@ from telemetry.refusal import explained
 from worker.machine import usable_cores
 from worker.model_directory import open_model
 from worker.model_spec import ModelError, ModelSpec
+from worker.processes import environment_of_children, process_count
 from worker.settings import WorkerSettings
 from worker.tune import store
 from worker.tune.auto import candidates_of, tuned
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[str, Any]:
-    """Measure both ways in which a worker runs, as far as it was not done; return the report.
+    """Measure the ways in which a worker runs, as far as it was not done; return the report.
 
     Raises:
         ModelError: there is no such model, or it has no engines to choose from.
@@ -75,9 +76,19 @@ def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[st
     spec = open_model(settings.model, cache_dir, engine="auto", precision=precision)
     if spec.engine == "null":
         raise ModelError(f"{spec.name}: the engine null has no model to measure")
-    modes = [*dict.fromkeys([mode_of(1), mode_of(0)])]
+    modes = modes_of(settings)
     table = tuned(spec, modes, cache_dir, is_forced=is_forced)
     return report_of(spec, table, modes, str(store.path_of(spec, cache_dir)))
+
+
+def modes_of(settings: WorkerSettings) -> list[Mode]:
+    """Return both common ways of running, and that of a worker with these settings."""
+    count = process_count(settings)
+    threads = settings.inference_threads
+    if count > 1:
+        children = environment_of_children({}, settings, cores=usable_cores(), count=count)
+        threads = int(children["WORKER_INFERENCE_THREADS"])
+    return [*dict.fromkeys([mode_of(1), mode_of(0), mode_of(threads)])]
 
 
 def report_of(spec: ModelSpec, table: Table, modes: list[Mode], path: str) -> dict[str, Any]:

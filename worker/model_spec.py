@@ -83,6 +83,14 @@ class InputRule(Frozen):
     padding: tuple[Byte, Byte, Byte] = (0, 0, 0)
     """Red, green and blue beside an image that does not fill the input. Only for `fit`."""
 
+    @model_validator(mode="after")
+    def _resize_needs_what_is_given(self) -> Self:
+        if self.crop_fraction != 1 and self.resize != "crop":
+            raise ValueError(f'crop_fraction is for resize = "crop", not for "{self.resize}"')
+        if any(self.padding) and self.resize != "fit":
+            raise ValueError(f'padding is for resize = "fit", not for "{self.resize}"')
+        return self
+
 
 class PixelRule(Frozen):
     """What the model sees of a pixel: (value - mean) / scale, by channel."""

@@ -25,9 +25,10 @@ from worker.decode import decode
 from worker.model_spec import InputRule
 from worker.settings import WorkerSettings
 
-RULES: Final = tuple(
-    InputRule(width=224, height=224, resize=resize, crop_fraction=0.875)
-    for resize in ("crop", "fit", "stretch")
+RULES: Final = (
+    InputRule(width=224, height=224, resize="crop", crop_fraction=0.875),
+    InputRule(width=224, height=224, resize="fit"),
+    InputRule(width=224, height=224, resize="stretch"),
 )
 MAX_PIXELS: Final = WorkerSettings.model_fields["max_image_pixels"].default
 

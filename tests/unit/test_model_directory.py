@@ -73,7 +73,6 @@ default_batch_size = 4
 width = 32
 height = 24
 resize = "fit"
-crop_fraction = 0.5
 filter = "lanczos"
 padding = [1, 2, 3]
 [pixels]
@@ -87,7 +86,8 @@ softmax = true
     spec = opened(directory(tmp_path, toml))
     assert spec.default_batch_size == 4
     assert spec.input.resize == "fit"
-    assert spec.input.crop_fraction == 0.5
+    crop = toml.replace('"fit"', '"crop"').replace("padding = [1, 2, 3]", "crop_fraction = 0.5")
+    assert opened(directory(tmp_path, crop)).input.crop_fraction == 0.5
     assert spec.input.filter == "lanczos"
     assert spec.input.padding == (1, 2, 3)
     assert spec.pixels == PixelRule(mean=(1, 2, 3.5), scale=(128, 128, 128), order="bgr")
@@ -167,6 +167,12 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         ("width = 32", "width = 32\ncrop_fraction = 1.5", "input.crop_fraction: "),
         ("width = 32", 'width = 32\nresize = "squash"', "input.resize: "),
         ("width = 32", "width = 32\npadding = [0, 0, 256]", "input.padding.2: "),
+        ("width = 32", "width = 32\npadding = [1, 1, 1]", 'input: padding is for resize = "fit"'),
+        (
+            "width = 32",
+            'width = 32\nresize = "stretch"\ncrop_fraction = 0.5',
+            'input: crop_fraction is for resize = "crop"',
+        ),
         ("[output]", "[pixels]\nscale = 0\n[output]", "pixels.scale.0: "),
         ("[output]", "[pixels]\nscale = 0.00392\n[output]", "pixels.scale: pixels are 0 to 255"),
         ("[output]", "[pixels]\nscale = [58, 57, 0.225]\n[output]", "pixels.scale: pixels are 0"),

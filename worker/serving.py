@@ -26,10 +26,9 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
     Raises:
         ModelError: the model cannot be served.
     """
-    cache_dir = settings.cache_dir.expanduser()
     model = open_model(
         settings.model,
-        cache_dir,
+        settings.cache_dir,
         engine=settings.engine or None,
         precision=settings.precision or None,
     )
@@ -38,7 +37,7 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
             model,
             threads=settings.inference_threads,
             max_batch_size=settings.max_batch_size,
-            cache_dir=cache_dir,
+            cache_dir=settings.cache_dir,
         )
     served = Served(
         card=spec.card(settings.max_batch_size),
@@ -48,7 +47,7 @@ def serve(settings: WorkerSettings, name: str, lifeline: Lifeline | None) -> int
             spec,
             threads=settings.inference_threads,
             alone_threads=settings.alone_threads,
-            cache_dir=cache_dir,
+            cache_dir=settings.cache_dir,
         ),
     )
     worker = Worker(settings, served, name=name)

@@ -3,12 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatch.redis_url import RedisUrl
 from telemetry.addresses import OptionalHostPort
 from worker.model_spec import DEFAULT_CACHE
+
+
+def _without_tilde(path: Path) -> Path:
+    """Return the path with the home directory that a `~` in it stands for."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("the home directory that ~ stands for is not known") from None
 
 
 class WorkerSettings(BaseSettings):
@@ -39,7 +47,7 @@ class WorkerSettings(BaseSettings):
     ] = "redis://127.0.0.1:6379/0"
     """Redis 7.0 or newer, or Valkey 7.2 or newer: `redis://`, `rediss://` or `unix://`."""
 
-    cache_dir: Path = DEFAULT_CACHE
+    cache_dir: Annotated[Path, AfterValidator(_without_tilde)] = DEFAULT_CACHE
     """Where prepared and converted models are kept, and what was measured of them."""
 
     max_batch_size: Annotated[int, Field(ge=0, le=256)] = 0

@@ -50,7 +50,7 @@ def loaded(name: str, threads: int, *, alone_threads: int = 0) -> tuple[Any, Eng
         alone_threads: of the inference of one image while nobody else of this machine computes.
     """
     settings = WorkerSettings.model_validate({"engine": name})
-    cache_dir = settings.cache_dir.expanduser()
+    cache_dir = settings.cache_dir
     spec = open_model(settings.model, cache_dir, engine=settings.engine or None)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
     engine = load_engine(spec, threads=threads, alone_threads=alone_threads, cache_dir=cache_dir)

@@ -125,9 +125,8 @@ def best_limit(bench: Bench, pools: list[Pool]) -> InProcess:
 
 def forget_choice() -> None:
     """Let `auto` measure anew, under the conditions of this run."""
-    settings = WorkerSettings()
-    cache_dir = settings.cache_dir.expanduser()
-    spec = open_model(NAME, cache_dir).with_engine("auto", None)
+    cache_dir = WorkerSettings().cache_dir
+    spec = open_model(NAME, cache_dir, engine="auto")
     store.path_of(spec, cache_dir).unlink(missing_ok=True)
 
 

@@ -103,7 +103,7 @@ def decoded_in_full(data: bytes, reducing_gap: float | None) -> UInt8Array:
 @scenario("photo", "A JPEG of 12 megapixels: decoding it scaled, and in full", needs_h2load=False)
 async def photo(bench: Bench) -> None:
     settings = WorkerSettings()
-    spec = open_model(NAME, settings.cache_dir.expanduser())
+    spec = open_model(NAME, settings.cache_dir)
     decode = decoder(spec, max_pixels=settings.max_image_pixels)
     photos = {sample: large(sample) for sample in SAMPLES}
     bench.settings["samples"] = (

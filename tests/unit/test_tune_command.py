@@ -50,6 +50,13 @@ def test_it_fails_if_no_engine_can_be_used(
     assert "it crashed" in capsys.readouterr().out
 
 
+def test_a_cache_in_the_home_of_nobody_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, Path("~nosuchuser/cache"), Table()) == command.REFUSED
+    assert capsys.readouterr().err.startswith("tune: cache_dir: ")
+
+
 def test_its_text_has_what_the_table_of_the_client_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

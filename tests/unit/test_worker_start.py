@@ -47,6 +47,18 @@ def test_a_service_ends_at_once_while_it_imports(service: str, number: signal.Si
     assert process.log == "importing\n"
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_cache_in_the_home_of_nobody_is_one_line(processes: str) -> None:
+    environment = {"WORKER_CACHE_DIR": "~nosuchuser/cache", "WORKER_PROCESSES": processes}
+    worker = Process(["-m", "worker"], environment)
+    try:
+        assert worker.wait(30) == REFUSED
+    finally:
+        worker.kill()
+    assert worker.log.count("\n") == 1
+    assert worker.log.startswith("worker: cache_dir: ")
+
+
 MEASURES = """
 import runpy, sys, threading
 from worker import serving

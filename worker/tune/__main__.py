@@ -71,14 +71,13 @@ def tune(settings: WorkerSettings, *, is_bf16: bool, is_forced: bool) -> dict[st
         ModelError: there is no such model, or it has no engines to choose from.
         OSError: the cache cannot be written.
     """
-    cache_dir = settings.cache_dir.expanduser()
     precision = "bf16" if is_bf16 else settings.precision or None
-    spec = open_model(settings.model, cache_dir, engine="auto", precision=precision)
+    spec = open_model(settings.model, settings.cache_dir, engine="auto", precision=precision)
     if spec.engine == "null":
         raise ModelError(f"{spec.name}: the engine null has no model to measure")
     modes = modes_of(settings)
-    table = tuned(spec, modes, cache_dir, is_forced=is_forced)
-    return report_of(spec, table, modes, str(store.path_of(spec, cache_dir)))
+    table = tuned(spec, modes, settings.cache_dir, is_forced=is_forced)
+    return report_of(spec, table, modes, str(store.path_of(spec, settings.cache_dir)))
 
 
 def modes_of(settings: WorkerSettings) -> list[Mode]:

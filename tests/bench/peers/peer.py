@@ -113,7 +113,7 @@ def started(peer: Peer, told: Told, folder: Path, image: bytes) -> Iterator[Side
         {
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos" / "gen"))),
             "HOME": str(folder),
-            "WORKER_CACHE_DIR": str(WorkerSettings().cache_dir.expanduser()),
+            "WORKER_CACHE_DIR": str(WorkerSettings().cache_dir),
             work.ENGINE: told.engine,
             work.WORKERS: str(told.workers),
             work.BATCH: str(told.batch),

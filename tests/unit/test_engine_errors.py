@@ -7,6 +7,7 @@ import pytest
 
 from worker.engines import loading
 from worker.engines.checks import summary
+from worker.engines.engine_file import read_whole
 from worker.model_spec import InputRule, ModelError, ModelFile, ModelSpec
 
 OPENVINO_READS = """\
@@ -106,3 +107,12 @@ def test_an_engine_that_is_broken_is_one_line(
     monkeypatch.delitem(sys.modules, f"worker.engines.{engine}", raising=False)
     with pytest.raises(ModelError, match=rf"the engine {engine} cannot be imported: .*{module}"):
         loading.load_unchecked(spec, threads=1, cache_dir=tmp_path)
+
+
+def test_a_model_of_openvino_without_its_weights_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.xml"
+    path.write_text('<net><layer name="weights" type="Const" /></net>')
+    with pytest.raises(ModelError, match=r"model\.xml: there is no model\.bin beside it"):
+        read_whole(path)
+    path.write_text('<net><layer name="mean" type="ReduceMean" /></net>')
+    assert read_whole(path).weights is not None  # it has none to read

@@ -6,12 +6,15 @@ it meanwhile would change the answers of a model that runs, or end the process.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from worker.model_spec import ModelError, ModelUnreadable
+
+_CONSTANT: Final = b'type="Const"'
+"""In an OpenVINO model that has weights; one without needs no file of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,11 @@ def read_whole(path: Path) -> EngineFile:
 
     Raises:
         ModelUnreadable: it cannot be read.
-        ModelError: it is empty.
+        ModelError: it is empty, or its weights are not there.
     """
     try:
         content = path.read_bytes()
-        weights = _weights_beside(path)
+        weights = _weights_beside(path, content)
     except OSError as error:
         raise ModelUnreadable(path, error) from error
     if not content:
@@ -46,8 +49,10 @@ def read_whole(path: Path) -> EngineFile:
     return EngineFile(path, content, weights)
 
 
-def _weights_beside(path: Path) -> npt.NDArray[Any]:
+def _weights_beside(path: Path, content: bytes) -> npt.NDArray[Any]:
     beside = path.with_suffix(".bin")
-    # A model without constants needs none.
-    is_there = path.suffix == ".xml" and beside.exists()
-    return np.fromfile(beside, np.uint8) if is_there else np.empty(0, np.uint8)
+    if path.suffix == ".xml" and beside.exists():
+        return np.fromfile(beside, np.uint8)
+    if path.suffix == ".xml" and _CONSTANT in content:
+        raise ModelError(f"{path}: there is no {beside.name} beside it, with its weights")
+    return np.empty(0, np.uint8)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from worker.model_spec import (
+    ENGINE_OF_SUFFIX,
     NAME_PATTERN,
     EngineName,
     Finite,
@@ -122,6 +123,7 @@ def read_model_directory(
             default_batch_size=described.default_batch_size,
         )
     file = _inside(directory, described.file, key=f"{path}: file")
+    _check_kind(file, key=f"{path}: file")
     try:
         return ModelSpec(
             name=described.name,
@@ -185,6 +187,20 @@ def _inside(directory: Path, relative: str, *, key: str) -> Path:
     if not is_there:
         raise ModelError(f"{key}: there is no {relative!r} in the model directory")
     return path
+
+
+def _check_kind(file: Path, *, key: str) -> None:
+    """Refuse what no engine reads, before one takes seconds to say so."""
+    if file.is_dir() or file.suffix in {".keras", *ENGINE_OF_SUFFIX}:
+        return
+    way_out = ""
+    if file.suffix in {".h5", ".hdf5"}:
+        made = f'keras.saving.load_model("{file.name}").save("model.keras")'
+        way_out = f"; {made} makes a .keras file of it"
+    raise ModelError(
+        f"{key}: {file.name} is neither a .keras, .tflite or .xml file nor the folder of a"
+        f" SavedModel{way_out}"
+    )
 
 
 def _labels(directory: Path, output: _Output, *, key: str) -> tuple[str, ...]:

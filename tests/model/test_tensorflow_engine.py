@@ -333,13 +333,6 @@ def test_saved_model_that_is_half_copied_is_refused(tmp_path: Path) -> None:
         in_python(spec_of(path), threads=0)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.h5"
-    path.touch()
-    with pytest.raises(ModelError, match="neither"):
-        in_python(spec_of(path), threads=0)
-
-
 def test_application_scales_pixels_as_its_family_does(tmp_path: Path) -> None:
     network = build_application("MobileNetV2", weights=None)
     spec = open_model("keras-applications:MobileNetV2", tmp_path)

@@ -188,6 +188,7 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         ('file = "model.keras"', 'file = "/etc/passwd"', "file: '/etc/passwd' leads out"),
         ('file = "model.keras"', 'file = "../model.keras"', "file: '../model.keras' leads out"),
         ('file = "model.keras"', 'file = "other.keras"', "file: there is no"),
+        ('file = "model.keras"', 'file = "labels.txt"', "file: labels.txt is neither a .keras, "),
         ('file = "model.keras"', "file = ", "line 4"),
     ],
 )
@@ -208,6 +209,14 @@ def test_all_complaints_are_named_at_once(tmp_path: Path) -> None:
     toml = MINIMAL.replace("width = 32", "width = 0").replace("height = 24", "height = -1")
     with pytest.raises(ModelError, match=r"input\.width: .*; input\.height: "):
         opened(directory(tmp_path, toml))
+
+
+@pytest.mark.parametrize("suffix", ["h5", "hdf5"])
+def test_old_file_of_keras_is_refused_with_the_way_out(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"old.{suffix}").touch()
+    way_out = rf'neither .*; keras\.saving\.load_model\("old\.{suffix}"\)\.save\("model\.keras"\)'
+    with pytest.raises(ModelError, match=way_out):
+        opened(directory(tmp_path, MINIMAL.replace("model.keras", f"old.{suffix}")))
 
 
 def test_link_that_leads_out_is_refused(tmp_path: Path) -> None:

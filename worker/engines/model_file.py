@@ -44,14 +44,12 @@ def read_model_file(path: Path) -> Network:
     try:
         if path.is_dir():
             return _saved_model(path)
-        if path.suffix == ".keras":
-            return of_keras(keras.saving.load_model(path, compile=False), path.name)
+        return of_keras(keras.saving.load_model(path, compile=False), path.name)
     except ModelError:
         raise
     except Exception as error:
         # Of a file that is damaged or half there both libraries raise whatever they stumble over.
         raise ModelError(f"{path}: cannot be loaded: {summary(error)}") from error
-    raise ModelError(f"{path}: neither a .keras file nor the folder of a SavedModel")
 
 
 def of_keras(model: Any, name: str) -> Network:

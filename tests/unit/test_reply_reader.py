@@ -15,7 +15,10 @@ from server.pending import PendingReplies
 from server.reply_reader import ReplyReader
 
 LIMIT_S = 5
-SUBMISSION = Submission(Job(id="1", model="m"), b"image", Priority.NORMAL, time.monotonic() + 60)
+
+
+def submission() -> Submission:
+    return Submission(Job(id="1", model="m"), b"image", Priority.NORMAL, time.monotonic() + 60)
 
 
 class FakeStream:
@@ -85,7 +88,7 @@ async def test_the_stream_of_a_model_that_is_gone_is_deleted_before_another_one_
 async def test_a_call_that_waits_gets_its_reply_though_its_model_is_gone() -> None:
     async with house() as here:
         await here.reader.listen("m")
-        with here.pending.expect(SUBMISSION) as reply:
+        with here.pending.expect(submission()) as reply:
             await here.reader.listen_to_no_other([])
             here.streams[0].replies.put_nowait([Reply(job_id="1")])
             assert (await reply).job_id == "1"
@@ -101,7 +104,7 @@ async def test_a_read_that_breaks_is_told_and_tried_again(
     async with house() as here:
         here.link.restored()
         await here.reader.listen("m")
-        with here.pending.expect(SUBMISSION) as reply:
+        with here.pending.expect(submission()) as reply:
             here.streams[0].replies.put_nowait(failure)
             here.streams[0].replies.put_nowait([Reply(job_id="1")])
             assert (await reply).job_id == "1"

@@ -22,6 +22,7 @@ from gateway import (
 from gateway.caller import caller_of, request_id_of
 from gateway.connection import CallerGone, connection_of, look
 from gateway.held_bytes import HeldBytes
+from gateway.key_demand import KeyDemand
 from gateway.settings import GatewaySettings
 from gateway.stats import blueprint as stats_blueprint
 from gateway.stats_hub import StatsHub
@@ -66,6 +67,7 @@ def create_app(
     problems.register(app)
     hosts.register(app, settings)
     cors.register(app, settings)
+    demand = KeyDemand(upstream, is_needed=settings.require_key)
 
     @app.before_request
     def meet() -> None:
@@ -74,6 +76,7 @@ def create_app(
             look(g.connection)
             g.caller = caller_of(request.headers, g.request_id, settings, g.connection.arrived_s)
             g.connection.listen_until(g.caller.ends_s)
+            demand.check(g.caller.left_s, g.connection)
 
     @app.errorhandler(CallerGone)
     def gone(error: CallerGone) -> Response:
@@ -87,7 +90,7 @@ def create_app(
         predict.blueprint(settings, upstream, held),
         operations.blueprint(settings, upstream, held),
         models.blueprint(upstream),
-        health.blueprint(upstream),
+        health.blueprint(upstream, demand),
         stats_blueprint(settings, stats),
         openapi.blueprint(),
         page.blueprint(),

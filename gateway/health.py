@@ -1,4 +1,7 @@
-"""`/healthz`: the gateway answers. `/readyz`: and so does a front-end that can take images."""
+"""`/healthz`: the gateway answers. `/readyz`: and so does a front-end that can take images.
+
+Where callers must bring keys, that is one that looks at them.
+"""
 
 from typing import Final
 
@@ -7,6 +10,7 @@ from flask import Blueprint, Response, g
 from client.messages import Messages, Terms
 from gateway.connection import look
 from gateway.json_mapping import respond
+from gateway.key_demand import KeyDemand
 from gateway.problems import Refused
 
 CHECK_S: Final = 2.0
@@ -15,7 +19,7 @@ CHECK_S: Final = 2.0
 RETRY_S: Final = 1.0
 
 
-def blueprint(upstream: Messages) -> Blueprint:
+def blueprint(upstream: Messages, demand: KeyDemand) -> Blueprint:
     """Return the routes, which need no key."""
     routes = Blueprint("health", __name__)
 
@@ -27,6 +31,7 @@ def blueprint(upstream: Messages) -> Blueprint:
     def ready() -> Response:
         # A probe is given up sooner than all others, and the next one comes while it waits.
         look(g.connection)
+        demand.check(CHECK_S, g.connection)
         status = upstream.health("readiness", Terms(CHECK_S)).result()
         if status != "SERVING":
             raise Refused(

@@ -47,7 +47,8 @@ class GatewaySettings(BaseSettings):
     """API key with which the front-end is called for those who bring none. Empty: none is sent."""
 
     require_key: bool = False
-    """Whether callers must bring an API key; the front-end says whether it is a good one."""
+    """Whether callers must bring an API key; the front-end says whether it is a good one, and
+    before one that wants none nobody is let in."""
 
     allow_anonymous: bool = False
     """Whether to listen at an address that other machines may reach although callers need no API

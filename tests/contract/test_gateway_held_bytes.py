@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-import grpc
 import pytest
 
 from gateway.body import PIECE_BYTES
-from prediction.v1 import prediction_pb2
-from tests.fake_front_end import LIMIT_S, FakeFrontEnd, Refusal
+from tests.fake_front_end import LIMIT_S, FakeFrontEnd
 from tests.fake_operations import FakeOperations
 from tests.gateway import Web, gateway
+from tests.keyed_front_end import GOOD, KeyedFrontEnd
 
 PREDICT = "/v1/models/default:predict"
 IMAGE_BYTES = 200_000
@@ -22,25 +21,6 @@ HELD_BYTES = 300_000
 HALF_BYTES = 3 * PIECE_BYTES
 """What the gateway keeps of an image that stops coming: whole pieces, and nearly all of it."""
 PAUSE_S = 0.02
-
-GOOD = "Bearer good"
-WRONG_KEY = Refusal(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", "not one of ours")
-
-
-class KeyedFrontEnd(FakeOperations):
-    """One that knows a single key."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.list_count = 0
-
-    def ListModels(  # noqa: N802 - as in the proto
-        self, request: prediction_pb2.ListModelsRequest, context: Any
-    ) -> prediction_pb2.ListModelsResponse:
-        self.list_count += 1
-        if dict(context.invocation_metadata()).get("authorization") != GOOD:
-            WRONG_KEY.abort(context)
-        return super().ListModels(request, context)
 
 
 @contextmanager

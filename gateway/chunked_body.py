@@ -1,12 +1,19 @@
-"""The body of a request whose size nobody announced."""
+"""The body of a request whose size nobody announced, read as narrowly as HTTP defines it.
+
+A proxy that takes other line ends than we do sees chunks end elsewhere, and so another request
+behind them.
+"""
 
 import re
 from typing import Any, Final
 
+from gateway.header_reader import LINE
+
 MAX_LINE_BYTES: Final = 1024
 """Longest line between chunks, bytes."""
 
-_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?\r?\n", re.DOTALL)
+_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;[^\x00\r\n]*)?\r\n")
+_END: Final = b"\r\n"
 
 
 class BrokenBody(OSError):
@@ -45,7 +52,7 @@ class ChunkedBody:
         if not data:
             raise BrokenBody("the body was cut short")
         self._left_bytes -= len(data)
-        if self._left_bytes == 0 and self._line().strip():
+        if self._left_bytes == 0 and self._line() != _END:
             raise BrokenBody("a chunk is longer than its size")
         return data
 
@@ -57,8 +64,11 @@ class ChunkedBody:
 
     def _skip_trailers(self) -> None:
         for _ in range(64):
-            if not self._line().strip():
+            line = self._line()
+            if line == _END:
                 return
+            if LINE.fullmatch(line) is None:
+                raise BrokenBody("a trailer is malformed")
         raise BrokenBody("the body has too many trailers")
 
     def _line(self) -> bytes:

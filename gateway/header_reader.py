@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from cheroot.server import comma_separated_headers  # type: ignore[attr-defined] # not in its stubs
 
-_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00\r\n]*)\r\n")
+LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00\r\n]*)\r\n")
+"""A header, or a trailer: name and value."""
+
 _END: Final = b"\r\n"
 
 _ONCE: Final = (b"Host", b"Content-Length")
@@ -31,7 +33,7 @@ class HeaderReader:
             ValueError: one is malformed, or contradicts another one.
         """
         while (line := lines.readline()) != _END:
-            match = _LINE.fullmatch(line)
+            match = LINE.fullmatch(line)
             if match is None:
                 raise ValueError("Malformed header line.")
             _add(headers, match[1].title(), match[2].strip(b" \t"))

@@ -80,6 +80,25 @@ def test_chunks_in_a_protocol_without_them_are_refused(web: Web, server: FakeFro
     assert not server.requests
 
 
+SMUGGLED = "\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        # What goes by CRLF alone sees one chunk of `0`, CR, LF and `X`, then one with a request.
+        f"4;\ncat \r\n0\r\nX\r\n{len(SMUGGLED):x}\r\n{SMUGGLED}\r\n0\r\n\r\n",
+        f"3\ncat\n0\n\n{SMUGGLED}",
+        f"3\r\ncat\r\n0\r\nX\r\n{SMUGGLED}",
+    ],
+)
+def test_chunks_hide_no_request_from_a_proxy(web: Web, server: FakeFrontEnd, chunks: str) -> None:
+    answer = answer_to(web, f"{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not server.requests
+
+
 @pytest.mark.parametrize("option", ["Close", "close, TE", "TE ,CLOSE", "TE\r\nConnection: close"])
 def test_who_wants_the_connection_closed_may_say_so_in_any_way(web: Web, option: str) -> None:
     head = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: {option}\r\n\r\n"

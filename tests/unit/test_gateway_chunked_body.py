@@ -39,6 +39,18 @@ def test_trailers_are_skipped() -> None:
         b"3\r\nabc\r\n0\r\n",
         b"1" * 2000,
         b"0\r\n" + b"a: b\r\n" * 100,
+        # Line ends that others may read otherwise.
+        b"3\ncat\r\n0\r\n\r\n",
+        b"3;\ncat\r\n0\r\n\r\n",
+        b"3;a\rb\r\ncat\r\n0\r\n\r\n",
+        b"3\r\ncat\n0\r\n\r\n",
+        b"3\r\ncat \r\n0\r\n\r\n",
+        b"3\r\ncat\r\n0\n\r\n",
+        b"3\r\ncat\r\n0\r\n\n",
+        b"3\r\ncat\r\n0\r\n \r\n",
+        b"3\r\ncat\r\n0\r\nDigest: x\n\r\n",
+        b"3\r\ncat\r\n0\r\nDigest : x\r\n\r\n",
+        b"3\r\ncat\r\n0\r\nGET / HTTP/1.1\r\n\r\n",
     ],
 )
 def test_what_is_not_in_chunks_is_broken(text: bytes) -> None:

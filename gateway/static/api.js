@@ -40,14 +40,45 @@ const headers = () => (key ? { Authorization: `Bearer ${key}` } : {});
 const RETRY_S = 1; // if nobody says when to try again
 const AWAY = [502, 503]; // a proxy says these of a gateway that is not there
 
+const noAnswer = () =>
+  new Problem({ detail: "The server does not answer.", reason: "UNREACHABLE", retry_after: RETRY_S });
+
 /** Wait for what the network brings, the head of a response or the rest of it. */
 async function arrival(promise) {
   try {
     return await promise;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // no word of the network
-    throw new Problem({ detail: "The server does not answer.", reason: "UNREACHABLE", retry_after: RETRY_S });
+    throw noAnswer();
   }
+}
+
+// A line may die without a word, and then nobody but us ends what waits for it.
+const ANSWER_S = 40; // more than the gateway takes, where nobody says otherwise
+const SILENCE_S = 15; // three times as long as the gateway is silent in its live figures
+
+/** Wait for `promise` so long; then end the request that it is of. */
+async function inTime(limitS, request, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => {
+      reject(noAnswer());
+      request.abort();
+    }, limitS * 1000);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Return what can end a request, and does when `signal` says so. */
+function endedBy(signal) {
+  const request = new AbortController();
+  if (signal.aborted) request.abort();
+  signal.addEventListener("abort", () => request.abort(), { once: true });
+  return request;
 }
 
 /** Make a request; throw a `Problem` unless it went well. */
@@ -61,21 +92,28 @@ async function ask(path, options = {}) {
   throw new Problem({ status, title: statusText || `HTTP ${status}`, retry_after: AWAY.includes(status) ? RETRY_S : undefined });
 }
 
+/** Make a request; return what its answer says. */
+const content = async (path, options) => arrival((await ask(path, options)).json());
+
 /** Return the models that are served. */
 export async function listModels() {
-  return (await arrival((await ask("/v1/models")).json())).models;
+  const request = new AbortController();
+  return (await inTime(ANSWER_S, request, content("/v1/models", { signal: request.signal }))).models;
 }
 
 // Several photos over a slow line take longer than the gateway waits by default.
-const TIMEOUT_S = "300";
+const TIMEOUT_S = 300;
+const LATE_S = 10; // what the gateway says then arrives a little later
 
 /** Label one photo. */
 export async function predict(model, file, topK, signal) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict?topK=${topK}`;
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
-  const headers = { "Content-Type": type, "X-Request-Timeout": TIMEOUT_S };
+  const headers = { "Content-Type": type, "X-Request-Timeout": String(TIMEOUT_S) };
+  const request = endedBy(signal);
+  const options = { method: "POST", body: file, headers, signal: request.signal };
   try {
-    return await arrival((await ask(path, { method: "POST", body: file, headers, signal })).json());
+    return await inTime(TIMEOUT_S + LATE_S, request, content(path, options));
   } catch (problem) {
     if (problem.reason !== "UNREACHABLE" || (await isReadable(file))) throw problem;
     throw new Problem({ detail: "This file has changed or is gone; choose it again." });
@@ -92,12 +130,14 @@ const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () 
  * `EventSource` cannot send a key, so the events are read from the response itself.
  */
 export async function* watchStats(signal) {
-  const response = await ask("/v1/stats", { signal, headers: { Accept: "text/event-stream" } });
+  const request = endedBy(signal);
+  const options = { signal: request.signal, headers: { Accept: "text/event-stream" } };
+  const response = await inTime(ANSWER_S, request, ask("/v1/stats", options));
   yield ["open", Date.parse(response.headers.get("Date"))];
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await inTime(SILENCE_S, request, reader.read());
     if (done) return;
     text += value;
     const events = text.split("\n\n");

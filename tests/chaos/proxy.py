@@ -1,4 +1,4 @@
-"""A TCP proxy before Redis that drops, delays, half-closes or swallows on command."""
+"""A TCP proxy before Redis that drops, delays, half-closes, freezes or swallows on command."""
 
 import asyncio
 import threading
@@ -25,6 +25,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._callers: set[asyncio.StreamWriter] = set()
         self._half_closed: set[asyncio.StreamWriter] = set()
+        self._frozen: set[asyncio.StreamWriter] = set()
         self._handlers: set[asyncio.Task[Any]] = set()
         self._flowing: asyncio.Event
         self._loop = asyncio.new_event_loop()
@@ -64,6 +65,13 @@ class Proxy:
     def half_close(self) -> int:
         """Send FIN to all who are connected, and still take what they send."""
         return self._do(self._half_close())
+
+    def freeze(self) -> int:
+        """Let nothing more through for those who are connected; return how many they are.
+
+        New connections work: so does a router that has forgotten the old ones.
+        """
+        return self._do(self._freeze())
 
     def swallow(self) -> None:
         """Let nothing through and break nothing, as a cut cable does."""
@@ -113,6 +121,7 @@ class Proxy:
             self._writers -= both
             self._callers.discard(writer)
             self._half_closed.discard(writer)
+            self._frozen -= both
             for each in both:
                 each.transport.abort()
 
@@ -123,7 +132,7 @@ class Proxy:
             await self._flowing.wait()
             if writer.transport.is_closing():
                 return
-            if writer in self._half_closed:
+            if writer in self._half_closed or writer in self._frozen:
                 continue
             try:
                 writer.write(data)
@@ -145,6 +154,10 @@ class Proxy:
                 self._half_closed.add(writer)
                 closed += 1
         return closed
+
+    async def _freeze(self) -> int:
+        self._frozen |= self._writers
+        return len(self._callers)
 
     async def _close(self) -> int:
         self._server.close()

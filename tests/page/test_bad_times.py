@@ -19,6 +19,9 @@ window.fetch = (path, options) => {
 };
 """
 
+SILENCE_LIMIT_S = 30.0
+"""The page waits half of it for a sign of life."""
+
 pytestmark = [
     pytest.mark.timeout(90),
     pytest.mark.asyncio(loop_scope="module"),
@@ -54,6 +57,16 @@ async def test_a_gateway_that_is_away_for_a_moment_costs_no_photo(page: Page, st
         assert len(page.all(".result[data-state=waiting]")) == 20
         line.switch(port_of(web))
         await aside(page.until, lambda: page.find("#summary").text == "20 of 20 labelled.")
+
+
+async def test_live_figures_come_again_after_their_line_died_silently(
+    page: Page, stack: Stack
+) -> None:
+    with gateway(stack.address, threads=24) as web, Proxy(port_of(web)) as line:
+        page.open(f"127.0.0.1:{line.port}", width=1440)
+        assert line.freeze()
+        await aside(page.until, lambda: not page.is_live())
+        await aside(page.until, page.is_live, SILENCE_LIMIT_S)
 
 
 async def test_all_that_failed_is_tried_again_with_one_button(page: Page, stack: Stack) -> None:

@@ -227,15 +227,19 @@ class Messages:
             self._line.predictions.GetModel, request, terms, lambda response: response.model
         )
 
-    def watch_stats(self, period_s: float, metadata: Metadata) -> StatsCall:
-        """Begin to watch all models; without a deadline.
+    def watch_stats(
+        self, period_s: float, metadata: Metadata, timeout_s: float | None = None
+    ) -> StatsCall:
+        """Begin to watch all models.
 
         Args:
             period_s: how often, seconds.
             metadata: as in `Terms`.
+            timeout_s: how long to watch, seconds; None: without a deadline.
         """
         request = stats_wire.watch_request("", period_s)
-        return StatsCall(self._line.admin.WatchStats(request, metadata=tuple(metadata)))
+        call = self._line.admin.WatchStats(request, timeout=timeout_s, metadata=tuple(metadata))
+        return StatsCall(call)
 
     def health(self, service: str, terms: Terms) -> Call[str]:
         """Ask the health service; answers the name of a state, such as `SERVING`."""

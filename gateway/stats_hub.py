@@ -1,8 +1,9 @@
-"""The live figures: asked for once, however many listen."""
+"""The live figures: asked for by one call that lasts, however many listen."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -52,33 +53,67 @@ class StatsHub:
 
         Raises:
             TooManyListeners: there are others enough.
+            DespachoError: why somebody who comes later gets no figures.
         """
+        with self._place():
+            with self._lock:
+                is_first = self._living(key) is None
+            if not is_first:
+                # Its call began when the key was good, which it may no longer be.
+                self._ask(key)
+            feed = self._join(key)
+            try:
+                yield feed
+            finally:
+                self._leave(key, feed)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
         with self._lock:
             if self._count >= self._max_listeners:
                 raise TooManyListeners
             self._count += 1
-            feed = self._feeds.get(key)
-            if feed is None or feed.has_ended:
-                feed = self._feeds[key] = Feed(
-                    lambda request_id: self._upstream.watch_stats(
-                        PERIOD_S, (*key, ("x-request-id", request_id))
-                    )
-                )
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+
+    def _living(self, key: Key) -> "Feed | None":
+        feed = self._feeds.get(key)
+        return None if feed is None or feed.has_ended else feed
+
+    def _ask(self, key: Key) -> None:
+        """Return once the front-end has shown figures to this key."""
+        call = self._watch(key, new_request_id(), timeout_s=FIRST_S)
+        try:
+            next(iter(call), None)
+        finally:
+            call.cancel()
+
+    def _watch(self, key: Key, request_id: str, timeout_s: float | None = None) -> StatsCall:
+        metadata = (*key, ("x-request-id", request_id))
+        return self._upstream.watch_stats(PERIOD_S, metadata, timeout_s)
+
+    def _join(self, key: Key) -> "Feed":
+        with self._lock:
+            feed = self._living(key)
+            if feed is None:
+                feed = self._feeds[key] = Feed(partial(self._watch, key))
                 feed.start()
                 if self._is_closed:
                     # A page comes again at once; nobody would end its request any more.
                     feed.stop()
             feed.listeners += 1
-        try:
-            yield feed
-        finally:
-            with self._lock:
-                self._count -= 1
-                feed.listeners -= 1
-                if not feed.listeners:
-                    feed.stop()
-                    if self._feeds.get(key) is feed:
-                        del self._feeds[key]
+        return feed
+
+    def _leave(self, key: Key, feed: "Feed") -> None:
+        with self._lock:
+            feed.listeners -= 1
+            if not feed.listeners:
+                feed.stop()
+                if self._feeds.get(key) is feed:
+                    del self._feeds[key]
 
     def close(self) -> None:
         """End all feeds, and so the requests of all listeners."""

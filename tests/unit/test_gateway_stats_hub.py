@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 import structlog
 
-from client.errors import Unavailable
+from client.errors import AccessDenied, Unavailable
 from client.messages import Messages
 from gateway import stats_hub
 from gateway.openapi_parts import PROBLEM_SCHEMA
@@ -33,6 +33,10 @@ class Watched:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
 
 class Surprising:
     """A front-end whose first call fails as no front-end should."""
@@ -41,8 +45,8 @@ class Surprising:
         self.call_count = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
 
-    def watch_stats(self, period_s: float, metadata: Any) -> Any:
-        del period_s
+    def watch_stats(self, period_s: float, metadata: Any, timeout_s: float | None = None) -> Any:
+        del period_s, timeout_s
         self.metadata = tuple(metadata)
         self.call_count += 1
         if self.call_count == 1:
@@ -107,8 +111,8 @@ class Ageing:
     def __init__(self) -> None:
         self.call_count = 0
 
-    def watch_stats(self, period_s: float, metadata: Any) -> Any:
-        del period_s, metadata
+    def watch_stats(self, period_s: float, metadata: Any, timeout_s: float | None = None) -> Any:
+        del period_s, metadata, timeout_s
         self.call_count += 1
         return Watched() if self.call_count > 3 else self._ended(self.call_count)
 
@@ -130,3 +134,47 @@ def test_a_connection_that_ended_is_no_problem_unless_there_is_no_other(
             number, event = feed.next(number, LIMIT_S)
             names.append(event.split("\n")[0])
     assert names == ["event: stats", "event: stats", "event: problem", "event: stats"]
+
+
+class Keyed:
+    """A front-end from which a key may be taken."""
+
+    def __init__(self) -> None:
+        self.is_known = True
+        self.calls: list[tuple[Watched, float | None]] = []
+
+    def watch_stats(self, period_s: float, metadata: Any, timeout_s: float | None = None) -> Any:
+        del period_s, metadata
+        watched = Watched() if self.is_known else Refused()
+        self.calls.append((watched, timeout_s))
+        return watched
+
+
+class Refused(Watched):
+    """A call with a key that is none."""
+
+    def __iter__(self) -> Iterator[admin_pb2.WatchStatsResponse]:
+        raise AccessDenied("not one of ours")
+
+
+def test_who_comes_later_is_asked_for_a_key_as_well() -> None:
+    front_end = Keyed()
+    hub = StatsHub(cast("Messages", front_end), max_listeners=2)
+    with hub.listening(KEY) as first:
+        number, _ = first.next(0, LIMIT_S)
+        with hub.listening(KEY) as second:
+            assert second is first
+        # Of the second's own call only the first figures were wanted, and soon.
+        (lasting, no_limit), (short, limit_s) = front_end.calls
+        assert no_limit is None
+        assert limit_s == stats_hub.FIRST_S
+        assert short.is_cancelled
+        front_end.is_known = False
+        for _ in range(3):
+            with pytest.raises(AccessDenied), hub.listening(KEY):
+                pass
+        # Nobody's place is lost, and the first listener's call is not ended.
+        front_end.is_known = True
+        with hub.listening(KEY) as second:
+            assert second.next(0, LIMIT_S)[0] == number
+        assert not lasting.is_cancelled

@@ -5,19 +5,30 @@ cheroot itself is content with the first address that is free. A second gateway 
 """
 
 import errno
+import math
 import os
 import selectors
 import socket
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, Final
 
 from telemetry.addresses import NOT_HERE
 
+USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""Linux has it, macOS has not."""
+
+MAX_UNREAD_MS: Final = (1 << 31) - 1
+
 
 class Listeners:
-    """Some sockets that listen; what cheroot does with its one."""
+    """Some sockets that listen; what cheroot does with its one.
 
-    def __init__(self) -> None:
+    Args:
+        unread_s: how long what was sent may wait for a sign that it arrived, seconds.
+    """
+
+    def __init__(self, unread_s: float) -> None:
+        self._unread_ms = min(math.ceil(unread_s * 1000), MAX_UNREAD_MS)
         self._sockets: list[socket.socket] = []
         # Can itself be waited for: until one of them is ready.
         self._ready = selectors.DefaultSelector()
@@ -27,8 +38,12 @@ class Listeners:
         self._sockets.append(listener)
         # Who was there may be gone when we accept.
         listener.settimeout(0)
-        # Connections inherit it.
+        # Connections inherit it, and what follows.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if USER_TIMEOUT is not None:
+            # Who is gone without a word takes what little we write for minutes, as it seems to us:
+            # it goes into the buffer of the socket.
+            listener.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, self._unread_ms)
         self._ready.register(listener, selectors.EVENT_READ, listener)
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -69,12 +84,13 @@ class Listeners:
             listener.close()
 
 
-def listening(host: str, port: int) -> Listeners:
+def listening(host: str, port: int, unread_s: float) -> Listeners:
     """Listen at all addresses of a name.
 
     Args:
         host: an IP address, or a name.
         port: 0: any free one, the same at all of them.
+        unread_s: as in `Listeners`.
 
     Raises:
         OSError: one of the addresses is in use, or none is ours.
@@ -84,7 +100,7 @@ def listening(host: str, port: int) -> Listeners:
     addresses = dict.fromkeys((family, address) for family, *_, address in found)
     not_here = []
     with ExitStack() as unless_all_is_well:
-        listeners = unless_all_is_well.enter_context(closing(Listeners()))
+        listeners = unless_all_is_well.enter_context(closing(Listeners(unread_s)))
         for family, (address, _, *rest) in addresses:
             try:
                 listener = _listener(family, (address, port, *rest))

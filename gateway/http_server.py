@@ -110,7 +110,7 @@ class _Server(wsgi.Server):
         del family, type, proto
         host, port = self.bind_addr
         try:
-            self.socket = listening(host, port)
+            self.socket = listening(host, port, self.timeout)
         except OSError as error:
             # cheroot would try once more for each other address.
             raise CannotListen(f"cannot listen at {host}: {error}") from error

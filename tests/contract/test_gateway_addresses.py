@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from deploy.address import free_port
+from gateway import every_address
 from gateway.every_address import Listeners
 from gateway.http_server import CannotListen
 from tests.fake_front_end import FakeFrontEnd
@@ -16,6 +17,7 @@ from tests.gateway import Web, gateway
 # It is there without more ado, and needs no IPv6.
 SECOND = "127.0.0.2"
 NOT_OURS = "192.0.2.1"
+UNREAD_S = 7.5
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason=f"only Linux has {SECOND}")
 
@@ -79,7 +81,7 @@ def test_an_address_that_the_machine_does_not_have_is_passed_over(server_address
 
 def test_many_callers_of_one_address_do_not_keep_those_of_another_waiting() -> None:
     with ExitStack() as stack:
-        listeners = stack.enter_context(closing(Listeners()))
+        listeners = stack.enter_context(closing(Listeners(UNREAD_S)))
         for address in ("127.0.0.1", SECOND):
             listener = socket.create_server((address, 0))
             listeners.add(listener)
@@ -87,3 +89,12 @@ def test_many_callers_of_one_address_do_not_keep_those_of_another_waiting() -> N
                 stack.enter_context(socket.create_connection(listener.getsockname()))
         taken = [stack.enter_context(listeners.accept()[0]) for _ in range(4)]
         assert [each.getsockname()[0] for each in taken] == ["127.0.0.1", SECOND] * 2
+
+
+def test_who_is_gone_without_a_word_is_noticed() -> None:
+    with ExitStack() as stack:
+        listeners = stack.enter_context(closing(every_address.listening("127.0.0.1", 0, UNREAD_S)))
+        stack.enter_context(socket.create_connection(listeners.getsockname()))
+        connection = stack.enter_context(listeners.accept()[0])
+        limit_ms = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert limit_ms == UNREAD_S * 1000

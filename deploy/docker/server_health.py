@@ -20,9 +20,11 @@ def main() -> int:
     address = os.environ.get("SERVER_HEALTH_ADDRESS") or os.environ.get("SERVER_ADDRESS", PORT)
     # What listens at all addresses of the container does so at this one.
     target = f"127.0.0.1:{address.rpartition(':')[2]}"
+    # No proxy of the environment: it is in this container.
+    options = [("grpc.enable_http_proxy", 0)]
     request = health_pb2.HealthCheckRequest(service="readiness")
     try:
-        with grpc.insecure_channel(target) as channel:
+        with grpc.insecure_channel(target, options) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_S)
     except grpc.RpcError as error:
         print(error.code())

@@ -74,6 +74,16 @@ async def test_the_check_of_the_container_works_without_that_port_too() -> None:
     assert (await container_check(SERVER_ADDRESS=front.address)).returncode == 1
 
 
+async def test_the_check_of_the_container_takes_no_way_around() -> None:
+    # Docker hands on the proxies of its configuration, also to who needs none.
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with front_end() as front:
+        done = await container_check(
+            SERVER_ADDRESS=front.address, http_proxy=nobody, no_proxy="", no_grpc_proxy=""
+        )
+        assert (done.returncode, done.stdout) == (0, "SERVING\n")
+
+
 async def test_only_health_is_served_there(guarded: dict[str, Any]) -> None:
     probed = f"127.0.0.1:{free_port()}"
     async with (

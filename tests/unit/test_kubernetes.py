@@ -46,6 +46,9 @@ BYTES_PER_BYTE_SYNCED = 4.0
 WORKER_BYTES = 750_000_000
 """What a worker with TensorFlow and the bundled model takes between images."""
 
+AUTOSCALER_TOLERANCE = 1.1
+"""How many times its target a measure must be before Kubernetes starts another pod."""
+
 Manifest = dict[str, Any]
 
 
@@ -196,6 +199,18 @@ def test_a_worker_has_memory_for_the_largest_images(monkeypatch: pytest.MonkeyPa
     assert settings.processes == 1
     decoding = threads * BYTES_PER_PIXEL * settings.max_image_pixels
     assert memory_of("worker") >= WORKER_BYTES + decoding
+
+
+def test_a_worker_with_too_much_to_do_gets_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of("worker").items():
+        monkeypatch.setenv(name, value)
+    settings = WorkerSettings()
+    # With one thread for decoding there is none, and the model's thread does it on one core.
+    assert settings.decode_threads == 1
+    requested = int(container_of("worker")["resources"]["requests"]["cpu"])
+    [metric] = ALL["HorizontalPodAutoscaler/despacho-worker"]["spec"]["metrics"]
+    target = metric["resource"]["target"]["averageUtilization"] / 100
+    assert settings.processes > requested * target * AUTOSCALER_TOLERANCE
 
 
 def test_a_service_reaches_the_pods_that_it_is_for() -> None:

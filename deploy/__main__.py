@@ -1,6 +1,7 @@
 """Start, stop and look at the services: what `make up` and its like call."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -43,6 +44,10 @@ def main() -> int:
         # Whoever read has seen enough; Python would complain when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        full = f"no room is left on the disk of {state.folder}"
+        print(f"error: {full if error.errno == errno.ENOSPC else error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

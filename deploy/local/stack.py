@@ -217,7 +217,7 @@ class LocalStack:
         with self._state.supervisor_log.open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "supervisor.supervisord"),
+                    *(sys.executable, "-m", "deploy.local.supervisord"),
                     *("--configuration", str(self._state.configuration)),
                 ],
                 cwd=ROOT,

@@ -20,7 +20,8 @@ from .cancellation import ends_this_task
 from .channel import Access
 from .chunks import AsyncChunks, Feed
 from .errors import DespachoError
-from .images import MAX_IMAGE_BYTES, Image
+from .images import Image
+from .limits import MAX_IMAGE_BYTES
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
 from .wire import DEFAULT_TIMEOUT_S, DEFAULT_TOP_K

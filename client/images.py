@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import grpc
 
@@ -10,9 +10,6 @@ from .errors import InvalidImage
 
 Image: TypeAlias = bytes | os.PathLike[str]
 """Encoded bytes, or the file that holds them."""
-
-MAX_IMAGE_BYTES: Final = 16 * 1024 * 1024
-"""Largest encoded image a server accepts unless it was told otherwise."""
 
 
 def load(image: Image, *, max_bytes: int) -> bytes:

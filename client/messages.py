@@ -22,7 +22,7 @@ from prediction.v1 import admin_pb2, admin_pb2_grpc, prediction_pb2, prediction_
 from . import channel, operation_wire, stats_wire
 from .api_key import Metadata
 from .errors import Cancelled
-from .images import MAX_IMAGE_BYTES
+from .limits import MAX_IMAGE_BYTES
 from .status import translated
 
 ResponseT = TypeVar("ResponseT")

@@ -15,7 +15,8 @@ from . import wire
 from .channel import Access
 from .chunks import Chunks, Feed
 from .errors import DespachoError
-from .images import MAX_IMAGE_BYTES, Image, load
+from .images import Image, load
+from .limits import MAX_IMAGE_BYTES
 from .results import Health, KeyT, Model, PredictionResult, Priority, StreamOutcome
 from .stream_ledger import DEFAULT_STREAM_TIMEOUT_S, FEEDING_SHARE, StreamLedger
 from .sync_admin import Admin

@@ -84,7 +84,8 @@ class ServerSettings(BaseSettings):
     """Longest deadline; a longer one is treated as this, seconds."""
 
     max_image_bytes: Annotated[int, Field(ge=1, le=512 * MIB)] = 16 * MIB
-    """Largest encoded image, bytes."""
+    """Largest encoded image, bytes. The gateway (`GATEWAY_MAX_IMAGE_BYTES`) and clients
+    (`max_image_bytes`, `--max-image-bytes`) have limits of their own: change those with it."""
 
     queue_max_jobs: Annotated[int, Field(ge=1)] = 2000
     """Most images waiting or being worked on, per model, over all servers."""

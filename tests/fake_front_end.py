@@ -160,7 +160,7 @@ class FakeFrontEnd(prediction_pb2_grpc.PredictionServiceServicer):
             ThreadPoolExecutor(16),
             options=[
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", 20 * 1024 * 1024),
+                ("grpc.max_receive_message_length", 32 * 1024 * 1024),
             ],
         )
         prediction_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)

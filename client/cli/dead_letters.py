@@ -10,7 +10,13 @@ from ..results import DeadLetter
 from ..wire import DEFAULT_TIMEOUT_S
 from .exits import printable
 from .names import names as expanded
-from .options import EPILOG, connection_options, model_option, names_argument
+from .options import (
+    EPILOG,
+    connection_options,
+    max_image_option,
+    model_option,
+    names_argument,
+)
 from .printers import local_time, operation_fields, print_json, print_table, rfc3339, rows_of
 from .session import each, explaining
 
@@ -57,15 +63,22 @@ def list_letters(*, model: str, as_json: bool, server: str, timeout_s: float | N
     metavar="FILE",
     help="Write the image there; - for standard output, and nothing else to it.",
 )
+@max_image_option
 @connection_options("30")
 def show(
-    *, name: str, output: BinaryIO | None, as_json: bool, server: str, timeout_s: float | None
+    *,
+    name: str,
+    output: BinaryIO | None,
+    max_image_bytes: int,
+    as_json: bool,
+    server: str,
+    timeout_s: float | None,
 ) -> None:
     """Describe the dead letter NAME.
 
     Mind what you open the image with: it has already brought workers down.
     """
-    with explaining(server, as_json=as_json) as client:
+    with explaining(server, as_json=as_json, max_image_bytes=max_image_bytes) as client:
         letter = client.admin.dead_letter(name, timeout_s=timeout_s or DEFAULT_TIMEOUT_S)
     if output is not None:
         output.write(letter.image)

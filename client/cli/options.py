@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ..limits import MAX_IMAGE_BYTES, MOST_IMAGE_BYTES
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 ACCESS: Final = "despacho.access"
@@ -117,7 +119,22 @@ def image_options(command: F) -> F:
         help="How many labels per image.",
     )(command)
     command = model_option("Which model.  [default: the server's]")(command)
+    command = max_image_option(command)
     return click.argument("paths", nargs=-1, required=True, metavar="PATH...")(command)
+
+
+def max_image_option(command: F) -> F:
+    """Add how large an image may be; what is larger never gets to the server, or from it."""
+    return click.option(
+        "--max-image-bytes",
+        type=click.IntRange(1, MOST_IMAGE_BYTES),
+        default=MAX_IMAGE_BYTES,
+        envvar="DESPACHO_MAX_IMAGE_BYTES",
+        show_default=True,
+        show_envvar=True,
+        metavar="BYTES",
+        help="Largest image: the server's limit, if that is another.",
+    )(command)
 
 
 def model_option(explanation: str) -> Callable[[F], F]:

@@ -53,13 +53,17 @@ class PredictCommand:
     top_k: int
     priority: str
     include_scores: bool
+    max_image_bytes: int
     timeout_s: float | None
     as_json: bool
 
     def run(self, arguments: Sequence[str]) -> ExitCode:
         """Label what the arguments stand for, and print it."""
         sources = expand(arguments)
-        with connect(self.server) as client, progress(len(sources)) as bar:
+        with (
+            connect(self.server, max_image_bytes=self.max_image_bytes) as client,
+            progress(len(sources)) as bar,
+        ):
             printer: Printer = JsonPrinter() if self.as_json else HumanPrinter(bar.output)
             answered: set[int] = set()
             code = ExitCode.OK
@@ -89,7 +93,7 @@ class PredictCommand:
             yield self._one(client, index, source)
         elif images:
             yield from client.predict_stream(
-                _loaded(images),
+                self._loaded(images),
                 model=self.model,
                 top_k=self.top_k,
                 priority=Priority(self.priority),
@@ -97,10 +101,16 @@ class PredictCommand:
                 timeout_s=self.timeout_s or DEFAULT_STREAM_TIMEOUT_S,
             )
 
+    def _loaded(self, images: Sequence[tuple[int, Source]]) -> Iterator[tuple[int, Image]]:
+        # A generator, so that standard input is read when its turn comes, and paths
+        # are opened by the client, one at a time.
+        for index, source in images:
+            yield index, source.image(self.max_image_bytes)
+
     def _one(self, client: Client, index: int, source: Source) -> StreamOutcome[int]:
         try:
             result: PredictionResult = client.predict(
-                source.image(),
+                source.image(self.max_image_bytes),
                 model=self.model,
                 top_k=self.top_k,
                 priority=Priority(self.priority),
@@ -114,13 +124,6 @@ class PredictCommand:
     def _epitaph(self, total: int, missing: int, error: DespachoError) -> str:
         explanation = explained(error, self.server)
         return explanation if total == 1 else f"{missing} of {total} not answered; {explanation}"
-
-
-def _loaded(images: Sequence[tuple[int, Source]]) -> Iterator[tuple[int, Image]]:
-    # A generator, so that standard input is read when its turn comes, and paths
-    # are opened by the client, one at a time.
-    for index, source in images:
-        yield index, source.image()
 
 
 def _shown(printer: Printer, name: str, outcome: StreamOutcome[int]) -> ExitCode:

@@ -10,13 +10,14 @@ import grpc
 
 from ..api_key import InsecureKey
 from ..errors import DespachoError
+from ..limits import MAX_IMAGE_BYTES
 from ..sync_client import Client
 from .exits import ExitCode, exit_code, explained, is_fatal, printable, worst
 from .options import ACCESS, FILES
 from .printers import error_fields, print_json
 
 
-def connect(server: str) -> Client:
+def connect(server: str, *, max_image_bytes: int = MAX_IMAGE_BYTES) -> Client:
     """Return a client as the options say; wrong ones end the program."""
     options = click.get_current_context().meta
     files: dict[str, Path | None] = {
@@ -28,6 +29,7 @@ def connect(server: str) -> Client:
             api_key=api_key_from(files["api-key-file"]),
             credentials=credentials_from(files, is_wanted=bool(options.get(f"{ACCESS}.tls"))),
             allow_insecure_key=bool(options.get(f"{ACCESS}.allow_insecure_key")),
+            max_image_bytes=max_image_bytes,
         )
     except InsecureKey as error:
         raise click.UsageError(
@@ -76,9 +78,11 @@ def credentials_from(
 
 
 @contextmanager
-def explaining(server: str, *, as_json: bool) -> Iterator[Client]:
+def explaining(
+    server: str, *, as_json: bool, max_image_bytes: int = MAX_IMAGE_BYTES
+) -> Iterator[Client]:
     """Connect; on an error say what to do, and exit."""
-    with connect(server) as client:
+    with connect(server, max_image_bytes=max_image_bytes) as client:
         try:
             yield client
         except DespachoError as error:

@@ -15,7 +15,7 @@ import click
 import grpc
 
 from ..errors import DespachoError, InvalidImage
-from ..images import MAX_IMAGE_BYTES, Image
+from ..images import Image
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
@@ -48,8 +48,8 @@ class Source:
         """Whether it must be read, and may keep who reads it waiting."""
         return self.path is None and self.problem is None
 
-    def image(self) -> Image:
-        """Return what the client loads; standard input is read here.
+    def image(self, max_bytes: int) -> Image:
+        """Return what the client loads; standard input is read here, up to `max_bytes` + 1.
 
         Raises:
             DespachoError: there is no image.
@@ -57,7 +57,7 @@ class Source:
         if self.problem is not None:
             raise self.problem
         # One byte more than allowed, for the client to see that it is too large.
-        return self.path or _from_stdin(MAX_IMAGE_BYTES + 1)
+        return self.path or _from_stdin(max_bytes + 1)
 
 
 def _from_stdin(size: int) -> bytes:

@@ -58,6 +58,7 @@ class SubmitCommand:
     model: str
     top_k: int
     include_scores: bool
+    max_image_bytes: int
     synced: bool
     request_id: uuid.UUID | None
     timeout_s: float | None
@@ -73,7 +74,10 @@ class SubmitCommand:
         lost: DespachoError | None = None
         unsent_count = 0
         # The client is closed first: that ends the calls which the pool waits for.
-        with ThreadPoolExecutor(CALLS_AT_A_TIME) as pool, connect(self.server) as client:
+        with (
+            ThreadPoolExecutor(CALLS_AT_A_TIME) as pool,
+            connect(self.server, max_image_bytes=self.max_image_bytes) as client,
+        ):
             waiting = iter(sources)
             for source, operation in self._submitted(client, pool, waiting):
                 try:
@@ -113,7 +117,7 @@ class SubmitCommand:
 
     def _submit(self, client: Client, source: Source) -> Operation:
         return client.submit(
-            source.image(),
+            source.image(self.max_image_bytes),
             model=self.model,
             top_k=self.top_k,
             include_scores=self.include_scores,

@@ -77,6 +77,27 @@ def test_standard_input(run: Any) -> None:
     assert lines(result)["-"]["labels"][0]["label"] == "cow"
 
 
+def test_a_server_that_takes_larger_images_is_sent_them(
+    run: Any, server: FakeFrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = b"cow ".ljust(20 * 1024 * 1024)
+    Path("cow.jpg").write_bytes(large)
+    result = run("predict", "cow.jpg")
+    assert (result.exit_code, result.stderr) == (
+        ExitCode.BAD_INPUT,
+        "cow.jpg: the image has more than 16,777,216 bytes\n",
+    )
+    option = ("--max-image-bytes", str(len(large)))
+    for arguments in (["cow.jpg"], ["-"], ["cow.jpg", "-"]):
+        server.requests.clear()
+        assert run("predict", *option, *arguments, stdin=large).exit_code == 0
+        assert [len(request.image) for request in server.requests] == [len(large)] * len(arguments)
+    monkeypatch.setenv("DESPACHO_MAX_IMAGE_BYTES", str(len(large)))
+    assert run("predict", "cow.jpg").exit_code == 0
+    assert run("predict", "--max-image-bytes", "3", "cat.jpg").exit_code == 0
+    assert run("predict", "--max-image-bytes", "2", "cat.jpg").exit_code == ExitCode.BAD_INPUT
+
+
 def test_many_images_and_each_its_own_fate(run: Any) -> None:
     result = run("predict", "--json", "cat.jpg", "bad.jpg", "no.jpg", "*.gif", "-", stdin=b"cow")
     found = lines(result)

@@ -197,6 +197,22 @@ def test_a_failing_server_is_asked_once(run: Any, server: FakeOperations) -> Non
     assert server.attempt_count == 1
 
 
+def test_a_server_that_takes_larger_images_is_sent_them_and_sends_them_back(
+    run: Any, server: FakeOperations, tmp_path: Path
+) -> None:
+    large = b"cat ".ljust(20 * 1024 * 1024)
+    (tmp_path / "large.jpg").write_bytes(large)
+    option = ("--max-image-bytes", str(len(large)))
+    assert run("submit", "large.jpg").exit_code == ExitCode.BAD_INPUT
+    assert run("submit", *option, "large.jpg").exit_code == 0
+    assert run("submit", *option, "-", stdin=large).exit_code == 0
+    assert [len(request.image) for request in server.submitted] == [len(large)] * 2
+    show = ("dead-letters", "show", server.set_aside(large), "-o", "out.jpg")
+    assert "larger than max" in run(*show).stderr
+    assert run(*show, *option).exit_code == 0
+    assert (tmp_path / "out.jpg").read_bytes() == large
+
+
 def test_dead_letters_are_listed_and_shown(
     run: Any, server: FakeOperations, tmp_path: Path
 ) -> None:

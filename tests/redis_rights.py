@@ -41,6 +41,19 @@ def _commands(found: list[tuple[str, str]]) -> set[str]:
     }
 
 
+def told_to_operators() -> list[str]:
+    """Return the commands that the page has people send to Redis."""
+    # `CONFIG GET` is what services ask for.
+    sent = r"`(BGREWRITEAOF|INFO [a-z]+|(?:ACL|CLIENT|CONFIG) (?!GET)[A-Z]+[^`]*)`"
+    return re.findall(sent, PAGE.read_text())
+
+
+def right_to(command: str) -> str:
+    """Return the rule that allows to send this, and no other command."""
+    name, *words = command.lower().split()
+    return f"+{name}|{words[0]}" if name in {"acl", "client", "config"} else f"+{name}"
+
+
 def documented(who: str) -> list[str]:
     """Return the rules of the user that the page shows, without name, `on` and password."""
     match = re.search(rf"^user {who} on >\S+ (.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)

@@ -16,7 +16,7 @@ from server import health
 from server.api_keys import parsed
 from server.settings import ServerSettings
 from tests.fuzz.decoder import BYTES_PER_PIXEL
-from tests.redis_rights import documented
+from tests.redis_rights import documented, right_to, told_to_operators
 from worker.app import DECODE_THREADS
 from worker.settings import WorkerSettings
 
@@ -331,9 +331,15 @@ def test_redis_has_the_settings_that_are_shipped() -> None:
 
 def test_the_users_of_redis_have_the_rights_of_the_page() -> None:
     users = SECRETS["despacho-redis"]["users.acl"]
-    for who in ("front-end", "worker"):
+    for who in ("front-end", "worker", "operator"):
         [line] = [each for each in users.splitlines() if each.startswith(f"user {who} ")]
         assert line.split()[4:] == documented(who)
+
+
+def test_the_operator_of_redis_may_do_what_the_page_says_and_no_more() -> None:
+    told = told_to_operators()
+    assert {"BGREWRITEAOF", "CONFIG SET auto-aof-rewrite-percentage 0", "ACL LOAD"} <= {*told}
+    assert documented("operator") == sorted({right_to(command) for command in told})
 
 
 def test_the_example_of_keys_can_be_read() -> None:

@@ -152,7 +152,7 @@ class LocalStack:
             print(
                 f"  They run the code, or packages, from before a change: {', '.join(old)}"
                 '\n  replace them one by one, as in docs/operations.md, "Scaling and upgrading",'
-                " or all, with the settings they have: make down up"
+                f" or all: {self._down_up()}"
             )
         # One at least, also after `make scale WORKERS=0`: there is a prediction to wait for.
         workers = workers or running.workers or 1
@@ -186,7 +186,7 @@ class LocalStack:
             command = "make up"
             wanted = plan.make(os.environ, workers or 1, plan.load(self._state.plan))
         else:
-            command = "make down up"
+            command = self._down_up()
             wanted = plan.once_more(kept, workers)
         address.require_free(wanted.server_address, command=command)
         address.require_free(wanted.gateway_address, setting="GATEWAY_ADDRESS", command=command)
@@ -199,6 +199,10 @@ class LocalStack:
         self._start_supervisor(wanted)
         print("Started; waiting for a first prediction, while the model loads.", flush=True)
         return wanted
+
+    def _down_up(self) -> str:
+        """Say how all of it is started with other settings: what is not said again is lost."""
+        return f"make down up\n  with all settings that it had, which are in {self._state.plan}"
 
     def _configure(self, wanted: Plan) -> None:
         binary = None if wanted.redis_port is None else embedded_redis()

@@ -203,16 +203,30 @@ def test_workers_that_do_not_start_are_not_kept(
     assert "worker-2" not in made.configuration.read_text()
 
 
-def test_a_start_after_a_reboot_that_fails_forgets_no_setting(tmp_path: Path) -> None:
+def test_a_start_after_a_reboot_that_fails_forgets_no_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        assert plan.load(state.plan) != kept
+        raise StackError("no supervisor")
+
+    monkeypatch.setattr(LocalStack, "_start_supervisor", fail)
     state = State(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = f"127.0.0.1:{listener.getsockname()[1]}"
-        kept = plan.make({"SERVER_ADDRESS": taken, "SERVER_QUEUE_MAX_JOBS": "7"}, 2, None)
+        settings = {
+            "SERVER_ADDRESS": taken,
+            "GATEWAY_ADDRESS": "127.0.0.1:0",
+            "REDIS_URL": "redis:",
+        }
+        kept = plan.make(settings, 2, None)
         with state.locked():
             kept.save(state.plan)
             state.mode.write_text("local\n")
-        with pytest.raises(StackError, match=r"SERVER_ADDRESS=\S+ make down up"):
+        with pytest.raises(StackError, match=r"SERVER_ADDRESS=\S+ make down up\n  with all"):
             LocalStack(state).up(3)
+    with pytest.raises(StackError, match="no supervisor"):
+        LocalStack(state).up(3)
     assert plan.load(state.plan) == kept
     assert state.recorded_mode() == "local"
     LocalStack(state).down()
@@ -237,7 +251,9 @@ def test_services_that_run_older_code_are_named(
     stack._supervisor = supervisor
     monkeypatch.setattr(checkout, "changed_at", lambda: 100.5)
     stack._revived(ONE_WORKER, None)
-    assert "before a change: worker-1\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "before a change: worker-1\n" in told
+    assert "make down up\n  with all settings that it had" in told  # `make down` forgets them
     supervisor.starts["worker-1"] = 200
     stack._revived(ONE_WORKER, None)
     assert "before a change" not in capsys.readouterr().out

@@ -4,6 +4,7 @@ Clients also register the protobuf package `inference` for themselves, so none o
 can share a process with our stubs.
 """
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -31,7 +32,15 @@ def python_of(requirements: Path, folder: Path = CLIENTS) -> Path:
     Raises:
         CannotInstall: pip failed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     place = folder / requirements.stem
+    with (folder / f"{requirements.stem}.lock").open("w") as lock:
+        # Tests of several files may want the same one, in processes of their own.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _made(requirements, place)
+
+
+def _made(requirements: Path, place: Path) -> Path:
     python = place / "bin" / "python"
     wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     # Written last, so that an environment that was cut off is made again.

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 
 LIMIT_S: Final = 60
 REQUESTS: Final = 20
+CUDA: Final = "lib/python*/site-packages/nvidia/cuda_runtime/lib"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def home() -> Path:
     except OSError:
         pytest.skip("perf_analyzer needs libb64.so.0d: apt-get install libb64-0d")
     home = python_of(HERE / "requirements" / client.requirements).parents[1]
-    if not (home / "bin" / "perf_analyzer").exists():
-        pytest.skip("there is no perf_analyzer for this platform")
+    if not (home / "bin" / "perf_analyzer").exists() or not any(home.glob(CUDA)):
+        pytest.skip("there is no perf_analyzer, or not what it needs, for this platform")
     return home
 
 
@@ -70,7 +71,7 @@ def test_perf_analyzer_measures(
     content = base64.b64encode(struct.pack("<I", len(image)) + image).decode()
     data = tmp_path / "data.json"
     data.write_text(json.dumps({"data": [{"image": {"b64": content}}]}))
-    [cuda] = home.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib")
+    [cuda] = home.glob(CUDA)
     known = os.environ.get("LD_LIBRARY_PATH", "")
     ended = subprocess.run(
         [

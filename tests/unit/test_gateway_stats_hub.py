@@ -106,13 +106,18 @@ def test_who_comes_while_the_gateway_stops_is_not_kept(
 
 
 class Ageing:
-    """A front-end that ends each of its first calls, of which the third brings nothing."""
+    """A front-end that ends each of its first calls, of which the third brings nothing.
+
+    None begins before what the last one brought is taken.
+    """
 
     def __init__(self) -> None:
         self.call_count = 0
+        self.taken = threading.Semaphore()
 
     def watch_stats(self, period_s: float, metadata: Any, timeout_s: float | None = None) -> Any:
         del period_s, metadata, timeout_s
+        assert self.taken.acquire(timeout=LIMIT_S)
         self.call_count += 1
         return Watched() if self.call_count > 3 else self._ended(self.call_count)
 
@@ -125,14 +130,16 @@ class Ageing:
 def test_a_connection_that_ended_is_no_problem_unless_there_is_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stats_hub, "PAUSE_S", 0.1)
-    hub = StatsHub(cast("Messages", Ageing()), max_listeners=1)
+    monkeypatch.setattr(stats_hub, "PAUSE_S", 0)
+    front_end = Ageing()
+    hub = StatsHub(cast("Messages", front_end), max_listeners=1)
     names: list[str] = []
     with hub.listening(KEY) as feed:
         number = 0
         while len(names) < 4:
             number, event = feed.next(number, LIMIT_S)
             names.append(event.split("\n")[0])
+            front_end.taken.release()
     assert names == ["event: stats", "event: stats", "event: problem", "event: stats"]
 
 

@@ -9,12 +9,19 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from ssl import SSLContext
 from typing import Any, cast
 
 import hiredis
 from redis import exceptions
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import (
+    Connection,
+    RedisSSLContext,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 
 from dispatch.packing import packed
 from dispatch.resp_errors import error_of
@@ -167,6 +174,7 @@ class RespAddress:
             # Version 3 changes the shape of stream replies.
             ConnectionPool.from_url(url, protocol=2).make_connection(),
         )
+        self._files: list[tuple[int, int, int]] | None = None
 
     async def connect(self, timeout_s: float) -> RespConnection:
         """Return a new connection, authenticated and in its database.
@@ -195,15 +203,26 @@ class RespAddress:
         if isinstance(target, UnixDomainSocketConnection):
             _, connection = await loop.create_unix_connection(RespConnection, target.path)
         else:
-            tls = None
-            if isinstance(target, SSLConnection):
-                # redis-py keeps what it has read of the files, and certificates are replaced there.
-                target.ssl_context.context = None
-                tls = target.ssl_context.get()
+            tls = self._tls(target.ssl_context) if isinstance(target, SSLConnection) else None
             _, connection = await loop.create_connection(
                 RespConnection, target.host, target.port, ssl=tls
             )
         return connection
+
+    def _tls(self, made: RedisSSLContext) -> SSLContext:
+        """Return what the files say, which redis-py would read only once.
+
+        Not read for each connection: that takes this thread for some 20 ms, and while
+        Redis is away there are many attempts a second.
+        """
+        paths = (made.ca_certs, made.ca_path, made.certfile, made.keyfile)
+        found = [Path(path).stat() for path in paths if path]
+        files = [(each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+        if files != self._files:
+            made.context = None
+        tls = made.get()
+        self._files = files
+        return tls
 
     async def _greeting(self) -> list[Command]:
         target = self._target

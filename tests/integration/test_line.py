@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -173,6 +174,22 @@ async def test_certificates_may_be_replaced_in_their_files(tmp_path: Path) -> No
         assert line._connection is not None
         await line._connection.close()
         assert await line.call(PING) == [b"PONG"]
+
+
+@needs_openssl
+async def test_certificates_are_not_read_for_each_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, _ = await asyncio.to_thread(self_signed, tmp_path)
+    async with server_that(always(b"")) as port:
+        pass  # it was there
+    make = Mock(wraps=ssl.create_default_context)
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    async with line_to(f"rediss://localhost:{port}?ssl_ca_certs={certificate}") as line:
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable):
+                await line.call(PING)
+    assert make.call_count == 1
 
 
 async def test_nobody_there_means_nothing_was_done() -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import stats_wire
-from ..errors import Unavailable
+from ..errors import Unavailable, Unreachable
 from ..stats import Latency, ModelStats, Queue, Stats, Worker
 from ..sync_client import Client
 from .exits import printable
@@ -29,8 +29,6 @@ ONCE_S: Final = 1.5
 
 AGAIN_S: Final = 1.0
 """How long to wait before a server is asked again that went away."""
-
-AWAY: Final = Text("The server is away; it is asked again and again.", style="red")
 
 
 @click.command(epilog=EPILOG)
@@ -62,28 +60,37 @@ def top(
     """
     output = console()
     with explaining(server, as_json=as_json) as client:
-        looks = _looks(client, model, period_s, timeout_s)
         if once:
-            # Rates need time between two looks.
-            _print(next(each for each in looks if each and each.window_s > ONCE_S), as_json=as_json)
-            looks.close()
-        elif as_json or not sys.stdout.isatty() or output.is_dumb_terminal:
+            # Rates need time between two looks. Whoever wants one does not wait for a server.
+            shown = client.admin.watch_stats(model, period_s=period_s, timeout_s=timeout_s)
+            _print(next(each for each in shown if each.window_s > ONCE_S), as_json=as_json)
+            shown.close()
+            return
+        looks = _looks(client, model, period_s, timeout_s)
+        if as_json or not sys.stdout.isatty() or output.is_dumb_terminal:
             # On a dumb terminal nothing can be drawn over; lines can be written.
-            for seen in filter(None, looks):
-                _print(seen, as_json=as_json)
+            is_away = False
+            for seen in looks:
+                if isinstance(seen, Stats):
+                    _print(seen, as_json=as_json)
+                elif not is_away:
+                    click.echo(_away(seen).plain, err=True)
+                is_away = not isinstance(seen, Stats)
         else:
             with Live(console=output, screen=True, auto_refresh=False) as live:
                 picture: RenderableType = ""
-                for stats in looks:
-                    if stats:
-                        picture = view(stats, server)
-                    live.update(picture if stats else Group(picture, "", AWAY), refresh=True)
+                for seen in looks:
+                    if isinstance(seen, Stats):
+                        picture = view(seen, server)
+                        live.update(picture, refresh=True)
+                    else:
+                        live.update(Group(picture, "", _away(seen)), refresh=True)
 
 
 def _looks(
     client: Client, model: str, period_s: float, timeout_s: float | None
-) -> Generator[Stats | None, None, None]:
-    """Yield what is seen; None: the server, which was there before, is away.
+) -> Generator[Stats | Unavailable, None, None]:
+    """Yield what is seen, or why nothing is that was seen before.
 
     A front-end ends each connection after an hour, and may be started again meanwhile.
     """
@@ -100,12 +107,17 @@ def _looks(
                     was_seen = is_seen = True
                     yield stats
             return
-        except Unavailable:
+        except Unavailable as error:
             if not was_seen:
                 raise
-        if not is_seen:
-            yield None
+            if not is_seen:
+                yield error
         time.sleep(AGAIN_S)
+
+
+def _away(error: Unavailable) -> Text:
+    what = "The server is away" if isinstance(error, Unreachable) else printable(error.message)
+    return Text(f"{what}; it is asked again and again.", style="red")
 
 
 def _print(stats: Stats, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from client.cli.top import view
 from client.stats_wire import stats
 from prediction.v1 import admin_pb2 as pb
 from prediction.v1 import admin_pb2_grpc
+from tests.fake_front_end import Refusal
 from tests.terminal import on_terminal
 
 TIMEOUT_S = 10
@@ -72,6 +73,9 @@ class Watched(admin_pb2_grpc.AdminServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[pb.WatchStatsRequest] = []
+        self.goes_away = False
+        """Whether it shows one look and is away from then on."""
+
         self.looks: float = math.inf
         """How many there are before the server ends the call."""
 
@@ -79,6 +83,10 @@ class Watched(admin_pb2_grpc.AdminServiceServicer):
         self, request: pb.WatchStatsRequest, context: Any
     ) -> Iterator[pb.WatchStatsResponse]:
         self.requests.append(request)
+        if self.goes_away:
+            if len(self.requests) == 1:
+                yield seen(0)
+            Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "gone for lunch").abort(context)
         window_s = 0
         while context.is_active() and window_s < self.looks:
             yield seen(window_s)
@@ -159,6 +167,23 @@ def test_top_shows_it_once(watched: tuple[Watched, str]) -> None:
     assert shown["window_s"] == 2
     assert shown["time"] == "2026-01-02T03:04:05+00:00"
     assert shown["models"][0]["queues"][1]["waiting"] == 7
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--json"]])
+def test_top_says_that_a_server_that_was_there_is_away(
+    watched: tuple[Watched, str], options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.cli.top.AGAIN_S", 0.1)
+    servicer, target = watched
+    servicer.goes_away = True
+    result = CliRunner().invoke(app, ["top", *options, "--timeout", "3", "-s", target])
+    assert result.exit_code == 1
+    if "--once" in options:
+        assert "Deadline" not in result.stderr
+        assert len(servicer.requests) == 1
+    else:
+        assert result.stderr.count("gone for lunch; it is asked again and again.") == 1
+        assert len(servicer.requests) > 1
 
 
 def test_top_cuts_nothing_off_in_a_file(

@@ -15,7 +15,7 @@ from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 from . import channel
 from .async_status import as_the_server_said
 from .cancellation import cancelled_alone
-from .errors import InternalError, Retryable, Unreachable
+from .errors import DeadlineExceeded, DespachoError, InternalError, Retryable
 from .images import Image, load
 from .keyed_channel import KeyedChannel
 from .patience import Patience
@@ -103,10 +103,14 @@ class Connection:
             DespachoError: one of its subclasses.
         """
         self._check_open()
-        with cancelled_alone(request_id):
-            call = method(request, timeout=timeout_s)
-            with translated(request_id), as_the_server_said(call):
-                response = _readable(await call, request_id)
+        try:
+            with cancelled_alone(request_id):
+                call = method(request, timeout=timeout_s)
+                with translated(request_id), as_the_server_said(call):
+                    response = _readable(await call, request_id)
+        except DespachoError as error:
+            self._was_reached |= bool(error.reason)  # none but a server has one
+            raise
         self._was_reached = True
         return response
 
@@ -129,8 +133,10 @@ class Connection:
                 return await self.call(
                     method, request, timeout_s=patience.left_s(), request_id=request_id
                 )
+            except DeadlineExceeded as late:
+                patience.explain(late)
+                raise
             except Retryable as refusal:
-                self._was_reached |= not isinstance(refusal, Unreachable)
                 pause_s = patience.pause_s(refusal, was_reached=self._was_reached)
                 if pause_s is None:
                     raise
@@ -153,6 +159,7 @@ class Connection:
         try:
             with cancelled_alone(), translated(), as_the_server_said(call):
                 async for answer in call:
+                    self._was_reached = True
                     yield _readable(answer)
         finally:
             call.cancel()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .errors import DespachoError, Overloaded, Unavailable, Unreachable
+from .errors import DeadlineExceeded, DespachoError, Overloaded, Unavailable, Unreachable
 
 SPREAD: Final = 1.5
 """Longest wait for each second that the server asks for. Never shorter than asked
@@ -54,6 +54,9 @@ class Patience:
         self._uniform = uniform
         self._ends_at = now() + timeout_s
         self._away_pause_s = FIRST_PAUSE_S
+        # Of the last refusal, without its traceback, whose frames hold this.
+        self._told = ("", "", "")
+        self._hint_s: float | None = None
 
     def left_s(self) -> float:
         """Return the time that is left; 0 when it is over."""
@@ -70,7 +73,8 @@ class Patience:
             was_reached: whether the server has ever answered. One that has not may
                 have another address, and whoever made a mistake is told soon.
         """
-        hint_s = refusal.retry_after_s
+        self._told = (refusal.message, refusal.reason, refusal.advice)
+        self._hint_s = hint_s = refusal.retry_after_s
         match refusal:
             case Overloaded() if hint_s is not None:
                 pause_s = max(hint_s, MIN_PAUSE_S)
@@ -81,6 +85,18 @@ class Patience:
                 return None
         pause_s = self.spread(pause_s)
         return pause_s if pause_s < self.left_s() else None
+
+    def explain(self, late: DeadlineExceeded) -> None:
+        """Let the end of the time say why the attempt before failed, if one did.
+
+        The last one may have failed for the same reason: gRPC, which tries again by
+        itself until the time is over, does not tell.
+        """
+        message, reason, advice = self._told
+        if message and not late.reason:
+            late.message = f"{late.message}; before that: {message}"
+            late.args = (late.message,)
+            late.reason, late.advice, late.retry_after_s = reason, advice, self._hint_s
 
     def spread(self, pause_s: float) -> float:
         """Make a wait longer at random, so that clients do not come all at once."""

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2_grpc
 from prediction.v1 import admin_pb2_grpc, prediction_pb2_grpc
 
 from . import channel
-from .errors import Cancelled, Retryable, Unreachable
+from .errors import Cancelled, DeadlineExceeded, DespachoError, Retryable
 from .interrupts import Cancellation, Shelter
 from .keyed_channel import KeyedChannel
 from .patience import Patience
@@ -105,7 +105,11 @@ class Connection:
                 finally:
                     cancellation.forget()
 
-        response = self._shelter.run(answer, cancellation)
+        try:
+            response = self._shelter.run(answer, cancellation)
+        except DespachoError as error:
+            self._was_reached |= bool(error.reason)  # none but a server has one
+            raise
         self._was_reached = True
         return response
 
@@ -128,8 +132,10 @@ class Connection:
                 return self.call(
                     method, request, timeout_s=patience.left_s(), request_id=request_id
                 )
+            except DeadlineExceeded as late:
+                patience.explain(late)
+                raise
             except Retryable as refusal:
-                self._was_reached |= not isinstance(refusal, Unreachable)
                 pause_s = patience.pause_s(refusal, was_reached=self._was_reached)
                 if pause_s is None:
                     raise
@@ -165,6 +171,7 @@ class Connection:
         try:
             self._shelter.run(begin, cancellation)
             while (response := self._shelter.run(answer, cancellation)) is not _END:
+                self._was_reached = True
                 yield response
         finally:
             self._shelter.run(end)

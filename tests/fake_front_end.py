@@ -79,6 +79,9 @@ NO_MODEL = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model named
 NO_WORKER = Refusal(
     grpc.StatusCode.UNAVAILABLE, "NO_WORKER", "no worker is alive", retry_after_s=0.01
 )
+LOADING = Refusal(
+    grpc.StatusCode.UNAVAILABLE, "MODEL_LOADING", "the model is being loaded", retry_after_s=60
+)
 DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "shutting down", retry_after_s=0.01)
 
 

@@ -14,6 +14,7 @@ import pytest
 from client import (
     AsyncClient,
     Cancelled,
+    DeadlineExceeded,
     Health,
     InvalidImage,
     NotFound,
@@ -21,7 +22,7 @@ from client import (
     Unavailable,
     Unreachable,
 )
-from tests.fake_front_end import LIMIT_S, FakeFrontEnd
+from tests.fake_front_end import LIMIT_S, LOADING, NO_WORKER, FakeFrontEnd
 
 LARGE = b"large " + bytes(1024 * 1024)
 """More than gRPC keeps for a retry by default."""
@@ -83,6 +84,27 @@ async def test_a_hint_beyond_the_deadline_is_an_error_at_once(
         await client.predict(b"full", timeout_s=2)
     assert (caught.value.reason, caught.value.retry_after_s) == ("QUEUE_FULL", 2.5)
     assert server.attempt_count == 1
+
+
+async def test_the_end_of_the_time_says_why_the_attempts_before_failed(
+    server: FakeFrontEnd, client: AsyncClient
+) -> None:
+    # After five attempts the client rests; then gRPC would rest for longer than there is time.
+    server.refusals = [NO_WORKER] * 5 + [LOADING]
+    with pytest.raises(DeadlineExceeded, match="no worker is alive") as caught:
+        await client.predict(b"cat", timeout_s=4)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("NO_WORKER", 0.01)
+
+
+async def test_whoever_was_answered_in_any_way_waits_for_the_server(
+    server: FakeFrontEnd, client: AsyncClient
+) -> None:
+    with pytest.raises(InvalidImage):
+        await client.predict(b"bad")
+    assert client._connection._was_reached
+    async with AsyncClient(server.target) as other:
+        _ = [outcome async for outcome in other.predict_stream([("k", b"cat")])]
+        assert other._connection._was_reached
 
 
 async def test_cancelling_the_task_cancels_the_call(

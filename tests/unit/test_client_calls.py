@@ -21,7 +21,7 @@ from client import (
     Unreachable,
 )
 from tests.every_way import impatient
-from tests.fake_front_end import LIMIT_S, FakeFrontEnd
+from tests.fake_front_end import LIMIT_S, LOADING, NO_WORKER, FakeFrontEnd
 
 LARGE = b"large " + bytes(1024 * 1024)
 """More than gRPC keeps for a retry by default."""
@@ -92,6 +92,27 @@ def test_retries_end(server: FakeFrontEnd, client: Client) -> None:
     assert not isinstance(caught.value, Unreachable)
     assert (caught.value.reason, caught.value.retry_after_s) == ("NO_WORKER", 0.01)
     assert server.attempt_count == 5
+
+
+def test_the_end_of_the_time_says_why_the_attempts_before_failed(
+    server: FakeFrontEnd, client: Client
+) -> None:
+    # After five attempts the client rests; then gRPC would rest for longer than there is time.
+    server.refusals = [NO_WORKER] * 5 + [LOADING]
+    with pytest.raises(DeadlineExceeded, match="no worker is alive") as caught:
+        client.predict(b"cat", timeout_s=4)
+    assert (caught.value.reason, caught.value.retry_after_s) == ("NO_WORKER", 0.01)
+
+
+def test_whoever_was_answered_in_any_way_waits_for_the_server(
+    server: FakeFrontEnd, client: Client
+) -> None:
+    with pytest.raises(InvalidImage):
+        client.predict(b"bad")
+    assert client._connection._was_reached
+    with Client(server.target) as other:
+        list(other.predict_stream([("k", b"cat")]))
+        assert other._connection._was_reached
 
 
 def test_other_calls_are_retried_by_grpc_alone(server: FakeFrontEnd, client: Client) -> None:

@@ -1,7 +1,7 @@
 """The nouns of dispatch: what is submitted, and what is claimed."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,10 @@ class Outcome(enum.StrEnum):
     POISONED = "poisoned"
     ORPHANED = "orphaned"
 
+
+Place = tuple[Priority, str]
+"""Priority and entry id of a job. Ids are unique within a stream: of what is accepted in the same
+millisecond, the first of each priority has the same one."""
 
 OnSpared = Callable[[str, Outcome], None]
 """Told of each job that was retired before a worker had it: the model, and how it ended."""
@@ -72,7 +76,7 @@ class Room:
         """Return whether there is any."""
         return self.jobs > 0 and self.size_bytes > 0
 
-    def without(self, claims: "Sequence[Claim]") -> "Room":
+    def without(self, claims: "Collection[Claim]") -> "Room":
         """Return what is left when these are taken."""
         taken_bytes = sum(claim.size_bytes for claim in claims)
         return Room(self.jobs - len(claims), self.size_bytes - taken_bytes)
@@ -86,6 +90,8 @@ class Claim:
     image: bytes
     priority: Priority
     entry_id: str
+    """Where it is in the stream of its priority."""
+
     attempt: int
     """Which delivery this is, counted from 1."""
 
@@ -94,6 +100,11 @@ class Claim:
 
     size_bytes: int
     """What it counts for in `load`."""
+
+    @property
+    def place(self) -> Place:
+        """Where it is: no other job has it, and it does when it is claimed again."""
+        return self.priority, self.entry_id
 
     @property
     def enqueued_ms(self) -> int:

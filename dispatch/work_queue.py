@@ -272,7 +272,7 @@ class WorkQueue:
 
     def complete_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         """Do what `complete` does and then what `renew` does, in one round trip.
 
         Leases younger than `FRESH_LEASE_MS` are not renewed.
@@ -284,7 +284,7 @@ class WorkQueue:
             BrokerUnavailable: some may be done, some not; repeat them.
         """
         if not ended and not claims:
-            return [], set()  # to have asked nothing would count as having reached Redis
+            return [], []  # to have asked nothing would count as having reached Redis
         size = retiring.BATCH_JOBS
         parts = [ended[at : at + size] for at in range(0, len(ended), size)]
         replies = self._line.call(
@@ -295,7 +295,7 @@ class WorkQueue:
         lost = replies.pop() if claims else ()
         completions = list(chain.from_iterable(replies))
         raise_first(completions)
-        return [Completion(each) for each in completions], {each.decode() for each in lost}
+        return [Completion(each) for each in completions], [claims[each - 1] for each in lost]
 
     def quarantine(
         self, claim: Claim, reply: Reply, letter: DeadLetter, max_bytes: int
@@ -320,18 +320,18 @@ class WorkQueue:
         raise_first([published])
         return Completion(published)
 
-    def renew(self, claims: Sequence[Claim]) -> set[str]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Keep the leases of claimed jobs.
 
         Returns:
-            Entry ids of those that were retired or taken over: do not work on them.
+            Those that were retired or taken over: do not work on them.
 
         Raises:
             BrokerUnavailable: try again before the lease ends.
         """
         (lost,) = self._line.call(self._renewing(claims, fresh_ms=0))
         raise_first([lost])
-        return {entry_id.decode() for entry_id in lost}
+        return [claims[each - 1] for each in lost]
 
     def _renewing(self, claims: Sequence[Claim], *, fresh_ms: int) -> Command:
         arguments = (keys.GROUP, self.worker, fresh_ms, *_places(claims))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -131,6 +132,9 @@ class CallSteps(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.in_flight()) < LIMITS.jobs)
     @rule(target=jobs, each=st.lists(st.tuples(priorities, image_sizes), min_size=2, max_size=4))
     def calls_arrive_together(self, each: list[tuple[Priority, int]]) -> Any:
+        return multiple(*self.arrive_together(each))
+
+    def arrive_together(self, each: Sequence[tuple[Priority, int]]) -> list[ModelJob]:
         """Send jobs as one batch, in which the first one is sent once more."""
         new = [self.new_job(priority, image_bytes) for priority, image_bytes in each]
         sent = [*new, new[0]]
@@ -138,7 +142,7 @@ class CallSteps(RuleBasedStateMachine):
         for job, refusal in zip(sent, refusals, strict=True):
             assert limit_of(refusal) == self.model.enqueue(job)
             self.note_entry_id(job)
-        return multiple(*new)
+        return new
 
     # Earlier it would fill the queue and leave no room for anything else to happen.
     @precondition(lambda self: 3 <= len(self.model.calls_in_flight()) < LIMITS.jobs)

@@ -57,7 +57,8 @@ class DispatchMachine(WorkerSteps):
             expected = sorted(self.model.in_flight(priority), key=lambda job: job.admission)
             assert state.entries[priority] == [job.id for job in expected]
         assert state.pending == {
-            job.entry_id: (job.owner, job.deliveries) for job in self.model.at(Place.CLAIMED)
+            (job.submission.priority, job.entry_id): (job.owner, job.deliveries)
+            for job in self.model.at(Place.CLAIMED)
         }
 
     def assert_replies_are_published_once_and_never_after_a_cancel(

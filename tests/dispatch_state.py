@@ -8,7 +8,7 @@ import redis
 
 from despacho.job.v1.job_pb2 import DeadLetter, Job, Reply
 from dispatch import keys
-from dispatch.jobs import Priority
+from dispatch.jobs import Place, Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class DispatchState:
     sizes: dict[Priority, list[int]]
     """The size field of each entry, in order."""
 
-    pending: dict[str, tuple[str, int]]
-    """Entry id to the worker that holds it and how often it was delivered."""
+    pending: dict[Place, tuple[str, int]]
+    """Of what is claimed: the worker that holds it and how often it was delivered."""
 
     load: dict[str, int]
     totals: dict[str, int]
@@ -62,8 +62,11 @@ class DispatchState:
                 for priority, found in entries.items()
             },
             pending={
-                each["message_id"].decode(): (each["consumer"].decode(), each["times_delivered"])
-                for found in streams[1::2]
+                (priority, each["message_id"].decode()): (
+                    each["consumer"].decode(),
+                    each["times_delivered"],
+                )
+                for priority, found in zip(Priority, streams[1::2], strict=True)
                 for each in found
             },
             load={name.decode(): int(count) for name, count in load.items()},

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from despacho.job.v1.job_pb2 import DeadLetter, Failure, Reply
 from dispatch import keys
-from dispatch.jobs import Claim, Outcome, Priority, Room
+from dispatch.jobs import CALL_PRIORITIES, Claim, Outcome, Priority, Room
 from tests.dispatch_calls import (
     DEAD_LETTER_MAX_BYTES,
     LEASE_MS,
@@ -91,13 +91,11 @@ class WorkerSteps(CallSteps):
     @rule(slot=slots)
     def a_worker_renews(self, slot: str) -> None:
         worker = self.workers[slot]
-        lost = {
-            claim.entry_id
-            for claim in worker.hand
-            if not self.model.renew(self.job_of(claim), worker.name)
-        }
+        lost = [
+            claim for claim in worker.hand if not self.model.renew(self.job_of(claim), worker.name)
+        ]
         assert worker.queue.renew(worker.hand) == lost
-        worker.hand = [claim for claim in worker.hand if claim.entry_id not in lost]
+        worker.hand = [claim for claim in worker.hand if claim not in lost]
 
     @precondition(lambda self: self.model.at(Place.CLAIMED))
     @rule(slot=slots)
@@ -157,6 +155,16 @@ class WorkerSteps(CallSteps):
             case Afterwards.ENDS:
                 self.a_worker_ends_what_it_has(silent, Outcome.COMPLETED)
         return multiple(*claims)
+
+    @precondition(lambda self: not self.model.in_flight())
+    @rule(target=claims, slot=slots, priorities=st.permutations(CALL_PRIORITIES))
+    def one_of_a_millisecond_is_cancelled(self, slot: str, priorities: list[Priority]) -> Any:
+        """Retire one of three claims whose entries have the same id, each in its own stream."""
+        cancelled, *_ = self.arrive_together([(priority, 0) for priority in priorities])
+        claimed = self.claim(self.workers[slot], LIMITS.jobs)
+        self.nobody_waits_any_more(cancelled, Outcome.CANCELLED)
+        self.a_worker_renews(slot)
+        return multiple(*claimed)
 
     @precondition(lambda self: self.model.at(Place.WAITING))
     @rule(slots=st.permutations(SLOTS))

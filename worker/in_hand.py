@@ -1,10 +1,10 @@
 """The jobs this worker has claimed and not yet ended, shared by its threads."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from dispatch.jobs import Claim, Room
+from dispatch.jobs import Claim, Place, Room
 
 _NO_ROOM: Final = Room(jobs=0, size_bytes=0)
 
@@ -27,10 +27,10 @@ class InHand:
             max_bytes: bytes of images, of the same jobs, above which no more are claimed.
         """
         self._most = Room(max_jobs, max_bytes)
-        self._claims: dict[str, Claim] = {}
-        self._lost: set[str] = set()
-        self._given_back: set[str] = set()
-        self._answered: set[str] = set()
+        self._claims: dict[Place, Claim] = {}
+        self._lost: set[Place] = set()
+        self._given_back: set[Place] = set()
+        self._answered: set[Place] = set()
         self._changed = threading.Condition()
 
     def allow(self, max_jobs: int) -> None:
@@ -46,9 +46,9 @@ class InHand:
     def add(self, claims: Iterable[Claim]) -> list[Claim]:
         """Take jobs in hand; return those that were not there already."""
         with self._changed:
-            new = [claim for claim in claims if claim.entry_id not in self._claims]
+            new = [claim for claim in claims if claim.place not in self._claims]
             for claim in new:
-                self._claims[claim.entry_id] = claim
+                self._claims[claim.place] = claim
             self._changed.notify_all()
             return new
 
@@ -56,46 +56,46 @@ class InHand:
         """Let go of jobs that are over."""
         with self._changed:
             for claim in claims:
-                if self._claims.pop(claim.entry_id, None) is not None:
-                    self._lost.discard(claim.entry_id)
-                    self._given_back.discard(claim.entry_id)
-                    self._answered.discard(claim.entry_id)
+                if self._claims.pop(claim.place, None) is not None:
+                    self._lost.discard(claim.place)
+                    self._given_back.discard(claim.place)
+                    self._answered.discard(claim.place)
             self._changed.notify_all()
 
     def note_answered(self, claims: Iterable[Claim]) -> None:
         """Say which jobs only wait for their answers to be sent: others find room beside them."""
         with self._changed:
-            self._answered.update(self._claims.keys() & {claim.entry_id for claim in claims})
+            self._answered.update(self._claims.keys() & {claim.place for claim in claims})
             self._changed.notify_all()
 
-    def note_unsent(self, entry_ids: Iterable[str]) -> None:
+    def note_unsent(self, places: Iterable[Place]) -> None:
         """Say whose answers could not be sent: nobody knows for how long, so they leave no room."""
         with self._changed:
-            self._answered.difference_update(entry_ids)
+            self._answered.difference_update(places)
 
-    def mark_lost(self, entry_ids: Iterable[str]) -> None:
+    def mark_lost(self, claims: Iterable[Claim]) -> None:
         """Say which jobs were retired or taken over by others."""
         with self._changed:
-            self._lost.update(self._claims.keys() & set(entry_ids))
+            self._lost.update(self._claims.keys() & {claim.place for claim in claims})
 
     def mark_given_back(self, claims: Sequence[Claim]) -> None:
         """Say which jobs are left to others: lost, though somebody waits for them."""
         with self._changed:
-            self._given_back.update(claim.entry_id for claim in claims)
-        self.mark_lost(claim.entry_id for claim in claims)
+            self._given_back.update(claim.place for claim in claims)
+        self.mark_lost(claims)
 
     def is_given_back(self, claim: Claim) -> bool:
         """Return whether this job was left to others."""
-        return claim.entry_id in self._given_back
+        return claim.place in self._given_back
 
     def is_lost(self, claim: Claim) -> bool:
         """Return whether others retired or took over this job."""
-        return claim.entry_id in self._lost
+        return claim.place in self._lost
 
     def snapshot(self) -> list[Claim]:
         """Return the jobs in hand that are still ours."""
         with self._changed:
-            return [claim for key, claim in self._claims.items() if key not in self._lost]
+            return [claim for place, claim in self._claims.items() if place not in self._lost]
 
     def wait_for_call_room(self, timeout_s: float) -> Room:
         """Return how many calls may be claimed; none if there is no room in time.
@@ -136,18 +136,19 @@ class InHand:
     def _call_room(self) -> Room:
         if self._holds_suspect():
             return _NO_ROOM
-        return self._without([one for one in self._claims.values() if not one.is_operation])
+        return self._without(
+            {place: claim for place, claim in self._claims.items() if not claim.is_operation}
+        )
 
     def _operation_room(self) -> Room:
         if self._holds_suspect():
             return _NO_ROOM
-        return self._without(list(self._claims.values()))
+        return self._without(self._claims)
 
-    def _without(self, claims: Sequence[Claim]) -> Room:
+    def _without(self, claims: Mapping[Place, Claim]) -> Room:
         """Return the room that these leave; their bytes are held until they are gone."""
-        room = self._most.without(claims)
-        answered = sum(claim.entry_id in self._answered for claim in claims)
-        return Room(room.jobs + answered, room.size_bytes)
+        room = self._most.without(claims.values())
+        return Room(room.jobs + len(self._answered & claims.keys()), room.size_bytes)
 
     def _holds_suspect(self) -> bool:
         return any(claim.is_suspect for claim in self._claims.values())

@@ -11,7 +11,7 @@ import structlog
 
 from despacho.job.v1.job_pb2 import Reply
 from dispatch.errors import BrokerUnavailable
-from dispatch.jobs import Claim, Completion, Outcome
+from dispatch.jobs import Claim, Completion, Outcome, Place
 from dispatch.retiring import Ended
 from dispatch.work_queue import WorkQueue
 from telemetry.absence import Absence
@@ -34,8 +34,8 @@ class Publisher:
         self._store = store
         self._in_hand = in_hand
         self._waiting: queue.SimpleQueue[list[Ended] | None] = queue.SimpleQueue()
-        self._tried: set[str] = set()
-        """Entry ids of those that wait and were tried before."""
+        self._tried: set[Place] = set()
+        """Of those that wait and were tried before."""
 
         self._is_stopping = threading.Event()
         self._absence = Absence("replies")
@@ -87,12 +87,12 @@ class Publisher:
         return ended
 
     def _try(self, ended: Sequence[Ended], *, looks: bool = False) -> bool:
-        over = {claim.entry_id for claim, _, _ in ended}
+        over = {claim.place for claim, _, _ in ended}
         left = self._in_hand.snapshot() if looks else []
         began_s = time.monotonic()
         try:
             completions, lost = self._store.complete_and_renew(
-                ended, [claim for claim in left if claim.entry_id not in over]
+                ended, [claim for claim in left if claim.place not in over]
             )
         except BrokerUnavailable as error:
             if ended:
@@ -117,8 +117,8 @@ class Publisher:
             if is_told:
                 log.debug("job", **_line(claim, reply, outcome, completion))
             if outcome is Outcome.COMPLETED:
-                self._count_waste(completion, is_first_try=claim.entry_id not in self._tried)
-            self._tried.discard(claim.entry_id)
+                self._count_waste(completion, is_first_try=claim.place not in self._tried)
+            self._tried.discard(claim.place)
 
     def _count_waste(self, completion: Completion, *, is_first_try: bool) -> None:
         if completion is Completion.ORPHANED:

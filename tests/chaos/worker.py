@@ -97,7 +97,7 @@ class GatedQueue(WorkQueue):
 
     def complete_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         """Publish, between the stages `before-complete` and `after-complete`; then `renewing`."""
         if ended:
             self._gate.reach("before-complete")
@@ -110,11 +110,11 @@ class GatedQueue(WorkQueue):
 
     def publish_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         """Do as the real queue does."""
         return super().complete_and_renew(ended, claims)
 
-    def renew(self, claims: Sequence[Claim]) -> set[str]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Renew; then the stage `renewing`: Redis has done it, the worker has not heard."""
         lost = super().renew(claims)
         self._gate.reach("renewing")
@@ -132,15 +132,15 @@ class AckFirstQueue(GatedQueue):
                 ("XACK", stream, keys.GROUP, claim.entry_id), ("XDEL", stream, claim.entry_id)
             )
 
-    def renew(self, claims: Sequence[Claim]) -> set[str]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Keep working on what Redis has forgotten."""
         del claims
         self._gate.reach("renewing")
-        return set()
+        return []
 
     def publish_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         """Publish and count, with nothing that decides who may."""
         del claims
         for claim, reply, outcome in ended:
@@ -149,7 +149,7 @@ class AckFirstQueue(GatedQueue):
                 add_reply(self.model, claim, reply),
                 ("HINCRBY", keys.totals(self.model), outcome.value, 1),
             )
-        return [Completion.PUBLISHED for _ in ended], set()
+        return [Completion.PUBLISHED for _ in ended], []
 
 
 class PublishTwiceQueue(GatedQueue):
@@ -157,7 +157,7 @@ class PublishTwiceQueue(GatedQueue):
 
     def publish_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         """Publish, and again."""
         answers = super().publish_and_renew(ended, claims)
         self._line.call(*(add_reply(self.model, claim, reply) for claim, reply, _ in ended))

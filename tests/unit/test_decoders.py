@@ -132,7 +132,7 @@ def test_a_lost_job_is_neither_decoded_nor_answered() -> None:
     house, before = House(), avoided("cancelled")
     lost = claim(1)
     house.in_hand.add([lost])
-    house.in_hand.mark_lost([lost.entry_id])
+    house.in_hand.mark_lost([lost])
     house.decoders.submit([lost])
     assert house.run(claim(2)) == [b"2"]
     assert house.publisher.ended == []

@@ -12,13 +12,14 @@ from worker.in_hand import InHand
 NONE = Room(0, 0)
 
 
-def claim(number: int, *, attempt: int = 1, size: int = 10, is_operation: bool = False) -> Claim:
-    priority = Priority.OPERATION if is_operation else Priority.NORMAL
+def claim(
+    number: int, priority: Priority = Priority.NORMAL, *, attempt: int = 1, size: int = 10
+) -> Claim:
     return Claim(Job(), b"", priority, f"{number}-0", attempt, 0, size)
 
 
 def operations(count: int, *, size: int = 10) -> list[Claim]:
-    return [claim(100 + number, size=size, is_operation=True) for number in range(count)]
+    return [claim(100 + number, Priority.OPERATION, size=size) for number in range(count)]
 
 
 def test_room_shrinks_with_what_is_held() -> None:
@@ -84,10 +85,10 @@ def test_jobs_given_back_find_room_beside_operations_but_not_without_end() -> No
     assert hand.room_for_any() == 0
 
 
-@pytest.mark.parametrize("is_operation", [False, True])
-def test_a_suspect_is_alone(*, is_operation: bool) -> None:
+@pytest.mark.parametrize("priority", [Priority.NORMAL, Priority.OPERATION])
+def test_a_suspect_is_alone(priority: Priority) -> None:
     hand = InHand(max_jobs=4, max_bytes=100)
-    suspect = claim(1, attempt=2, is_operation=is_operation)
+    suspect = claim(1, priority, attempt=2)
     hand.add([suspect])
     assert hand.wait_for_call_room(0) == NONE
     assert hand.wait_for_operation_room(0) == NONE
@@ -116,7 +117,7 @@ def test_who_waits_for_room_is_woken_when_there_is_some(
     make_room: Callable[[InHand], None],
 ) -> None:
     hand = InHand(max_jobs=1, max_bytes=100)
-    hand.add([claim(1, is_operation=True)])
+    hand.add([claim(1)])
     waits = threading.Event()
     rooms: list[Room] = []
     changed = hand._changed
@@ -147,11 +148,27 @@ def test_lost_jobs_are_held_but_not_ours() -> None:
     hand = InHand(max_jobs=4, max_bytes=100)
     lost, kept = claim(1), claim(2)
     hand.add([lost, kept])
-    hand.mark_lost(["1-0", "9-0"])
+    hand.mark_lost([claim(1), claim(9)])
     assert hand.is_lost(lost)
     assert hand.snapshot() == [kept]
     hand.remove([lost])
     assert not hand.is_lost(lost)
+
+
+def test_jobs_of_one_millisecond_and_several_priorities_are_several_jobs() -> None:
+    hand = InHand(max_jobs=4, max_bytes=100)
+    first, second = claim(1, Priority.HIGH), claim(1, Priority.NORMAL)
+    assert hand.add([first, second]) == [first, second]
+    third = claim(1, Priority.LOW)
+    assert hand.add([third, claim(1, Priority.HIGH)]) == [third]
+    assert hand.snapshot() == [first, second, third]
+    hand.mark_lost([second])
+    assert hand.snapshot() == [first, third]
+    hand.note_answered([first])
+    assert hand.wait_for_call_room(0) == Room(2, 70)
+    hand.remove([first])
+    assert hand.snapshot() == [third]
+    assert hand.is_lost(second)
 
 
 def test_waiting_for_empty_hands() -> None:

@@ -40,9 +40,9 @@ class Queue:
 
     def complete_and_renew(
         self, ended: list[Any], claims: list[Any]
-    ) -> tuple[list[Completion], set[str]]:
+    ) -> tuple[list[Completion], list[Claim]]:
         del claims
-        return [Completion.PUBLISHED for _ in ended], set()
+        return [Completion.PUBLISHED for _ in ended], []
 
 
 class Nobody:
@@ -103,7 +103,7 @@ def intake(in_hand: InHand) -> Intake:
 def test_a_wait_in_vain_is_told_with_its_cause(sent: Sent, lines: Lines) -> None:
     late, left = claim(deadline_ms=NOW_MS), claim()
     in_hand = in_hand_with(left)
-    in_hand.mark_lost([left.entry_id])
+    in_hand.mark_lost([left])
     assert not sieve(InHand(max_jobs=1, max_bytes=5)).passes(late, "decode")
     assert not sieve(in_hand).passes(left, "decode")
     spans = sent.all()

@@ -28,11 +28,11 @@ class FakeQueue:
         self.news: list[tuple[bool, bool]] = []
         """Of each try, whether the cards have changed, and whether that of the worker has."""
 
-        self.renewed: list[list[str]] = []
-        self.taken_over: set[str] = set()
+        self.renewed: list[list[Claim]] = []
+        self.taken_over: list[Claim] = []
 
-    def renew(self, claims: Sequence[Claim]) -> set[str]:
-        self.renewed.append([claim.entry_id for claim in claims])
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        self.renewed.append(list(claims))
         return self.taken_over
 
     def announce(
@@ -65,20 +65,21 @@ def test_each_beat_renews_what_is_in_hand_until_others_have_it() -> None:
     first, second = claim("1-0"), claim("2-0")
     keeper, in_hand = keeper_of(queue, first, second)
     keeper.beat()
-    queue.taken_over = {"1-0"}
+    queue.taken_over = [first]
     keeper.beat()
     assert in_hand.is_lost(first)
     assert not in_hand.is_lost(second)
     keeper.beat()
-    assert queue.renewed == [["1-0", "2-0"], ["1-0", "2-0"], ["2-0"]]
+    assert queue.renewed == [[first, second], [first, second], [second]]
 
 
 def test_leases_are_renewed_though_the_broker_does_not_hear_of_the_worker() -> None:
     queue = FakeQueue(away=1)
-    keeper, _ = keeper_of(queue, claim("1-0"))
+    held = claim("1-0")
+    keeper, _ = keeper_of(queue, held)
     with pytest.raises(BrokerUnavailable):
         keeper.beat()
-    assert queue.renewed == [["1-0"]]
+    assert queue.renewed == [[held]]
 
 
 def test_a_worker_is_ready_only_when_the_broker_has_heard_of_it() -> None:

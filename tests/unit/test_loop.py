@@ -63,11 +63,11 @@ class Queue:
     def now_ms(self) -> float:
         return 1000.0
 
-    def renew(self, claims: Sequence[Claim]) -> set[str]:
+    def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         if self.is_away:
             raise BrokerUnavailable("away")
         self.asked.append({claim.entry_id for claim in claims})
-        return self.lost & {claim.entry_id for claim in claims}
+        return [claim for claim in claims if claim.entry_id in self.lost]
 
 
 class Publisher:

@@ -23,20 +23,20 @@ class Store:
 
     def __init__(self, *outcomes: Completion | None) -> None:
         self._outcomes = list(outcomes)
-        self.lost: set[str] = set()
-        self.asked: set[str] = set()
+        self.lost: list[Claim] = []
+        self.asked: list[Claim] = []
         self.publisher = Publisher(self, IN_HAND)  # type: ignore[arg-type]
 
     def complete_and_renew(
         self, ended: Sequence[Ended], claims: Sequence[Claim]
-    ) -> tuple[list[Completion], set[str]]:
-        self.asked = {claim.entry_id for claim in claims}
+    ) -> tuple[list[Completion], list[Claim]]:
+        self.asked = list(claims)
         completion = self._outcomes.pop(0)
         if not self._outcomes:
             self.publisher.stop()
         if completion is None:
             raise BrokerUnavailable("away")
-        return [completion for _ in ended], self.lost & self.asked
+        return [completion for _ in ended], self.lost
 
 
 IN_HAND = InHand(max_jobs=4, max_bytes=100)
@@ -51,8 +51,8 @@ def ended(outcome: Outcome = Outcome.COMPLETED) -> Ended:
     return claim("1-0"), Reply(), outcome
 
 
-def claim(entry_id: str) -> Claim:
-    return Claim(Job(), b"", Priority.NORMAL, entry_id, 1, 0, 10)
+def claim(entry_id: str, priority: Priority = Priority.NORMAL) -> Claim:
+    return Claim(Job(), b"", priority, entry_id, 1, 0, 10)
 
 
 def wasted() -> dict[Waste, float]:
@@ -119,12 +119,12 @@ def test_a_repeated_completion_that_is_orphaned_was_so_only_once() -> None:
 
 def test_with_replies_it_is_asked_what_else_is_wanted() -> None:
     store = Store(Completion.PUBLISHED)
-    store.lost = {"3-0"}
-    one, others = ended(), [claim("2-0"), claim("3-0")]
+    one, others = ended(), [claim("1-0", Priority.HIGH), claim("3-0")]
+    store.lost = others[1:]
     IN_HAND.add([one[0], *others])
     store.publisher.publish_and_look([one])
     # What is answered here is not lost.
-    assert store.asked == {"2-0", "3-0"}
+    assert store.asked == others
     assert [IN_HAND.is_lost(each) for each in others] == [False, True]
     assert len(IN_HAND) == 2
     IN_HAND.remove(others)
@@ -135,7 +135,7 @@ def test_without_a_look_nothing_else_is_asked() -> None:
     one, other = ended(), claim("2-0")
     IN_HAND.add([one[0], other])
     store.publisher.publish_and_look([one], looks=False)
-    assert store.asked == set()
+    assert store.asked == []
     IN_HAND.remove([other])
 
 

@@ -79,7 +79,7 @@ async def test_full_memory_refuses_jobs_and_lets_claimed_ones_end(
                 (refusal,) = await enqueue(store, submission())
                 assert isinstance(refusal, QueueFull)
                 queue.announce(WorkerCard(worker="w"), ModelCard(name=MODEL), has_changed=False)
-                assert queue.renew([claim]) == set()
+                assert queue.renew([claim]) == []
                 assert queue.complete([answer(claim)]) == [Completion.PUBLISHED]
                 assert len(await replies.read()) == 1
             finally:

@@ -76,7 +76,7 @@ async def test_more_than_fit_into_one_script_and_a_look_are_one_round_trip(
             client.script_flush()
         completions, gone = queue.complete_and_renew([answer(each) for each in ended], [kept, lost])
         assert completions == [Completion.PUBLISHED] * (MANY - 2)
-        assert gone == {lost.entry_id}
+        assert gone == [lost]
         queue.complete([answer(kept)])
         read = 0
         while read < MANY:

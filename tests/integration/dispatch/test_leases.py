@@ -8,10 +8,7 @@ import redis
 
 from dispatch import keys, work_queue
 from dispatch.job_store import JobStore
-from dispatch.jobs import (
-    Claim,
-    Completion,
-)
+from dispatch.jobs import CALL_PRIORITIES, Claim, Completion
 from dispatch.work_queue import LEASE_S, WorkQueue
 from tests.dispatch_steps import (
     MODEL,
@@ -74,7 +71,7 @@ async def test_a_live_claim_is_not_reclaimed(
     await enqueue(store, submission())
     claims = take(queue)
     assert reclaim_as_settled(other) == []
-    assert queue.renew(claims) == set()
+    assert queue.renew(claims) == []
 
 
 async def test_a_look_renews_a_lease_once_it_is_no_longer_fresh_and_the_keeper_always(
@@ -94,7 +91,7 @@ async def test_a_look_renews_a_lease_once_it_is_no_longer_fresh_and_the_keeper_a
         # A look leaves a fresh one alone; how much time passes is not in the hands of the test.
         monkeypatch.setattr(work_queue, "FRESH_LEASE_MS", stale_ms)
         set_idle(client, claim, queue.worker, stale_ms // 2)
-        assert queue.complete_and_renew((), [claim]) == ([], set())
+        assert queue.complete_and_renew((), [claim]) == ([], [])
         assert idle(client, claim) >= stale_ms // 2
         queue.renew([claim])
         assert idle(client, claim) < stale_ms // 2
@@ -139,10 +136,24 @@ async def test_a_worker_whose_lease_was_taken_over_may_still_win(
     (slow,) = take(queue)
     let_leases_end(redis_server, [slow], of="worker-1")
     (taken,) = reclaim_as_settled(other)
-    assert queue.renew([slow]) == {slow.entry_id}
+    assert queue.renew([slow]) == [slow]
     queue.complete([answer(slow)])
     assert other.complete([answer(taken)]) == [Completion.TOO_LATE]
     assert totals(redis_server) == {"accepted": 1, "orphaned": 1}
+    assert_drained(redis_server)
+
+
+async def test_of_jobs_of_one_millisecond_only_the_one_that_is_over_is_lost(
+    redis_server: RedisServer, store: JobStore, queue: WorkQueue
+) -> None:
+    await enqueue(store, *(submission(priority=priority) for priority in CALL_PRIORITIES))
+    claims = take(queue)
+    assert len({claim.entry_id for claim in claims}) == 1  # admitted by one script
+    over = claims[1]
+    queue.complete([answer(over)])
+    assert queue.renew(claims) == [over]
+    assert queue.complete_and_renew((), claims) == ([], [over])
+    queue.complete([answer(claim) for claim in claims])
     assert_drained(redis_server)
 
 
@@ -152,7 +163,7 @@ async def test_jobs_given_back_are_taken_at_once_without_counting_an_attempt(
     await enqueue(store, *(submission() for _ in range(3)))
     claims = take(queue)
     assert queue.give_back(claims) == 3
-    assert queue.renew(claims) == {claim.entry_id for claim in claims}
+    assert queue.renew(claims) == claims
     taken = other.reclaim(room=2, take_suspect=False).claims
     assert [claim.attempt for claim in taken] == [1, 1]
     taken += other.reclaim(room=2, take_suspect=False).claims

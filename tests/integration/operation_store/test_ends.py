@@ -52,7 +52,7 @@ async def test_one_cancelled_in_a_workers_hands_keeps_that_end(
     await submit(store, operation)
     (claim,) = take(queue)
     assert await store.cancel(operation.key) == 2
-    assert queue.renew([claim]) == {claim.entry_id}
+    assert queue.renew([claim]) == [claim]
     assert queue.complete([answer(claim)]) == [Completion.TOO_LATE]
     seen = await store.get(operation.key)
     assert seen.reply is not None

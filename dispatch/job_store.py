@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,10 +12,11 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from despacho.job.v1.job_pb2 import ModelCard, WorkerCard
-from dispatch import broker_check, keys, scripts
+from dispatch import broker_check, keys, overdue, scripts
 from dispatch.errors import BrokerUnavailable, DespachoError, QueueFull
 from dispatch.jobs import OnSpared, Outcome, Priority, Submission
 from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
+from dispatch.overdue import OverdueEntry
 from dispatch.reply_stream import ReplyStream
 from dispatch.resp_errors import WritesRefused
 from dispatch.scripts import Argument, Command
@@ -281,6 +283,36 @@ class JobStore(AbstractAsyncContextManager["JobStore"]):
             BrokerUnavailable, OutcomeUnknown: could not be done for certain.
         """
         await self._reads.call(("DEL", keys.job(model, job_id)))
+
+    async def end_overdue(self, model: str, *, overdue_s: float = overdue.OVERDUE_S) -> int:
+        """Retire calls that are long overdue, which workers do when there are any.
+
+        The front-end that should have cancelled them is gone, or did not reach Redis in time.
+
+        Args:
+            model: of which model.
+            overdue_s: how long after their deadlines.
+
+        Returns:
+            How many were retired.
+
+        Raises:
+            BrokerUnavailable, OutcomeUnknown: some may have been retired.
+        """
+        count = 0
+        for stream in keys.call_streams(model):
+            end = partial(self._end_entry, model, stream)
+            count += await overdue.end_overdue(self._reads.call, stream, end, overdue_s=overdue_s)
+        return count
+
+    async def _end_entry(self, model: str, stream: str, entry: OverdueEntry) -> bool:
+        names = [stream, keys.load(model), keys.totals(model)]
+        (code,) = await self._reads.call(
+            scripts.END_CALL.call(names, (keys.GROUP, entry.id, entry.size))
+        )
+        if checked(code) == 1 and self._on_spared is not None:
+            self._on_spared(model, Outcome.EXPIRED)
+        return bool(code)
 
     async def models(self) -> list[str]:
         """Return the names of all models ever announced.

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
 from redis.exceptions import OutOfMemoryError
 
-from despacho.job.v1.job_pb2 import Job
-from dispatch import errors, keys, scripts
+from dispatch import errors, keys, overdue, scripts
 from dispatch.disk import Disk
 from dispatch.jobs import OnSpared, Outcome, Priority
 from dispatch.line import REPLY_TIMEOUT_S, Line, checked, timeout_of
@@ -22,15 +21,9 @@ from dispatch.operations import (
     OperationLimits,
     OperationPage,
 )
+from dispatch.overdue import OverdueEntry
 from dispatch.scripts import Command
 from dispatch.shared_line import SharedLine
-
-OVERDUE_S: Final = 5.0
-"""An operation this long after its deadline has no worker that would end it."""
-
-SWEEP_COUNT: Final = 64
-SWEEP_BYTES: Final = 8 * 1024 * 1024
-"""What one script of a sweep may look at: it blocks Redis while it runs."""
 
 SYNCED_CALLS: Final = 1024
 SYNCED_BYTES: Final = 64 * 1024 * 1024
@@ -282,7 +275,7 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
                 *(("ZREMRANGEBYSCORE", index, score, score) for score in scores)
             )
 
-    async def end_overdue(self, model: str, *, overdue_s: float = OVERDUE_S) -> int:
+    async def end_overdue(self, model: str, *, overdue_s: float = overdue.OVERDUE_S) -> int:
         """End operations that are long overdue, which workers do when there are any.
 
         Args:
@@ -296,39 +289,16 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             BrokerUnavailable, OutcomeUnknown: some may have been ended.
         """
         stream = keys.jobs(model, Priority.OPERATION)
-        count = 0
-        while True:
-            (found,) = await self._shared.call(
-                scripts.LIST_OVERDUE.call(
-                    [stream], (round(overdue_s * 1000), SWEEP_COUNT, SWEEP_BYTES)
-                )
-            )
-            checked(found)
-            if not found:
-                return count
-            entries = list(zip(found[::3], found[1::3], found[2::3], strict=True))
-            ended = sum([await self._end_entry(model, *entry) for entry in entries])
-            if ended == 0:
-                return count
-            count += ended
+        end = partial(self._end_entry, model)
+        return await overdue.end_overdue(self._shared.call, stream, end, overdue_s=overdue_s)
 
-    async def _end_entry(self, model: str, entry_id: bytes, size: bytes, job: bytes) -> bool:
-        try:
-            job_id = Job.FromString(job).id if job else ""
-        except DecodeError:
-            job_id = ""
-        if not job_id:
-            # Not written by `submit`: nobody waits for it, and it would be found for ever.
-            stream = keys.jobs(model, Priority.OPERATION)
-            _, deleted = await self._shared.call(
-                ("XACK", stream, keys.GROUP, entry_id), ("XDEL", stream, entry_id)
-            )
-            return bool(checked(deleted))
-        (caller,) = await self._shared.call(("HGET", keys.operation(model, job_id), "caller"))
+    async def _end_entry(self, model: str, entry: OverdueEntry) -> bool:
+        record = keys.operation(model, entry.job_id)
+        (caller,) = await self._shared.call(("HGET", record, "caller"))
         # Without a record it is nobody's, and would keep those behind it from their end.
-        key = OperationKey(model, job_id, (checked(caller) or b"").decode())
+        key = OperationKey(model, entry.job_id, (checked(caller) or b"").decode())
         (code,) = await self._shared.call(
-            end_operation(key, Outcome.EXPIRED, entry=(entry_id, size))
+            end_operation(key, Outcome.EXPIRED, entry=(entry.id, entry.size))
         )
         return code != -1 and self._noted_end(key, Outcome.EXPIRED, code) > 0
 

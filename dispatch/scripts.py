@@ -50,6 +50,7 @@ LOOK_AT_OPERATION: Final = Script.load("look_at_operation")
 END_OPERATION: Final = Script.load("end_operation")
 DELETE_OPERATION: Final = Script.load("delete_operation")
 LIST_OVERDUE: Final = Script.load("list_overdue")
+END_CALL: Final = Script.load("end_call")
 LIST_DEAD_LETTERS: Final = Script.load("list_dead_letters")
 PURGE_DEAD_LETTERS: Final = Script.load("purge_dead_letters")
 CLEAR_DEAD_LETTERS: Final = Script.load("clear_dead_letters")
@@ -61,7 +62,8 @@ _SOURCES: Final = {
         *(ENQUEUE, CANCEL, MISSING, LOOK_AT_QUEUES, LISTEN, ANNOUNCE_FRONT_END),
         *(OPEN, REGISTER, ANNOUNCE, LEAVE),
         *(COUNT_WAITING, COMPLETE, QUARANTINE, RENEW, RECLAIM, GIVE_BACK),
-        *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION, LIST_OVERDUE),
+        *(SUBMIT, LOOK_AT_OPERATION, END_OPERATION, DELETE_OPERATION),
+        *(LIST_OVERDUE, END_CALL),
         *(LIST_DEAD_LETTERS, PURGE_DEAD_LETTERS, CLEAR_DEAD_LETTERS, FORGET_MODEL),
     )
 }

@@ -23,7 +23,7 @@ from server.grpc_server import grpc_server
 from server.image_spans import TracedOperations, TracedRelay
 from server.lost_jobs import LostJobs
 from server.operations import Operations
-from server.overdue_operations import OverdueOperations
+from server.overdue_jobs import OverdueJobs
 from server.pending import PendingReplies
 from server.redis_clock import RedisClock
 from server.relay import Relay
@@ -120,7 +120,7 @@ async def serve(
             stack.enter_context(stats.watched())
         for part in (
             *(writer, fleet, LostJobs(store, pending, writer)),
-            *(operation_store, OverdueOperations(operation_store, fleet), letters, stats),
+            *(operation_store, OverdueJobs(store, operation_store, fleet), letters, stats),
         ):
             await stack.enter_async_context(_running(tasks, part.run()))
         # Calls that are cut off still retire their jobs.

@@ -170,6 +170,12 @@ class CallSteps(RuleBasedStateMachine):
         self.nobody_waits_any_more(job, outcome)
         return job
 
+    @precondition(lambda self: self.model.at(Place.CLAIMED))
+    @rule()
+    def all_calls_are_long_overdue(self) -> None:
+        swept = self.loop.run(self.store.end_overdue(MODEL, overdue_s=-2 * TIMEOUT_S))
+        assert swept == self.model.sweep_calls()
+
     @precondition(lambda self: self.model.is_front_end_there and self.model.at(Place.CLAIMED))
     @rule()
     def the_front_end_goes(self) -> None:

@@ -144,6 +144,13 @@ class DispatchModel:
         elif job.key is Key.ENTRY and job.is_in_flight:
             self._retire(job, outcome)
 
+    def sweep_calls(self) -> int:
+        """Retire all calls, as if they were long overdue; return how many there were."""
+        calls = self.calls_in_flight()
+        for job in calls:
+            self._retire(job, Outcome.EXPIRED)
+        return len(calls)
+
     def front_end_goes(self) -> None:
         """Lose the reply stream and what lay in it."""
         self.is_front_end_there = False

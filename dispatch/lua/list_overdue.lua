@@ -1,6 +1,6 @@
--- list_overdue: find the operations at the head of the stream that are overdue.
+-- list_overdue: find the jobs at the head of a stream that are overdue.
 --
--- KEYS[1]  despacho:{m}:jobs:operation   job stream
+-- KEYS[1]  despacho:{m}:jobs:<p>   job stream
 -- ARGV[1]  how long after its deadline one is overdue, milliseconds
 -- ARGV[2]  most to find
 -- ARGV[3]  bytes of images after which to stop
@@ -23,7 +23,8 @@ while room > 0 and bytes > 0 do
   local fields = {}
   for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
   local is_ours = is_number(fields['deadline']) and is_number(fields['size']) and fields['job']
-  -- The first is the oldest, and so, the settings being what they were, the first due.
+  -- The first is the oldest, and so, the settings being what they were, the first operation that
+  -- is due. A call that may take longer keeps those behind it from being found until it ends.
   if is_ours and tonumber(fields['deadline']) > overdue_ms then break end
   found[#found + 1] = entry[1]
   found[#found + 1] = is_ours and fields['size'] or ''

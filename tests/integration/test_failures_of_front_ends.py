@@ -14,6 +14,7 @@ import pytest
 from client import AsyncClient, Client, PredictionResult, Unreachable
 from client.patience import Patience
 from dispatch import keys
+from prediction.v1 import admin_pb2, admin_pb2_grpc
 from tests.stack import (
     RESUME,
     STALL,
@@ -75,6 +76,30 @@ async def test_a_killed_front_end_leaves_nothing_behind(stack: Stack) -> None:
     worker.send(RESUME)
     await stack.until(lambda: stack.entries() == 0, 10)
     assert stack.totals() == {"accepted": 5, "orphaned": 5}
+
+
+async def test_calls_of_a_killed_front_end_end_though_no_worker_ever_comes_back(
+    stack: Stack,
+) -> None:
+    server = stack.start_server()
+    worker = stack.start_worker()
+    await stack.until_ready()
+    worker.send(signal.SIGTERM)
+    await asyncio.to_thread(worker.wait)
+    waiting = asyncio.create_task(stack.predict_all(colours(2), timeout_s=3))
+    await stack.until(lambda: stack.entries() == 2, 10)
+    server.kill()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await waiting
+    stack.start_server()
+    # 3 s, and 5 in which a worker might have come, and up to 10 until the next look.
+    await stack.until(lambda: stack.entries() == 0, 30)
+    assert stack.totals() == {"accepted": 2, "expired": 2}
+    stack.assert_nothing_is_left()
+    admin = admin_pb2_grpc.AdminServiceStub(stack.channel())
+    await admin.ForgetModel(admin_pb2.ForgetModelRequest(name=MODEL))
+    with stack.redis.client() as client:
+        assert not client.exists(*keys.job_streams(MODEL))
 
 
 class Rests:

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from despacho.job.v1.job_pb2 import ModelCard
 from dispatch.errors import BrokerUnavailable, OutcomeUnknown
-from server import overdue_operations
-from server.overdue_operations import OverdueOperations
+from server import overdue_jobs
+from server.overdue_jobs import OverdueJobs
 from tests.front_end import FakeFleet, view_of
 
 LIMIT_S = 5
@@ -40,10 +40,10 @@ class FakeStore:
 
 
 @asynccontextmanager
-async def sweeping(store: FakeStore) -> AsyncIterator[None]:
+async def sweeping(calls: FakeStore, operations: FakeStore) -> AsyncIterator[None]:
     fleet = FakeFleet()
     fleet.views = {name: view_of(ModelCard(name=name)) for name in MODELS}
-    sweeps = OverdueOperations(store, fleet)  # type: ignore[arg-type]
+    sweeps = OverdueJobs(calls, operations, fleet)  # type: ignore[arg-type]
     task = asyncio.create_task(sweeps.run())
     yield
     task.cancel()
@@ -53,29 +53,29 @@ async def sweeping(store: FakeStore) -> AsyncIterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue_operations, "PERIOD_S", 0)
+    monkeypatch.setattr(overdue_jobs, "PERIOD_S", 0)
 
 
 async def test_every_model_is_swept_again_and_again() -> None:
-    store = FakeStore()
-    async with sweeping(store):
-        await store.until_swept(6)
-    assert store.swept[:6] == MODELS * 2
+    calls, operations = FakeStore(), FakeStore()
+    async with sweeping(calls, operations):
+        await operations.until_swept(6)
+    assert calls.swept[:6] == operations.swept[:6] == MODELS * 2
 
 
 @pytest.mark.parametrize(
     ("failure", "is_logged"),
     [(BrokerUnavailable("away"), False), (OutcomeUnknown("cut"), False), (ValueError("x"), True)],
 )
-async def test_a_sweep_that_fails_ends_neither_those_of_other_models_nor_later_ones(
+async def test_a_sweep_that_fails_ends_neither_the_others_nor_later_ones(
     failure: Exception, *, is_logged: bool
 ) -> None:
-    store = FakeStore()
-    store.failures["a"] = failure
+    calls, operations = FakeStore(), FakeStore()
+    calls.failures["a"] = failure
     with capture_logs() as logs:
-        async with sweeping(store):
-            await store.until_swept(6)
-    assert store.swept[:6] == MODELS * 2
+        async with sweeping(calls, operations):
+            await operations.until_swept(6)
+    assert calls.swept[:6] == operations.swept[:6] == MODELS * 2
     assert [each["model"] for each in logs if each["log_level"] == "error"][:1] == (
         ["a"] if is_logged else []
     )

@@ -21,6 +21,7 @@ from dispatch.jobs import Claim, Completion, Priority, Room
 from dispatch.leftovers import Leftovers
 from dispatch.retiring import Ended
 from dispatch.scripts import Command
+from dispatch.worker_clock import WorkerClock
 
 LEASE_S: Final = 3.0
 """How long a claim lives without renewal: a lost worker is noticed within this and a second."""
@@ -30,8 +31,6 @@ FRESH_LEASE_MS: Final = 100
 again, and a line in its file."""
 
 BLOCK_MS: Final = 500
-CLOCK_ROUND_TRIP_S: Final = 0.1
-"""A slower announcement does not set the clock, which it could set wrong by half of this."""
 
 CONSUMER_GONE_MS: Final = 3_600_000
 
@@ -64,13 +63,13 @@ class WorkQueue:
         self.worker = worker
         self._streams = keys.job_streams(model)
         self._line = BlockingLine(url)
-        self._offset_us: float | None = None
+        self._clock = WorkerClock()
         self._step = ClaimStep()
         self._left = defaultdict[tuple[Priority, ...], Leftovers](Leftovers)
 
     def now_ms(self) -> float:
         """Return the Redis time, from announcements and the monotonic clock."""
-        return (time.monotonic() * 1e6 + (self._offset_us or 0.0)) / 1000
+        return self._clock.now_ms()
 
     def open(self) -> None:
         """Create the job streams and their group where they are missing, and try what takes jobs.
@@ -130,8 +129,7 @@ class WorkQueue:
         )
         raise_first([reply])
         heard = time.monotonic()
-        if self._offset_us is None or heard - sent < CLOCK_ROUND_TRIP_S:
-            self._offset_us = int(reply) - (sent + heard) / 2 * 1e6
+        self._clock.note(int(reply), sent_s=sent, heard_s=heard)
         return heard - sent
 
     def leave(self) -> None:

@@ -172,17 +172,6 @@ async def test_the_clock_of_a_worker_is_that_of_redis(
     assert queue.now_ms() == pytest.approx(seconds * 1000 + micros / 1000, abs=500)
 
 
-async def test_an_announcement_that_was_slow_does_not_set_the_clock(
-    queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card, model = WorkerCard(worker="w"), ModelCard(name=MODEL)
-    queue.announce(card, model, has_changed=True)
-    before = queue._offset_us
-    monkeypatch.setattr(work_queue, "CLOCK_ROUND_TRIP_S", 0)
-    queue.announce(card, model, has_changed=False)
-    assert queue._offset_us == before
-
-
 async def shown(store: JobStore) -> ModelCard:
     look = await store.look(MODEL)
     assert look is not None

@@ -28,8 +28,8 @@
                                                 after its deadline as long as it has not ended
     despacho:{model}:operations:<caller>
                                         ZSET    ids of a caller's operations by time; members
-                                                whose operation must be gone are pruned with
-                                                each submission; lives as long as the last one
+                                                whose operation is gone are pruned now and
+                                                then; lives at least as long as the last one
     despacho:{model}:done               STREAM  ids of operations that ended, the last DONE_MAX
                                                 of them; PEXPIRE DONE_TTL_MS
     despacho:{model}:load               HASH    bytes: of calls, admitted and not yet retired;

@@ -1,6 +1,7 @@
 """The front-ends' door to operations: submit, look, list, cancel, delete."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -38,6 +39,9 @@ PAGE_STEP: Final = 50
 
 PRUNE_COUNT: Final = 200
 """How many of a caller's oldest operations are looked after when there are too many."""
+
+PRUNE_ONE_IN: Final = 32
+"""And with how many submissions they are, by chance, so that those that are gone do not add up."""
 
 
 class OperationStore(AbstractAsyncContextManager["OperationStore"]):
@@ -94,6 +98,8 @@ class OperationStore(AbstractAsyncContextManager["OperationStore"]):
             OutcomeUnknown: it may or may not have been done; repeat it.
         """
         size_bytes = len(new.image) + new.job.ByteSize() + keys.ENTRY_OVERHEAD_BYTES
+        if random.randrange(PRUNE_ONE_IN) == 0:  # noqa: S311
+            await self._prune(new.key)
         line = self._synced if is_synced else self._shared
         admit = submit_operation(new, self._limits, size_bytes=size_bytes)
         commands = (admit, look_at(new.key))

@@ -62,8 +62,8 @@ class OperationModel(DispatchModel):
         self.done: list[str] = []
         """Ids of the operations that ended, in that order."""
 
-        self.listed: dict[str, dict[str, bool]] = {}
-        """For each caller the ids that a list begins with, and whether their time is over."""
+        self.listed: dict[str, list[str]] = {}
+        """For each caller the ids that a list begins with, the oldest first."""
 
     def operations(self) -> list[ModelOperation]:
         """Return all that were admitted, in order."""
@@ -87,23 +87,19 @@ class OperationModel(DispatchModel):
         job = Submission(new.job, new.image, Priority.OPERATION, answer_by=0.0)
         operation = ModelOperation(job, new=new, limits=limits)
         waiting_bytes = self.operation_bytes()
-        listed = self.listed.setdefault(new.key.caller, {})
+        caller = new.key.caller
         if self.are_operations_full(limits):
             return "jobs"
         if waiting_bytes and waiting_bytes + operation.size_bytes > limits.size_bytes:
             return "bytes"
-        lasting = [each for each, is_over in listed.items() if not is_over]
-        if len(lasting) >= limits.kept:
+        if len(self.listed.get(caller, ())) >= limits.kept:
             # Those whose record is gone are forgotten, and no longer count.
-            self.list_ids(new.key.caller)
-            listed = self.listed[new.key.caller]
-            lasting = [each for each, is_over in listed.items() if not is_over]
-        if len(lasting) >= limits.kept:
+            self.list_ids(caller)
+        listed = self.listed.get(caller, [])
+        if len(listed) >= limits.kept:
             return "kept"
         # An id that is listed already moves to the end.
-        self.listed[new.key.caller] = dict.fromkeys(
-            [*(each for each in lasting if each != operation.id), operation.id], False
-        )
+        self.listed[caller] = [*(each for each in listed if each != operation.id), operation.id]
         self.jobs.append(operation)
         self._admit(operation)
         operation.has_record = True
@@ -119,18 +115,12 @@ class OperationModel(DispatchModel):
     def delete(self, operation: ModelOperation) -> None:
         """Forget one that has a record and has ended."""
         operation.has_record = False
-        del self.listed[operation.caller][operation.id]
-
-    def lose(self, operation: ModelOperation, *, is_over: bool) -> None:
-        """Lose a record, before its time or with it."""
-        operation.has_record = False
-        self.listed[operation.caller][operation.id] = is_over
+        self.listed[operation.caller].remove(operation.id)
 
     def list_ids(self, caller: str) -> list[str]:
         """Return the ids of a caller, the newest first; those without a record are dropped."""
         kept = {each.id for each in self.operations() if each.has_record}
-        listed = self.listed.get(caller, {})
-        self.listed[caller] = {each: is_over for each, is_over in listed.items() if each in kept}
+        self.listed[caller] = [each for each in self.listed.get(caller, ()) if each in kept]
         return list(reversed(self.listed[caller]))
 
     def sweep(self) -> int:

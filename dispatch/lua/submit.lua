@@ -21,7 +21,7 @@
 -- Returns   1  admitted, now or by an earlier request with the same content
 --          -1  refused: too many wait
 --          -2  refused: too many bytes wait
---          -3  refused: the caller has too many
+--          -3  refused: the caller has too many; some of them may be gone
 --          -4  refused: the id belongs to other content
 --          -5  refused: the model was forgotten
 -- Fails with OOM when Redis is at its maxmemory: nothing was changed.
@@ -40,16 +40,11 @@ if waiting >= tonumber(ARGV[1]) then return -1 end
 local bytes = 0
 if waiting > 0 then bytes = tonumber(redis.call('HGET', KEYS[4], 'operation_bytes') or 0) end
 if waiting > 0 and bytes + tonumber(ARGV[4]) > tonumber(ARGV[2]) then return -2 end
+if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return -3 end
 
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local life_ms = tonumber(ARGV[5]) + tonumber(ARGV[6])
--- Scores are times with a number behind: unique, and a page can end at any.
-local gone = string.format('(%.0f', (now_ms - life_ms) * 1024)
-local kept = redis.call('ZCARD', KEYS[3]) - redis.call('ZCOUNT', KEYS[3], '-inf', gone)
-if kept >= tonumber(ARGV[3]) then return -3 end
--- Some at a time: removing all of a large index at once would block Redis.
-local pruned = redis.call('ZRANGE', KEYS[3], '-inf', gone, 'BYSCORE', 'LIMIT', 0, 100)
 
 -- The first write is one that is refused when memory is full, on purpose.
 local deadline_ms = string.format('%.0f', now_ms + tonumber(ARGV[5]))
@@ -61,8 +56,12 @@ redis.call('HSET', KEYS[2], 'caller', ARGV[8], 'fingerprint', ARGV[9], 'job', AR
   'entry', entry, 'size', ARGV[4], 'number', number,
   'created', string.format('%.0f', now_ms), 'deadline', deadline_ms, 'ttl', ARGV[6])
 redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', now_ms + life_ms))
-if #pruned > 0 then redis.call('ZREM', KEYS[3], unpack(pruned)) end
+-- Scores are times with a number behind: unique, and a page can end at any.
 redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms * 1024 + number % 1024), ARGV[7])
-redis.call('PEXPIRE', KEYS[3], life_ms)
+-- One that ends late is kept for longer, and those before may have been given more time.
+local listed_ms = life_ms + tonumber(ARGV[6])
+if redis.call('PEXPIRE', KEYS[3], listed_ms, 'NX') == 0 then
+  redis.call('PEXPIRE', KEYS[3], listed_ms, 'GT')
+end
 redis.call('HINCRBY', KEYS[5], 'accepted', 1)
 return 1

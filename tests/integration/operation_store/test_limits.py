@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch import keys
+from dispatch import keys, operation_store
 from dispatch.errors import (
     ModelNotFound,
     OperationNotFound,
@@ -16,6 +16,7 @@ from dispatch.work_queue import WorkQueue
 from tests.operation_steps import (
     LIMITS,
     MODEL,
+    NEWEST,
     answer,
     assert_balanced,
     counts,
@@ -77,20 +78,40 @@ async def test_a_caller_may_keep_only_so_many(store: OperationStore, queue: Work
     await submit(store, new())
 
 
-async def test_those_whose_time_is_over_do_not_count_against_a_caller(
-    redis_server: RedisServer,
+async def test_those_whose_time_is_over_are_forgotten_also_where_there_is_room(
+    redis_server: RedisServer, store: OperationStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over, kept = new(), new()
-    index = keys.operations(MODEL, over.key.caller)
-    life_ms = (LIMITS.deadline_s + LIMITS.ttl_s) * 1000
-    async with opened(redis_server, replace(LIMITS, kept=1)) as store:
-        await submit(store, over)
-        with redis_server.client() as client:
-            client.delete(keys.operation(MODEL, over.key.id))
+    monkeypatch.setattr(operation_store, "PRUNE_ONE_IN", 1)
+    over, kept = [new(), new()], new()
+    for operation in over:
+        await submit(store, operation)
+    with redis_server.client() as client:
+        client.delete(*(keys.operation(MODEL, each.key.id) for each in over))
+        await submit(store, kept)
+        index = client.zrange(keys.operations(MODEL, "me"), 0, -1)
+    assert index == [kept.key.id.encode()]
+
+
+async def test_a_shorter_life_of_later_ones_hides_none_that_are_still_kept(
+    redis_server: RedisServer, store: OperationStore
+) -> None:
+    kept = [new() for _ in range(3)]
+    for operation in kept:
+        await submit(store, operation)
+    index, long_ago_ms = keys.operations(MODEL, "me"), 10_000
+    with redis_server.client() as client:
+        for operation in kept:
             # A score is a time in units of 1/1024 ms.
-            client.zincrby(index, -(life_ms + 1) * 1024, over.key.id)
-            await submit(store, kept)
-            assert client.zrange(index, 0, -1) == [kept.key.id.encode()]
+            client.zincrby(index, -long_ago_ms * 1024, operation.key.id)
+        limits = replace(LIMITS, deadline_s=1, ttl_s=1, kept=4)
+        async with opened(redis_server, limits) as later:
+            await submit(later, new())
+            with pytest.raises(QueueFull) as caught:
+                await submit(later, new())
+            page = await later.page(MODEL, "me", before=NEWEST, count=10)
+        assert client.pttl(index) >= client.pttl(keys.operation(MODEL, kept[-1].key.id))
+    assert caught.value.subject == "caller/operations"
+    assert {each.key.id for each in kept} <= {each.job.id for each in page.operations}
 
 
 @pytest.mark.parametrize("kept", [2, 0])

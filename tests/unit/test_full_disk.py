@@ -86,6 +86,22 @@ def test_a_log_that_cannot_be_put_aside_is_gone_on_with(tmp_path: Path) -> None:
     assert log.read_bytes() == b"more"
 
 
+def test_a_log_for_which_there_is_no_file_begins_when_there_can_be_one(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    handler = loggers.RotatingFileHandler(str(folder / "log"), maxBytes=10, backupCount=1)
+    handler.stream.write(b"0123456789")
+    (folder / "log").unlink()
+    folder.rmdir()
+    for _ in range(2):
+        supervisord.roll_over(handler)
+    folder.mkdir()
+    supervisord.roll_over(handler)
+    handler.stream.write(b"more")
+    handler.stream.close()
+    assert (folder / "log").read_bytes() == b"more"
+
+
 def test_what_was_remembered_stays_if_there_is_no_room_for_more(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     write_private(path, "before")

@@ -29,6 +29,9 @@ def test_in_local_mode_each_service_is_asked_where_it_answers() -> None:
         for service, address in served.items()
     }
     assert asked.keys() == JOBS
+    ports = {service: int(address.rpartition(":")[2]) for service, address in served.items()}
+    # Those of more workers follow.
+    assert max(ports, key=lambda service: ports[service]) == "WORKER"
 
 
 @needs_prometheus

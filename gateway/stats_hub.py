@@ -88,6 +88,10 @@ class StatsHub:
         call = self._watch(key, new_request_id(), timeout_s=FIRST_S)
         try:
             next(iter(call), None)
+        except Retryable as error:
+            # All else it says of a good key, and the feed tells why there are no figures.
+            if error.reason in {"", "DRAINING"}:
+                raise
         finally:
             call.cancel()
 

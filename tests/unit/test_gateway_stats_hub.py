@@ -185,3 +185,26 @@ def test_who_comes_later_is_asked_for_a_key_as_well() -> None:
         with hub.listening(KEY) as second:
             assert second.next(0, LIMIT_S)[0] == number
         assert not lasting.is_cancelled
+
+
+class Away(Keyed):
+    """A front-end that has no figures for now."""
+
+    def watch_stats(self, period_s: float, metadata: Any, timeout_s: float | None = None) -> Any:
+        super().watch_stats(period_s, metadata, timeout_s)
+        return Failing()
+
+
+class Failing(Watched):
+    """A call that says so."""
+
+    def __iter__(self) -> Iterator[admin_pb2.WatchStatsResponse]:
+        raise Unavailable("no Redis", reason="BROKER_UNAVAILABLE")
+
+
+def test_who_comes_later_is_told_like_the_first_that_there_are_no_figures_for_now() -> None:
+    hub = StatsHub(cast("Messages", Away()), max_listeners=2)
+    with hub.listening(KEY) as first:
+        assert first.next(0, LIMIT_S)[1].startswith("event: problem")
+        with hub.listening(KEY) as second:
+            assert second.next(0, LIMIT_S)[1].startswith("event: problem")

@@ -1,19 +1,22 @@
 """Turns whatever a call raises into a status, once and for all calls."""
 
 import asyncio
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
 from google.rpc import status_pb2
 
-from dispatch.errors import DespachoError
+from dispatch.errors import CredentialsMissing, DespachoError
 from server import cancellation
 from server.call_record import CallRecord
 from server.status import CODES, is_expected, reason_for, to_status, to_trailers
 from server.tally import TALLY
 
 log = structlog.get_logger(__name__)
+
+ASKED_WITHOUT_A_KEY: Final = "/prediction.v1.PredictionService/ListModels"
+"""What gateways call every half a minute in order to be refused (`gateway/key_demand.py`)."""
 
 
 def status_and_log(error: BaseException, record: CallRecord, *, model: str) -> status_pb2.Status:
@@ -34,7 +37,9 @@ def status_and_log(error: BaseException, record: CallRecord, *, model: str) -> s
             request_id=record.request_id,
             trace_id=record.trace_id,
         )
-    TALLY.failed(model, reason_for(error))
+    is_wanted = isinstance(error, CredentialsMissing) and record.method == ASKED_WITHOUT_A_KEY
+    if not is_wanted:
+        TALLY.failed(model, reason_for(error))
     without_frames(error)
     return to_status(error)
 

@@ -1,6 +1,7 @@
 """What fails in a stream is counted for the model that was asked, whichever was asked since."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from inference import grpc_predict_v2_pb2 as oip
 from prediction.v1 import prediction_pb2 as pb
 from server import error_mapping
 from server.tally import Tally
+from tests.credentials import Keys
 from tests.front_end import LIMIT_S, MODEL, FrontEnd, front_end, view_of
 from tests.inference_requests import raw, stub_of
 
@@ -110,3 +112,19 @@ async def test_a_stream_that_ends_with_a_failure_may_have_been_read_further(
         with pytest.raises(grpc.aio.AioRpcError):
             await call.read()
     assert failures(tally) == {MODEL: {"IMAGE_UNDECODABLE": 20}}
+
+
+async def test_a_gateway_that_asks_whether_keys_are_wanted_is_no_failure(
+    tmp_path: Path, tally: Tally
+) -> None:
+    keys = Keys(tmp_path / "keys.toml")
+    keys.add("camera-1", "predict")
+    async with front_end(api_keys_file=str(keys.path)) as end:
+        for call in (
+            end.stub.ListModels(pb.ListModelsRequest(), timeout=LIMIT_S),
+            end.stub.GetModel(pb.GetModelRequest(), timeout=LIMIT_S),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert failures(tally) == {"": {"CREDENTIALS_MISSING": 1}}

@@ -297,8 +297,9 @@ async def test_operations_belong_to_the_name_of_the_key(keys: Keys) -> None:
 async def test_half_a_message_that_needs_no_key_is_not_waited_for(
     keys: Keys, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(strangers, "QUICK_S", 0.05)
-    monkeypatch.setattr(strangers, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(strangers, "QUICK_S", 0.1)
+    # So much longer that all three are there while the first one is waited for.
+    monkeypatch.setattr(strangers, "PATIENCE_S", 1.1)
     monkeypatch.setattr(strangers, "MOST_SLOW", 1)
     keys.add("camera-1", "predict")
     half = message(b"x" * 20_000)[:10_000]

@@ -78,7 +78,9 @@ def check_field_count(message: bytes, kind: Descriptor) -> None:
         field = kind.fields_by_number.get(number)
         name = field.name if field is not None else "request"
         raise InvalidArgument(
-            name, f"the request has more than {MAX_FIELDS} fields, too many of them in {name}"
+            name,
+            f"the request has more than {MAX_FIELDS} fields, too many of them in {name}; of numbers"
+            f" {NUMBERS_BYTES} bytes count as one, so send an encoded file and not its pixels",
         )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatch.errors import InvalidArgument
@@ -116,6 +116,8 @@ def test_what_is_no_message_is_refused(end: bytes) -> None:
         parser(pb.PredictBatchRequest.FromString)(message)
 
 
+# The first message takes as long as the photos and letters that others are made of.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_all_that_can_be_parsed_can_be_counted(data: st.DataObject) -> None:
     kind: Any = data.draw(st.sampled_from([pb.PredictBatchRequest, oip.ModelInferRequest]))

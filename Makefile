@@ -76,7 +76,7 @@ predict: $(VENV)/.installed-client  ## label an image [IMAGE=photo.jpg]
 # --- Working on it ----------------------------------------------------------
 
 # How many tests run at a time.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 # A row of the chaos suite (`make chaos CHAOS=--list`); empty: all.
 ROW ?=
 # A promise to break on purpose, so that the suite has to fail.

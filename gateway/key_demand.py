@@ -64,7 +64,10 @@ class KeyDemand:
             self._was_missing = False
             return
         if not self._was_missing:
-            log.error("the front-end wants no keys, so nobody is let in with one")
+            log.error(
+                "the front-end wants no keys, so nobody is let in with one",
+                advice="give it SERVER_API_KEYS_FILE, or take GATEWAY_REQUIRE_KEY away here",
+            )
         self._was_missing = True
         raise Refused(
             503,
